@@ -8,12 +8,15 @@ yield `Chunk`s and the rendering is written once, here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
+from inference.errors import UnsupportedCapability, UpstreamBroken
+from inference.wire import openai, sse
 from routing.types import ModelView, ProviderView, UpstreamKey
 
 
@@ -104,3 +107,85 @@ class Backend(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class ChunkBackend:
+    """A backend that makes text: a subclass yields `Chunk`s, and how they read on the wire is decided here, once.
+
+    A whole reply is a collected stream. A subclass implements `chunks`, and `embed` when its models embed.
+    """
+
+    def __init__(self, provider: ProviderView) -> None:
+        self.provider = provider
+
+    def chunks(self, call: UpstreamCall) -> AsyncIterator[Chunk]:
+        """Raise an `inference.errors.GatewayError` for every failure, before or after the first chunk."""
+        raise UnsupportedCapability(f"The model '{call.model.model_id}' does not generate text.", param="model")
+
+    async def embed(self, call: UpstreamCall) -> tuple[list[list[float]], Usage]:
+        raise UnsupportedCapability(f"The model '{call.model.model_id}' does not make embeddings.", param="model")
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        return []
+
+    async def aclose(self) -> None:
+        return None
+
+    async def send(self, call: UpstreamCall) -> Reply:
+        if call.operation == "embeddings":
+            vectors, usage = await self.embed(call)
+            encoding = call.field("encoding_format", "float")
+            body = openai.embeddings_body(vectors, call.model.model_id, usage, encoding)
+            return Reply(body=body, usage=usage)
+        chunks = self.chunks(call)
+        if call.stream:
+            return await _streamed(call, chunks)
+        collected = [chunk async for chunk in chunks]
+        return Reply(body=_rendering(call).whole(collected), usage=_usage_of(collected))
+
+
+async def _streamed(call: UpstreamCall, chunks: AsyncIterator[Chunk]) -> Reply:
+    """The first chunk is awaited before the reply exists, so that a failure before it can still be answered by another."""
+    reply = Reply(content_type=sse.CONTENT_TYPE)
+    rendering = _rendering(call)
+    try:
+        first = await anext(chunks)
+    except StopAsyncIteration:
+        raise UpstreamBroken("The model ended its answer before it began.") from None
+    reply.chunks = _rendered(rendering, first, chunks, reply)
+    return reply
+
+
+async def _rendered(
+    rendering: openai.Rendering, first: Chunk, rest: AsyncIterator[Chunk], reply: Reply
+) -> AsyncIterator[bytes]:
+    try:
+        reply.usage = first.usage
+        yield rendering.events(first)
+        async for chunk in rest:
+            if chunk.usage is not None:
+                reply.usage = chunk.usage
+            events = rendering.events(chunk)
+            if events:
+                yield events
+        yield rendering.end(reply.usage)
+    finally:
+        close = getattr(rest, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _rendering(call: UpstreamCall) -> openai.Rendering:
+    options = call.field("stream_options") if call.stream else None
+    prefix = "chatcmpl-" if call.operation == "chat" else "cmpl-"
+    return openai.Rendering(
+        operation=call.operation,
+        reply_id=prefix + call.request_id,
+        model=call.model.model_id,
+        created=int(time.time()),
+        include_usage=bool(options and options.get("include_usage")),
+    )
+
+
+def _usage_of(chunks: list[Chunk]) -> Usage | None:
+    return next((chunk.usage for chunk in reversed(chunks) if chunk.usage is not None), None)

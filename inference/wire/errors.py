@@ -1,0 +1,88 @@
+"""How a failure reads on the wire: status, headers and OpenAI's envelope; and what the operator's log says of it.
+
+`x-should-retry: false` goes with every failure that the gateway has already tried to get around, and with those that no
+second try can help: OpenAI's clients obey it before they look at the status, which stops retries from multiplying.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+
+import orjson
+
+from inference.errors import GatewayError, InvalidKey, UpstreamError, UpstreamRejected
+
+logger = logging.getLogger("gateway.errors")
+
+JSON = (b"content-type", b"application/json")
+_NO_RETRY = (b"x-should-retry", b"false")
+_SECRETS = re.compile(
+    r"(?i)(bearer\s+|basic\s+|api[-_]?key[\"'=:\s]+|authorization[\"'=:\s]+|\b(?:sk|gsk|xai|gw|pk|rk)-)[^\s\"',;}]+"
+)
+_CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
+_LINE_ENDS = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
+
+
+def redact(text: str) -> str:
+    """One line, without anything that looks like a credential."""
+    text = _SECRETS.sub(lambda found: found.group(1) + "••••", text)
+    return _LINE_ENDS.sub(" ", _CREDENTIALS_IN_URL.sub(r"\1••••@", text))
+
+
+def body_of(error: GatewayError) -> bytes:
+    """The JSON body. An upstream's own error object is relayed as it is: its code and param are what clients look at."""
+    if isinstance(error, UpstreamRejected) and _is_envelope(error.body):
+        return error.body
+    return orjson.dumps(error.envelope())
+
+
+def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
+    headers = [JSON]
+    if not _is_worth_another_try(error):
+        headers.append(_NO_RETRY)
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+        headers.append((b"retry-after-ms", b"%d" % round(error.retry_after * 1000)))
+    if isinstance(error, InvalidKey):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.status in (408, 413):
+        headers.append((b"connection", b"close"))
+    return headers
+
+
+def in_stream(error: GatewayError) -> bytes:
+    """The event that ends a stream which has begun; the status is spent by then."""
+    return b"data: " + orjson.dumps(error.envelope()) + b"\n\n"
+
+
+def log(error: GatewayError, request_id: str, route: str) -> None:
+    """One line for the operator: never content, keys or headers."""
+    level = logging.INFO if error.owner == "caller" else logging.WARNING
+    if not logger.isEnabledFor(level):
+        return
+    logger.log(
+        level,
+        "request_id=%s status=%d code=%s route=%s owner=%s message=%s detail=%s",
+        request_id,
+        error.status,
+        error.code,
+        route or "-",
+        error.owner,
+        orjson.dumps(redact(error.message)).decode(),
+        orjson.dumps(redact(error.detail)).decode(),
+    )
+
+
+def _is_worth_another_try(error: GatewayError) -> bool:
+    """Only what is the gateway's own passing state: everything else was tried here, or cannot change."""
+    return error.retryable and not isinstance(error, UpstreamError) and error.owner == "gateway"
+
+
+def _is_envelope(body: bytes) -> bool:
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(decoded, dict) and isinstance(decoded.get("error"), dict)

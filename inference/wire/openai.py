@@ -1,0 +1,334 @@
+"""OpenAI's wire format: what routing needs of a request, and how chunks of text become a reply. No I/O.
+
+A request is taken apart into raw members, so that whatever the gateway does not know reaches the upstream byte for byte.
+Only what routing needs is checked; a field added by OpenAI tomorrow passes today.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from inference.errors import InvalidRequest, MethodNotAllowed, NotFound
+from inference.wire import sse
+
+if TYPE_CHECKING:
+    from inference.backends.base import Chunk, Usage
+
+GATEWAY_FIELDS = frozenset({"preferred_model", "require_vision", "max_cost", "provider_id", "session_id", "x_gateway"})
+"""Members that speak to the gateway. These, and any that begins with `gateway_`, never reach an upstream."""
+
+_LONGEST_NAME = 512
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+_stream_options = msgspec.json.Decoder(dict[str, Any])
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_KINDS = {ord("{"): "object", ord("["): "array", ord('"'): "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An endpoint's verb: the member it cannot do without, and the JSON kinds that this member may have."""
+
+    name: str
+    subject: str
+    kinds: frozenset[str]
+    streams: bool
+
+
+CHAT = Operation("chat", "messages", frozenset({"array"}), streams=True)
+COMPLETIONS = Operation("completions", "prompt", frozenset({"array", "string"}), streams=True)
+EMBEDDINGS = Operation("embeddings", "input", frozenset({"array", "string"}), streams=False)
+OPERATIONS = {operation.name: operation for operation in (CHAT, COMPLETIONS, EMBEDDINGS)}
+
+
+@dataclass(slots=True)
+class ParsedRequest:
+    """`fields` are the members for the upstream; the rest is what the gateway itself reads."""
+
+    operation: Operation
+    model: str
+    stream: bool
+    fields: dict[str, msgspec.Raw]
+    size: int
+    provider_id: str | None = None
+    session_id: str | None = None
+
+
+def parse(operation: Operation, body: bytes, depth_limit: int = 200) -> ParsedRequest:
+    """Raises `InvalidRequest`, naming the member at fault in `param`."""
+    try:
+        fields = _members.decode(body)
+    except RecursionError:
+        raise InvalidRequest("The request body is nested too deeply.") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The request body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+    if body.count(b"[") + body.count(b"{") > depth_limit and _depth_exceeds(body, depth_limit):
+        raise InvalidRequest(f"The request body is nested deeper than {depth_limit} levels.")
+
+    model, provider_id, session_id = _take_gateway_fields(fields)
+    subject = fields.get(operation.subject)
+    if subject is None:
+        raise InvalidRequest(f"Missing required parameter: '{operation.subject}'.", param=operation.subject)
+    _check_subject(operation, subject)
+    return ParsedRequest(
+        operation=operation,
+        model=model,
+        stream=operation.streams and _wants_stream(fields),
+        fields=fields,
+        size=len(body),
+        provider_id=provider_id,
+        session_id=session_id,
+    )
+
+
+def _take_gateway_fields(fields: dict[str, msgspec.Raw]) -> tuple[str, str | None, str | None]:
+    provider_id = session_id = preferred = None
+    for name in [name for name in fields if name in GATEWAY_FIELDS or name.startswith("gateway_")]:
+        raw = fields.pop(name)
+        if name == "provider_id":
+            provider_id = _optional_text(name, raw)
+        elif name == "session_id":
+            session_id = _optional_text(name, raw)
+        elif name == "preferred_model":
+            preferred = _optional_text(name, raw)
+    raw = fields.get("model")
+    model = _optional_text("model", raw) if raw is not None else None
+    model = model or preferred
+    if not model:
+        raise InvalidRequest("You must provide a model parameter.", param="model")
+    return model, provider_id, session_id
+
+
+def _optional_text(name: str, raw: msgspec.Raw) -> str | None:
+    if bytes(memoryview(raw)[:4]) == b"null":
+        return None
+    try:
+        text = _text.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest(f"Invalid type for '{name}': expected a string.", param=name) from None
+    if len(text) > _LONGEST_NAME:
+        raise InvalidRequest(f"'{name}' is longer than {_LONGEST_NAME} characters.", param=name)
+    return text
+
+
+def _check_subject(operation: Operation, raw: msgspec.Raw) -> None:
+    view = memoryview(raw)
+    kind = _KINDS.get(view[0], "other")
+    if kind not in operation.kinds:
+        expected = " or ".join(sorted(operation.kinds))
+        raise InvalidRequest(
+            f"Invalid type for '{operation.subject}': expected an {expected}.", param=operation.subject
+        )
+    if kind == "array" and len(view) < 16 and not bytes(view).strip(b"[] \t\r\n"):
+        raise InvalidRequest(f"'{operation.subject}' must not be empty.", param=operation.subject)
+
+
+def _wants_stream(fields: dict[str, msgspec.Raw]) -> bool:
+    options = fields.get("stream_options")
+    if options is not None and memoryview(options)[:1] not in (b"{", b"n"):
+        raise InvalidRequest("Invalid type for 'stream_options': expected an object.", param="stream_options")
+    raw = fields.get("stream")
+    if raw is None:
+        return False
+    value = bytes(raw)
+    if value == b"true":
+        return True
+    if value in (b"false", b"null"):
+        return False
+    raise InvalidRequest("Invalid type for 'stream': expected a boolean.", param="stream")
+
+
+def _depth_exceeds(body: bytes, limit: int) -> bool:
+    """Exact, and only reached by bodies with more brackets than the limit."""
+    depth = 0
+    for bracket in _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS):
+        if bracket in b"[{":
+            depth += 1
+            if depth > limit:
+                return True
+        else:
+            depth -= 1
+    return False
+
+
+def unknown_path(path: str) -> NotFound:
+    return NotFound(f"Invalid URL ({path[:200]}): there is no such endpoint on this gateway.", code="unknown_url")
+
+
+def wrong_method(method: str, path: str, allowed: str) -> MethodNotAllowed:
+    return MethodNotAllowed(f"Not allowed to {method} on {path[:200]}; use {allowed}.")
+
+
+# Usage -------------------------------------------------------------------------------------------------------------
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """OpenAI's usage member; the details appear when there is something to tell."""
+    told: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.cached_tokens:
+        told["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens:
+        told["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return told
+
+
+# Rendering of chunks -----------------------------------------------------------------------------------------------
+
+
+class Rendering:
+    """Turns the chunks of one answer into a whole body or into events; made per reply."""
+
+    def __init__(self, operation: str, reply_id: str, model: str, created: int, include_usage: bool = False) -> None:
+        self._chat = operation == "chat"
+        self._include_usage = include_usage
+        self._head = {"id": reply_id, "created": created, "model": model}
+        self._roles_sent: set[int] = set()
+
+    def events(self, chunk: Chunk) -> bytes:
+        """The events for a chunk: the role before a choice's first text, text, then the finish in one of its own."""
+        rendered = []
+        if self._chat and chunk.index not in self._roles_sent:
+            self._roles_sent.add(chunk.index)
+            rendered.append(self._event(chunk.index, {"role": "assistant", "content": ""}))
+        if chunk.text or chunk.tool_calls or chunk.reasoning or chunk.logprobs:
+            rendered.append(self._event(chunk.index, self._delta(chunk), logprobs=chunk.logprobs))
+        if chunk.finish_reason is not None:
+            rendered.append(self._event(chunk.index, {} if self._chat else "", finish_reason=chunk.finish_reason))
+        return b"".join(rendered)
+
+    def end(self, usage: Usage | None) -> bytes:
+        if not self._include_usage:
+            return sse.DONE
+        told = usage_object(usage) if usage is not None else None
+        return sse.event({**self._head, "object": self._chunk_object, "choices": [], "usage": told}) + sse.DONE
+
+    def whole(self, chunks: Sequence[Chunk]) -> bytes:
+        usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage is not None), None)
+        choices = [self._choice(index, chunks) for index in sorted({chunk.index for chunk in chunks})]
+        body: dict[str, Any] = {
+            **self._head,
+            "object": "chat.completion" if self._chat else "text_completion",
+            "choices": choices,
+        }
+        if usage is not None:
+            body["usage"] = usage_object(usage)
+        return orjson.dumps(body)
+
+    @property
+    def _chunk_object(self) -> str:
+        return "chat.completion.chunk" if self._chat else "text_completion"
+
+    def _delta(self, chunk: Chunk) -> dict[str, Any] | str:
+        if not self._chat:
+            return chunk.text
+        delta: dict[str, Any] = {}
+        if chunk.reasoning:
+            delta["reasoning_content"] = chunk.reasoning
+        if chunk.text:
+            delta["content"] = chunk.text
+        if chunk.tool_calls:
+            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(chunk.tool_calls)]
+        return delta
+
+    def _event(
+        self,
+        index: int,
+        said: dict[str, Any] | str,
+        *,
+        finish_reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> bytes:
+        choice = {
+            "index": index,
+            "delta" if self._chat else "text": said,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+        payload: dict[str, Any] = {**self._head, "object": self._chunk_object, "choices": [choice]}
+        if self._include_usage:
+            payload["usage"] = None
+        return sse.event(payload)
+
+    def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
+        own = [chunk for chunk in chunks if chunk.index == index]
+        finish_reason = next((chunk.finish_reason for chunk in reversed(own) if chunk.finish_reason), None)
+        text = "".join(chunk.text for chunk in own)
+        choice: dict[str, Any] = {"index": index, "finish_reason": finish_reason, "logprobs": _joined_logprobs(own)}
+        if not self._chat:
+            return {**choice, "text": text}
+        calls = _joined_tool_calls(own)
+        message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+        reasoning = "".join(chunk.reasoning or "" for chunk in own)
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = calls
+        return {**choice, "message": message}
+
+
+def _joined_logprobs(chunks: Iterable[Chunk]) -> dict[str, Any] | None:
+    """Chunk for chunk the lists of each member appended: `content` for chat, `tokens` and its siblings for completions."""
+    joined: dict[str, Any] = {}
+    for chunk in chunks:
+        for name, value in (chunk.logprobs or {}).items():
+            if isinstance(value, list):
+                joined.setdefault(name, []).extend(value)
+            else:
+                joined[name] = value
+    return joined or None
+
+
+def _joined_tool_calls(chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
+    """Whole calls out of the pieces: a piece with an `index` seen before continues that call's arguments."""
+    calls: dict[int, dict[str, Any]] = {}
+    for chunk in chunks:
+        for position, piece in enumerate(chunk.tool_calls or ()):
+            index = piece.get("index", position)
+            function = piece.get("function") or {}
+            known = calls.get(index)
+            if known is None:
+                calls[index] = {
+                    "id": piece.get("id"),
+                    "type": piece.get("type", "function"),
+                    "function": {"name": function.get("name", ""), "arguments": function.get("arguments", "")},
+                }
+            else:
+                known["function"]["name"] += function.get("name") or ""
+                known["function"]["arguments"] += function.get("arguments") or ""
+    return [calls[index] for index in sorted(calls)]
+
+
+def embeddings_body(vectors: Sequence[Sequence[float]], model: str, usage: Usage, encoding: str = "float") -> bytes:
+    """`encoding` base64 packs each vector as little-endian 32-bit floats."""
+    data = [
+        {"object": "embedding", "index": index, "embedding": _packed(vector) if encoding == "base64" else list(vector)}
+        for index, vector in enumerate(vectors)
+    ]
+    told = {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens}
+    return orjson.dumps({"object": "list", "data": data, "model": model, "usage": told})
+
+
+def _packed(vector: Sequence[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+# Lists of models ---------------------------------------------------------------------------------------------------
+
+
+def model_object(name: str, created: int, owned_by: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": created, "owned_by": owned_by, **more}

@@ -1,0 +1,53 @@
+"""Server-sent events as the OpenAI API uses them: frame, end and judge a stream of bytes. No I/O.
+
+Only CR and LF end a line (https://html.spec.whatwg.org/multipage/server-sent-events.html); text splitters that also honour
+U+2028 or U+0085 lose text, so everything here works on bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+CONTENT_TYPE = b"text/event-stream; charset=utf-8"
+
+_DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+_IN_BAND_ERROR = re.compile(rb'data: ?\{\s*"error"\s*:\s*[{"]')
+
+
+def event(payload: Any) -> bytes:
+    return b"data: " + orjson.dumps(payload) + b"\n\n"
+
+
+def event_of(payload: bytes) -> bytes:
+    """An event of a payload that is one line of JSON already."""
+    return b"data: " + payload + b"\n\n"
+
+
+def at_event_boundary(sent: bytes) -> bool:
+    """Whether something of our own may follow what was sent."""
+    return not sent or sent.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+
+
+def is_done(tail: bytes) -> bool:
+    """Whether the stream said its last word. The marker counts at a line's start only: a model may write it too."""
+    return _DONE_LINE.search(tail) is not None
+
+
+def is_complete(tail: bytes) -> bool:
+    """Whether a stream that ended without an error was whole: some upstreams finish and leave `[DONE]` out."""
+    return is_done(tail) or _FINISH_REASON.search(tail) is not None
+
+
+def begins_with_error(first: bytes) -> bool:
+    """Whether an upstream answers 200 and says in its first event that it failed."""
+    return _IN_BAND_ERROR.match(first) is not None
+
+
+def count_events(chunk: bytes) -> int:
+    return chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")
