@@ -8,7 +8,6 @@ This module imports nothing of ours and reads no settings; `gateway_project.sett
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import os
 from dataclasses import dataclass
@@ -81,7 +80,9 @@ class EncryptionKey:
 
     @classmethod
     def generate(cls) -> EncryptionKey:
-        return cls(key_id=os.urandom(4).hex(), material=Secret(base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode()))
+        return cls(
+            key_id=os.urandom(4).hex(), material=Secret(base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode())
+        )
 
     def line(self) -> str:
         """The key as one line of a ring file: `key_id:material`."""
@@ -123,7 +124,9 @@ class Keyring:
             blob = base64.urlsafe_b64decode(ciphertext.split(".", 2)[2])
             return cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], _associated(key_id, bound_to)).decode()
         except (InvalidTag, ValueError) as error:
-            raise Undecryptable(f"{bound_to} does not open with key {key_id!r}: the stored value was changed or moved") from error
+            raise Undecryptable(
+                f"{bound_to} does not open with key {key_id!r}: the stored value was changed or moved"
+            ) from error
 
     def needs_rotation(self, ciphertext: str) -> bool:
         return key_id_of(ciphertext) != self.primary_id
@@ -160,12 +163,9 @@ def load_keyring(path: Path) -> Keyring:
     try:
         return parse_keyring(path.read_text())
     except FileNotFoundError as error:
-        raise KeyringError(f"no encryption keyring at {path}; `manage.py quickstart` or `manage.py create_keys` makes one") from error
-
-
-def fingerprint(value: str, pepper: bytes) -> str:
-    """A short keyed digest: equal secrets compare equal, and the digest says nothing without the pepper."""
-    return hmac.new(pepper, b"fingerprint\0" + value.encode(), hashlib.sha256).hexdigest()[:16]
+        raise KeyringError(
+            f"no encryption keyring at {path}; `manage.py quickstart` or `manage.py create_keys` makes one"
+        ) from error
 
 
 def _raw(key: EncryptionKey) -> bytes:

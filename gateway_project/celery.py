@@ -1,0 +1,24 @@
+"""The Celery app: JSON bodies that hold ids only, late acknowledgement, one queue per family of work."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+
+app = Celery("gateway_project")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.task_routes = {
+    "inference.tasks.run_relayed": {"queue": "llama_cpp"},
+    "inference.tasks.run_local_job": {"queue": "llama_cpp"},
+    "inference.tasks.run_job": {"queue": "generation"},
+    "inference.tasks.probe_*": {"queue": "probes"},
+    "providers.tasks.*": {"queue": "probes"},
+}
+app.conf.beat_schedule = {
+    "probe-due-providers": {"task": "providers.tasks.probe_due_providers", "schedule": 10.0},
+    "sweep-jobs": {"task": "inference.tasks.sweep_jobs", "schedule": 15.0},
+}
+app.autodiscover_tasks()

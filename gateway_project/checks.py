@@ -1,0 +1,69 @@
+"""System checks: what an operator should know before traffic comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError
+
+from providers import keyring, provider_types
+from providers.models import Provider
+from providers.secrets import KeyringError
+
+
+@register(Tags.security)
+def encryption_keys_are_readable(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    findings: list[CheckMessage] = []
+    for number, read in (("E001", keyring.current), ("E002", keyring.peppers)):
+        try:
+            read()
+        except (KeyringError, OSError) as error:
+            findings.append(
+                Error(
+                    str(error),
+                    hint="Run `manage.py create_keys`, or restore the file from your backup.",
+                    id=f"gateway.{number}",
+                )
+            )
+    return findings
+
+
+@register(Tags.security)
+def key_files_are_private(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    findings: list[CheckMessage] = []
+    for path in (settings.ENCRYPTION_KEYS_FILE, settings.CLIENT_KEY_PEPPERS_FILE):
+        if path.is_file() and path.stat().st_mode & 0o077:
+            findings.append(Warning(f"{path} can be read by others.", hint=f"chmod 600 {path}", id="gateway.W003"))
+    return findings
+
+
+@register()
+def provider_plugins_load(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    provider_types.registered()
+    return [
+        Warning(
+            f"The provider type {name!r} did not load: {error}",
+            hint="Mend or uninstall its package.",
+            id="gateway.W004",
+        )
+        for name, error in provider_types.failures.items()
+    ]
+
+
+@register(Tags.database)
+def stored_provider_types_are_known(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        stored = Provider.objects.order_by("provider_type").values_list("provider_type", flat=True).distinct()
+        unknown = [name for name in stored if provider_types.find(name) is None]
+    except DatabaseError:
+        return []  # not migrated yet
+    return [
+        Warning(
+            f"Providers of type {name!r} are stored, but no such type is registered.",
+            hint="They serve nothing until it is.",
+            id="gateway.W005",
+        )
+        for name in unknown
+    ]

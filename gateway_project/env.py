@@ -1,0 +1,118 @@
+"""Typed readers of the environment. A bad value stops start-up with a sentence that names the variable.
+
+Every reader also accepts `NAME_FILE`, the path of a file that holds the value, so secrets can be mounted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+_ENGINES = {
+    "postgresql": "django.db.backends.postgresql",
+    "postgres": "django.db.backends.postgresql",
+    "sqlite": "django.db.backends.sqlite3",
+}
+
+
+class BadSetting(Exception):
+    """An environment variable holds what it must not hold."""
+
+
+class Environment:
+    def __init__(self, variables: Mapping[str, str] = os.environ) -> None:
+        self._variables = variables
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self._variables.get(name)
+        if value is not None:
+            return value.strip()
+        path = self._variables.get(f"{name}_FILE")
+        if path is None:
+            return default
+        try:
+            return Path(path).read_text().strip()
+        except OSError as error:
+            raise BadSetting(f"{name}_FILE names {path}, which cannot be read: {error.strerror}") from error
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.text(name).lower()
+        if not value:
+            return default
+        if value in _TRUE:
+            return True
+        if value in _FALSE:
+            return False
+        raise BadSetting(f"{name} is {value!r}; say true or false")
+
+    def integer(self, name: str, default: int, *, least: int = 0) -> int:
+        value = self.text(name)
+        if not value:
+            return default
+        try:
+            number = int(value)
+        except ValueError as error:
+            raise BadSetting(f"{name} is {value!r}; a whole number is needed") from error
+        if number < least:
+            raise BadSetting(f"{name} is {number}; at least {least} is needed")
+        return number
+
+    def seconds(self, name: str, default: float) -> float:
+        """A duration: `30`, `30s`, `5m`, `1.5h`, `250ms`."""
+        value = self.text(name).lower()
+        if not value:
+            return default
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise BadSetting(f"{name} is {value!r}; a duration such as 30s, 5m or 250ms is needed")
+        return float(match[1]) * _SECONDS[match[2]]
+
+    def words(self, name: str, default: tuple[str, ...] = ()) -> list[str]:
+        """A comma-separated list."""
+        value = self.text(name)
+        return [word.strip() for word in value.split(",") if word.strip()] if value else list(default)
+
+    def database(self, name: str, *, default_path: Path) -> dict[str, Any]:
+        """A Django database from a URL: `postgresql://user:password@host:port/name` or `sqlite:///path`."""
+        url = self.text(name)
+        if not url:
+            return _sqlite(default_path)
+        parts = urlsplit(url)
+        scheme = parts.scheme.split("+")[0]
+        if scheme not in _ENGINES:
+            raise BadSetting(f"{name} begins with {parts.scheme!r}; postgresql:// and sqlite:/// are supported")
+        if scheme == "sqlite":
+            return _sqlite(Path(unquote(parts.path[1:]) or default_path))
+        options = dict(parse_qsl(parts.query))
+        return {
+            "ENGINE": _ENGINES[scheme],
+            "NAME": unquote(parts.path.lstrip("/")),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": options.pop("host", "") or parts.hostname or "",
+            "PORT": str(parts.port or ""),
+            "CONN_MAX_AGE": 60,
+            "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": options,
+        }
+
+
+def _sqlite(path: Path) -> dict[str, Any]:
+    # WAL with IMMEDIATE transactions: without them concurrent writers fail with "database is locked".
+    return {
+        "ENGINE": _ENGINES["sqlite"],
+        "NAME": str(path),
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }

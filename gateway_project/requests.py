@@ -1,0 +1,40 @@
+"""Middleware of the control plane: a request id on every answer, and the actor that changes are attributed to."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+from providers import actor
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+
+
+class RequestIdMiddleware:
+    """Takes a well-formed `X-Request-Id` of the client, else makes one."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-Id", "")
+        request.request_id = given if _SAFE_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        return response
+
+
+class ActorMiddleware:
+    """Names the admin's user; the API's authentication names the key that it found."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        user = getattr(request, "user", None)
+        name = f"user:{user.get_username()}" if user is not None and user.is_authenticated else "anonymous"
+        with actor.acting_as(name, request_id=getattr(request, "request_id", "")):
+            return self.get_response(request)

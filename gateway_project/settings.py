@@ -1,0 +1,235 @@
+"""The environment, turned into settings. One file; every variable that the gateway reads is read here.
+
+A fresh checkout runs without any: SQLite, an embedded Redis and generated keys in the data directory.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gateway_project.env import BadSetting, Environment
+
+env = Environment()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Where this installation keeps its state, and whose keys it uses ---------------------------------------------------
+
+DATA_DIR = Path(env.text("GATEWAY_DATA_DIR") or BASE_DIR / "var").expanduser().resolve()
+GATEWAY_ENVIRONMENT = env.text("GATEWAY_ENVIRONMENT", "development")
+PRODUCTION = env.flag("GATEWAY_PRODUCTION")
+"""Refuse every default that is only right on a developer's machine."""
+
+# --- Secrets: from the environment or NAME_FILE, else from files that quickstart creates --------------------------------
+
+ENCRYPTION_KEYS = env.text("GATEWAY_ENCRYPTION_KEYS")
+ENCRYPTION_KEYS_FILE = DATA_DIR / "encryption.keys"
+CLIENT_KEY_PEPPERS = env.text("GATEWAY_CLIENT_KEY_PEPPERS")
+CLIENT_KEY_PEPPERS_FILE = DATA_DIR / "client_key.peppers"
+
+
+def _django_secret() -> str:
+    secret = env.text("GATEWAY_SECRET_KEY")
+    if not secret and (DATA_DIR / "django.secret").is_file():
+        secret = (DATA_DIR / "django.secret").read_text().strip()
+    if secret:
+        return secret
+    if PRODUCTION:
+        raise BadSetting("GATEWAY_SECRET_KEY (or GATEWAY_SECRET_KEY_FILE) is needed in production")
+    # Sessions signed with it end with the process; `create_keys` and `quickstart` write a lasting one.
+    return os.urandom(32).hex()
+
+
+SECRET_KEY = _django_secret()
+SECRET_KEY_FALLBACKS = env.words("GATEWAY_SECRET_KEY_FALLBACKS")
+
+# --- Django --------------------------------------------------------------------------------------------------------------
+
+DEBUG = env.flag("GATEWAY_DEBUG")
+ALLOWED_HOSTS = env.words("GATEWAY_ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
+CSRF_TRUSTED_ORIGINS = env.words("GATEWAY_TRUSTED_ORIGINS")
+ROOT_URLCONF = "gateway_project.urls"
+ASGI_APPLICATION = "gateway_project.asgi.application"
+WSGI_APPLICATION = "gateway_project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+APPEND_SLASH = False
+"""A redirect would drop the body and the Authorization header: both forms of a path answer."""
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "gateway_project.apps.GatewayAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "gateway_project.apps.GatewayProjectConfig",
+    "providers.apps.ProvidersConfig",
+    "routing.apps.RoutingConfig",
+    "inference.apps.InferenceConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "gateway_project.requests.RequestIdMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "gateway_project.requests.ActorMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = env.text("GATEWAY_TIME_ZONE", "UTC")
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+"""Serve straight from the packages: no collectstatic step between an install and a page."""
+
+# The default of 2.5 MB would refuse an ordinary image in a prompt.
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("GATEWAY_MAX_BODY_BYTES", 32 * 1024 * 1024, least=1024)
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+if PRODUCTION:
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = env.flag("GATEWAY_TLS_REDIRECT", True)
+    SECURE_HSTS_SECONDS = env.integer("GATEWAY_HSTS_SECONDS", 31_536_000)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.flag("GATEWAY_HSTS_INCLUDE_SUBDOMAINS", True)
+    SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|metrics)/?$"]
+
+# --- Stores --------------------------------------------------------------------------------------------------------------
+
+DATABASES = {"default": env.database("DATABASE_URL", default_path=DATA_DIR / "db.sqlite3")}
+REDIS_URL = env.text("REDIS_URL") or f"unix://{DATA_DIR}/redis.sock?db=0"
+"""Without REDIS_URL, the socket of the embedded Redis that quickstart starts."""
+
+# --- The data plane ------------------------------------------------------------------------------------------------------
+
+GATEWAY_MAX_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE
+GATEWAY_MAX_HEADER_BYTES = env.integer("GATEWAY_MAX_HEADER_BYTES", 64 * 1024, least=1024)
+GATEWAY_HEADER_TIMEOUT_SECONDS = env.seconds("GATEWAY_HEADER_TIMEOUT", 10.0)
+GATEWAY_BODY_TIMEOUT_SECONDS = env.seconds("GATEWAY_BODY_TIMEOUT", 60.0)
+GATEWAY_KEEP_ALIVE_COMMENT_SECONDS = env.seconds("GATEWAY_KEEP_ALIVE_COMMENT", 10.0)
+GATEWAY_REQUEST_TIMEOUT_SECONDS = env.seconds("GATEWAY_REQUEST_TIMEOUT", 600.0)
+GATEWAY_ALLOW_PRIVATE_UPSTREAMS = env.flag("GATEWAY_ALLOW_PRIVATE_UPSTREAMS", True)
+"""Whether upstreams on private networks may be dialled where a provider does not say; local models live there."""
+GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)
+"""Memory that the local models of one worker may take together."""
+GATEWAY_MODEL_FOLDERS = env.words("GATEWAY_MODEL_FOLDERS")
+"""Folders that model files may be loaded from; empty allows any path that an admin enters."""
+
+# --- REST ------------------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["routing.api.authentication.ClientKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["routing.api.permissions.DenyUnlessScoped"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "EXCEPTION_HANDLER": "routing.api.problems.as_problem",
+    "UNAUTHENTICATED_USER": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "LLM Gateway",
+    "DESCRIPTION": "The control plane: providers, models, keys, jobs. Generation also answers under `/v1` as OpenAI's API does.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+# --- Celery: the message is a wake-up, the row is the truth -------------------------------------------------------------
+
+CELERY_BROKER_URL = f"redis+socket://{DATA_DIR}/redis.sock" if REDIS_URL.startswith("unix://") else REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5.0
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
+CELERY_TASK_DEFAULT_QUEUE = "housekeeping"
+CELERY_TIMEZONE = TIME_ZONE
+
+# --- Logs: no content, no key --------------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.text("GATEWAY_LOG_LEVEL", "INFO")},
+    "loggers": {"httpx": {"level": "WARNING"}, "httpcore": {"level": "WARNING"}},
+}
+
+# --- The admin's look ------------------------------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "LLM Gateway",
+    "SITE_HEADER": "LLM Gateway",
+    "SITE_SYMBOL": "hub",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "COLORS": {
+        "primary": {
+            "50": "240 253 250",
+            "100": "204 251 241",
+            "200": "153 246 228",
+            "300": "94 234 212",
+            "400": "45 212 191",
+            "500": "20 184 166",
+            "600": "13 148 136",
+            "700": "15 118 110",
+            "800": "17 94 89",
+            "900": "19 78 74",
+            "950": "4 47 46",
+        }
+    },
+}

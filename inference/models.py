@@ -1,0 +1,87 @@
+"""What ran: background jobs and the usage of every request."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.utils import timezone
+
+
+class Job(models.Model):
+    """A generation that runs in a worker. The row is the truth; the Celery message only wakes a worker up.
+
+    A worker claims it by a conditional update that raises `fence` and sets a lease; it renews the lease while it works and
+    completes the row only while its fence still stands, so a redelivered message or a worker thought dead does no harm.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.CharField(max_length=64, db_index=True, help_text="Prefix of the client key that asked.")
+    state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
+    request = models.JSONField(help_text="The LLM request as it was asked.")
+    operation = models.CharField(max_length=16, default="chat")
+    model = models.CharField(max_length=600)
+    provider_id = models.CharField(max_length=255, blank=True)
+    result = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    attempts = models.PositiveIntegerField(default=0)
+    fence = models.PositiveIntegerField(default=0)
+    leased_until = models.DateTimeField(null=True)
+    cancel_requested = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["state", "leased_until"]), models.Index(fields=["owner", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"job {self.id} ({self.state})"
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in {self.State.SUCCEEDED, self.State.FAILED, self.State.CANCELLED}
+
+
+class UsageRecord(models.Model):
+    """What one request used and cost, written once, after the reply. Prices may change later; `cost` does not."""
+
+    request_id = models.CharField(max_length=64, unique=True)
+    at = models.DateTimeField(db_index=True)
+    operation = models.CharField(max_length=16)
+    client_key_id = models.BigIntegerField(null=True)
+    client_key_prefix = models.CharField(max_length=32, blank=True)
+    requested_model = models.CharField(max_length=255)
+    provider_id = models.CharField(max_length=255, blank=True)
+    model_id = models.CharField(max_length=255, blank=True)
+    stream = models.BooleanField(default=False)
+    status = models.PositiveSmallIntegerField()
+    error_code = models.CharField(max_length=64, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    input_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+    cached_tokens = models.PositiveIntegerField(default=0)
+    reasoning_tokens = models.PositiveIntegerField(default=0)
+    estimated = models.BooleanField(default=False)
+    cost = models.DecimalField(max_digits=20, decimal_places=10, null=True)
+    currency = models.CharField(max_length=3, default="USD")
+    duration_ms = models.FloatField(default=0)
+    first_byte_ms = models.FloatField(null=True)
+    upstream_ms = models.FloatField(default=0)
+    overhead_ms = models.FloatField(default=0)
+    session_id = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["provider_id", "model_id", "at"])]
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.input_tokens} in, {self.output_tokens} out"

@@ -1,0 +1,35 @@
+"""Who is acting. Set at the edge (admin, REST, command, task), read where a change is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """`name` is `user:ada`, `key:gw-3f2c…`, `command:migrate` or `system`; `reason` is what the person gave as one."""
+
+    name: str = "system"
+    request_id: str = ""
+    reason: str = ""
+
+
+_SYSTEM = Actor()
+_current: ContextVar[Actor | None] = ContextVar("acting_actor", default=None)
+
+
+def current() -> Actor:
+    return _current.get() or _SYSTEM
+
+
+@contextmanager
+def acting_as(name: str, *, request_id: str = "", reason: str = "") -> Iterator[Actor]:
+    actor = Actor(name=name, request_id=request_id or current().request_id, reason=reason)
+    token = _current.set(actor)
+    try:
+        yield actor
+    finally:
+        _current.reset(token)

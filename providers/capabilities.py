@@ -1,0 +1,60 @@
+"""The vocabulary of what a model can do, and the names that other systems use for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+CAPABILITIES = (
+    "chat",
+    "completion",
+    "embedding",
+    "vision",
+    "audio",
+    "tools",
+    "json_mode",
+    "streaming",
+    "reasoning",
+    "web_search",
+    "long_context",
+    "creative_writing",
+    "code_generation",
+)
+TASKS = ("embedding", "chat_small", "chat_large", "chat_smart", "vision", "audio", "image_generation")
+
+_SYNONYMS = {
+    "embeddings": "embedding",
+    "text-generation": "completion",
+    "completions": "completion",
+    "function_calling": "tools",
+    "tool_calls": "tools",
+    "tool_use": "tools",
+    "json": "json_mode",
+    "json_output": "json_mode",
+    "structured_output": "json_mode",
+    "stream": "streaming",
+    "image": "vision",
+    "images": "vision",
+}
+
+OPERATION_NEEDS = {"chat": "chat", "completions": "completion", "embeddings": "embedding"}
+"""The capability that a model of declared type must have to serve an operation."""
+
+_TYPE_SERVES = {
+    "chat": {"chat", "completions"},
+    "completion": {"completions", "chat"},
+    "embedding": {"embeddings"},
+    "vision": {"chat"},
+}
+
+
+def canonical(names: Iterable[str]) -> frozenset[str]:
+    """The names in this gateway's vocabulary; words it does not know are kept as they are."""
+    return frozenset(_SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in names if name.strip())
+
+
+def serves(model_type: str, capabilities: frozenset[str], operation: str) -> bool:
+    """Whether a model may be asked for an operation. A type that we do not know rules nothing out."""
+    if OPERATION_NEEDS.get(operation) in capabilities:
+        return True
+    operations = _TYPE_SERVES.get(model_type)
+    return operations is None or operation in operations

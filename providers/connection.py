@@ -1,0 +1,76 @@
+"""Which members of a connection_params object are secret, and how they are taken out and put back.
+
+A secret is taken out whole, by its path in the object, so `headers.Authorization` is found as well as `api_key`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from providers import provider_types
+from providers.secrets import Secret
+
+Path = tuple[str | int, ...]
+
+_SENSITIVE = re.compile(
+    r"(^|[_\-.])(api[_\-]?key|apikey|key|secret|token|password|passwd|passphrase|authorization|credentials?|cookie|private)$"
+    r"|secret|password|bearer|access[_\-]?token|api[_\-]?key",
+    re.IGNORECASE,
+)
+_REFERENCES = {"api_key_env_var", "api_key_secret", "auth_header", "max_tokens", "public_key"}
+"""Names that look like secrets but only say where one is found, or how it is sent."""
+
+
+def is_sensitive_name(name: str, provider_type: str = "") -> bool:
+    """Declared sensitive by the provider type, or named like a secret."""
+    if name in _REFERENCES:
+        return False
+    kind = provider_types.find(provider_type)
+    if kind is not None:
+        for parameter in kind.parameters:
+            if parameter.name == name:
+                return parameter.sensitive
+    return bool(_SENSITIVE.search(name))
+
+
+def split(params: Any, provider_type: str = "") -> tuple[Any, dict[str, str]]:
+    """The object without its secrets, and the secrets by their JSON path."""
+    found: dict[str, str] = {}
+
+    def walk(value: Any, path: Path) -> Any:
+        if isinstance(value, dict):
+            kept = {}
+            for name, member in value.items():
+                here = (*path, name)
+                if isinstance(member, str) and member and is_sensitive_name(name, provider_type):
+                    found[json.dumps(here)] = member
+                else:
+                    kept[name] = walk(member, here)
+            return kept
+        if isinstance(value, list):
+            return [walk(member, (*path, index)) for index, member in enumerate(value)]
+        return value
+
+    return walk(params, ()), found
+
+
+def join(params: dict[str, Any], secrets: dict[str, str]) -> dict[str, Any]:
+    """Put secrets back where they were, each as a `Secret`; a place that is gone is made again."""
+    whole = json.loads(json.dumps(params))
+    for path_text, value in secrets.items():
+        *parents, name = json.loads(path_text)
+        place = whole
+        for step in parents:
+            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
+        place[name] = Secret(value)
+    return whole
+
+
+def pack(secrets: dict[str, str]) -> str:
+    return json.dumps(secrets, sort_keys=True)
+
+
+def unpack(text: str) -> dict[str, str]:
+    return json.loads(text)

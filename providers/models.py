@@ -1,0 +1,365 @@
+"""The registry: providers, their models, our keys for them and their connection parameters.
+
+Every write of these rows, by whatever path, raises the registry revision and leaves an audit entry in the same
+transaction. Secrets are `EncryptedField`s; what an entry or a list shows of them is a fingerprint and a hint.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from providers import actor, audit, connection, keyring, revision
+from providers.audit import AuditEntry, AuditHead
+from providers.fields import EncryptedField, Sealed
+from providers.querysets import RegistryQuerySet
+from providers.revision import RegistryRevision
+from providers.secrets import Secret, hint
+
+__all__ = [
+    "ApiKey",
+    "AuditEntry",
+    "AuditHead",
+    "ConnectionParameter",
+    "ProbeResult",
+    "Provider",
+    "ProviderModel",
+    "RegistryModel",
+    "RegistryRevision",
+]
+
+
+def validate_identifier(value: str) -> None:
+    """Any printable text without blanks at its ends: legacy ids hold slashes, colons and CJK."""
+    if value != value.strip() or not value:
+        raise ValidationError("An identifier must not be empty nor begin or end with a blank.")
+    if any(unicodedata.category(character).startswith("C") for character in value):
+        raise ValidationError("An identifier must not hold control characters.")
+
+
+class RegistryModel(models.Model):
+    """A row that the data plane's snapshot is built from."""
+
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.CharField(max_length=255, blank=True, editable=False)
+
+    objects = RegistryQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    unaudited = frozenset({"id", "identity", "created_at", "updated_at", "created_by", "last_used_at"})
+    """Fields that are not facts of the configuration."""
+
+    def audit_name(self) -> str:
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """The row's configuration as the audit log keeps it; secrets as fingerprints."""
+        facts: dict[str, Any] = {}
+        for field in self._meta.concrete_fields:
+            if field.name in self.unaudited:
+                continue
+            if isinstance(field, EncryptedField):
+                facts[field.name] = self._fingerprint_of(field)
+            elif not field.is_relation:
+                facts[field.name] = getattr(self, field.attname)
+        return facts
+
+    def _fingerprint_of(self, field: EncryptedField) -> str | None:
+        value = self.__dict__.get(field.attname)
+        if value is None:
+            return None
+        if isinstance(value, Sealed):
+            try:
+                value = getattr(self, field.name)
+            except Exception as error:
+                return f"unreadable ({type(error).__name__})"
+        return f"fingerprint:{keyring.fingerprint(value.reveal())}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            adding = self._state.adding
+            before = None if adding else self._stored_facts()
+            if adding and not self.created_by:
+                self.created_by = actor.current().name
+            after = self.facts()
+            if not adding and after != before:
+                self.updated_at = timezone.now()
+                if kwargs.get("update_fields") is not None:
+                    kwargs["update_fields"] = {*kwargs["update_fields"], "updated_at"}
+            super().save(*args, **kwargs)
+            if after == before:
+                return
+            audit.record(
+                "create" if adding else "update",
+                self._meta.model_name,
+                self.audit_name(),
+                before=before,
+                after=self.facts(),
+            )
+            revision.bump()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            name, before = self.audit_name(), self.facts() | self.dependent_facts()
+            deleted = super().delete(*args, **kwargs)
+            audit.record("delete", self._meta.model_name, name, before=before, after=None)
+            revision.bump()
+        return deleted
+
+    def dependent_facts(self) -> dict[str, Any]:
+        """Facts of the rows that go with this one, for the entry of its deletion."""
+        return {}
+
+    def _stored_facts(self) -> dict[str, Any] | None:
+        stored = type(self)._base_manager.filter(pk=self.pk).first()
+        return stored.facts() if stored else None
+
+
+class Provider(RegistryModel):
+    """A configured upstream. Many may be of one type, each with its own address and keys."""
+
+    provider_id = models.CharField(max_length=255, unique=True, validators=[validate_identifier])
+    provider_type = models.CharField(max_length=255, help_text="One of the registered provider types.")
+    display_name = models.CharField(max_length=255, blank=True)
+    description = models.TextField(blank=True)
+    enabled = models.BooleanField(default=True)
+    priority = models.IntegerField(default=1, help_text="Lower is asked first.")
+    connection_params = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Addresses and options; secrets in it are moved to encrypted storage on saving.",
+    )
+    secret_params = EncryptedField(null=True, editable=False)
+    request_settings = models.JSONField(
+        default=dict, blank=True, help_text="Timeouts and behaviour of calls to this provider."
+    )
+    probe_interval_seconds = models.PositiveIntegerField(default=60, help_text="0 never probes.")
+    allow_paid_probes = models.BooleanField(
+        default=False, help_text="Let probes ask for one token, which the upstream may bill."
+    )
+    identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+
+    class Meta:
+        ordering = ["priority", "provider_id"]
+
+    def __str__(self) -> str:
+        return self.display_name or self.provider_id
+
+    def clean(self) -> None:
+        for name in ("connection_params", "request_settings"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValidationError({name: "A JSON object is needed."})
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.display_name = self.display_name or self.provider_id
+        if self._move_secrets() and kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "connection_params", "secret_params"}
+        super().save(*args, **kwargs)
+
+    def audit_name(self) -> str:
+        return self.provider_id
+
+    def dependent_facts(self) -> dict[str, Any]:
+        return {
+            "models": [model.facts() for model in self.models.all()],
+            "api_keys": [key.facts() for key in self.api_keys.all()],
+            "connection_parameters": [parameter.facts() for parameter in self.parameters.all()],
+        }
+
+    def full_connection_params(self) -> dict[str, Any]:
+        """connection_params with the secrets back in their places, each as a `Secret`."""
+        return connection.join(self.connection_params, self._secrets())
+
+    def replace_connection_params(self, params: dict[str, Any]) -> None:
+        """Set the whole object; secrets that it does not name are forgotten."""
+        self.connection_params, self.secret_params = params, None
+
+    def _secrets(self) -> dict[str, str]:
+        return connection.unpack(self.secret_params.reveal()) if self.secret_params is not None else {}
+
+    def _move_secrets(self) -> bool:
+        public, found = connection.split(self.connection_params, self.provider_type)
+        if not found:
+            return False
+        self.connection_params = public
+        self.secret_params = Secret(connection.pack(self._secrets() | found))
+        return True
+
+
+class ProviderModel(RegistryModel):
+    """One model at one provider. The same id may stand under several providers, with other limits and prices."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="models")
+    model_id = models.CharField(max_length=255, validators=[validate_identifier])
+    display_name = models.CharField(max_length=255, blank=True)
+    model_type = models.CharField(max_length=50, default="chat", help_text="chat, completion, embedding, …")
+    context_window = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Tokens of prompt and answer together."
+    )
+    max_tokens = models.PositiveIntegerField(null=True, blank=True, help_text="Most tokens of one answer.")
+    dimension = models.PositiveIntegerField(null=True, blank=True, help_text="Length of an embedding.")
+    enabled = models.BooleanField(default=True)
+    capabilities = models.JSONField(default=list, blank=True)
+    tasks = models.JSONField(default=list, blank=True)
+    cost_tier = models.CharField(max_length=16, blank=True, help_text="LOW, MEDIUM, HIGH or PREMIUM.")
+    input_cost_per_million = models.DecimalField(
+        max_digits=20, decimal_places=10, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    output_cost_per_million = models.DecimalField(
+        max_digits=20, decimal_places=10, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    cached_input_cost_per_million = models.DecimalField(
+        max_digits=20, decimal_places=10, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    currency = models.CharField(max_length=3, default="USD")
+    parameters = models.JSONField(
+        default=dict, blank=True, help_text="Defaults and engine options, such as model_path or upstream_model_id."
+    )
+
+    class Meta:
+        ordering = ["provider", "model_id"]
+        constraints = [models.UniqueConstraint(fields=["provider", "model_id"], name="one_model_id_per_provider")]
+        indexes = [models.Index(fields=["model_id"])]
+
+    def __str__(self) -> str:
+        return self.model_id
+
+    def clean(self) -> None:
+        if not isinstance(self.capabilities, list) or not all(isinstance(item, str) for item in self.capabilities):
+            raise ValidationError({"capabilities": "A list of words is needed."})
+        if not isinstance(self.tasks, list) or not all(isinstance(item, str) for item in self.tasks):
+            raise ValidationError({"tasks": "A list of words is needed."})
+        if not isinstance(self.parameters, dict):
+            raise ValidationError({"parameters": "A JSON object is needed."})
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.display_name = self.display_name or self.model_id
+        super().save(*args, **kwargs)
+
+    def audit_name(self) -> str:
+        return f"{self.provider.provider_id}:{self.model_id}"
+
+
+class ApiKey(RegistryModel):
+    """A secret that we show to a provider. Never chosen when disabled, expired or of another environment."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=255, blank=True)
+    secret = EncryptedField()
+    fingerprint = models.CharField(max_length=16, editable=False, db_index=True)
+    hint = models.CharField(max_length=16, editable=False)
+    environment = models.CharField(max_length=50, default="development")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    weight = models.PositiveIntegerField(default=1)
+    enabled = models.BooleanField(default=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+
+    class Meta:
+        ordering = ["provider", "environment", "id"]
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+
+    def __str__(self) -> str:
+        return self.name or self.hint
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.describe()
+        super().save(*args, **kwargs)
+
+    def describe(self) -> None:
+        """Derive hint and fingerprint from a new secret; `bulk_create` callers call it themselves."""
+        value = self.__dict__.get("secret")
+        if isinstance(value, Secret):
+            self.hint, self.fingerprint = hint(value.reveal()), keyring.fingerprint(value.reveal())
+
+    def audit_name(self) -> str:
+        return f"{self.provider.provider_id}/key/{self.pk}"
+
+    @classmethod
+    def usable(cls, at: Any) -> Q:
+        """The condition under which a key may be chosen."""
+        fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=at)
+        return fresh & Q(enabled=True, environment=settings.GATEWAY_ENVIRONMENT)
+
+
+class ConnectionParameter(RegistryModel):
+    """A named value for one environment; sensitive ones are encrypted. It wins over the same name in connection_params."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="parameters")
+    param_name = models.CharField(max_length=255, validators=[validate_identifier])
+    plain_value = models.TextField(null=True, blank=True, editable=False)
+    secret_value = EncryptedField(null=True, editable=False)
+    is_sensitive = models.BooleanField(default=False)
+    environment = models.CharField(max_length=50, default="development")
+    identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+
+    class Meta:
+        ordering = ["provider", "environment", "param_name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "param_name", "environment"], name="one_parameter_per_environment"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_sensitive=False) | Q(plain_value__isnull=True), name="sensitive_values_are_encrypted"
+            ),
+        ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        value = kwargs.pop("param_value", None)
+        super().__init__(*args, **kwargs)
+        if value is not None:
+            self.set_value(value)
+
+    def __str__(self) -> str:
+        return self.param_name
+
+    @property
+    def param_value(self) -> str | Secret | None:
+        return self.secret_value if self.is_sensitive else self.plain_value
+
+    def set_value(self, value: str, *, is_sensitive: bool | None = None) -> None:
+        if is_sensitive is not None:
+            self.is_sensitive = is_sensitive
+        self.plain_value = None if self.is_sensitive else value
+        self.secret_value = Secret(value) if self.is_sensitive else None
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if connection.is_sensitive_name(self.param_name) and self.plain_value is not None:
+            self.set_value(self.plain_value, is_sensitive=True)
+        super().save(*args, **kwargs)
+
+    def audit_name(self) -> str:
+        return f"{self.provider.provider_id}/{self.environment}/{self.param_name}"
+
+
+class ProbeResult(models.Model):
+    """What one probe of a provider found, stage by stage. Not configuration: it raises no revision."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="probes")
+    at = models.DateTimeField(default=timezone.now)
+    healthy = models.BooleanField()
+    trigger = models.CharField(max_length=16, default="schedule", help_text="schedule, admin or api")
+    duration_ms = models.FloatField()
+    model_tested = models.CharField(max_length=255, blank=True)
+    message = models.TextField(blank=True)
+    stages = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ["-at"]
+        get_latest_by = "at"
+        indexes = [models.Index(fields=["provider", "-at"])]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {'well' if self.healthy else 'unwell'} at {self.at:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,58 @@
+"""Well-known vendors and servers that speak the OpenAI protocol: one row of data each, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    name: str
+    label: str
+    base_url: str = ""
+    needs_key: bool = True
+    free: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    help: str = ""
+
+
+PRESETS = (
+    Preset("openai", "OpenAI", "https://api.openai.com/v1"),
+    Preset(
+        "azure_openai",
+        "Azure OpenAI",
+        defaults={"url_style": "azure", "auth_header": "api-key", "api_version": "2024-10-21"},
+        help="The base URL is that of the resource, such as https://NAME.openai.azure.com; model ids are deployment names.",
+    ),
+    Preset("anthropic", "Anthropic (OpenAI-compatible)", "https://api.anthropic.com/v1"),
+    Preset("gemini", "Google Gemini (OpenAI-compatible)", "https://generativelanguage.googleapis.com/v1beta/openai"),
+    Preset(
+        "openrouter",
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        defaults={"headers": {"HTTP-Referer": "https://localhost", "X-Title": "LLM Gateway"}},
+        help="The headers name your application in OpenRouter's rankings.",
+    ),
+    Preset("groq", "Groq", "https://api.groq.com/openai/v1"),
+    Preset("mistral", "Mistral", "https://api.mistral.ai/v1"),
+    Preset("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
+    Preset("together", "Together AI", "https://api.together.xyz/v1"),
+    Preset("fireworks", "Fireworks AI", "https://api.fireworks.ai/inference/v1"),
+    Preset("xai", "xAI", "https://api.x.ai/v1"),
+    Preset("perplexity", "Perplexity", "https://api.perplexity.ai"),
+    Preset("cerebras", "Cerebras", "https://api.cerebras.ai/v1"),
+    Preset("nvidia_nim", "NVIDIA NIM", "https://integrate.api.nvidia.com/v1"),
+    Preset("ollama", "Ollama (OpenAI-compatible)", "http://127.0.0.1:11434/v1", needs_key=False, free=True),
+    Preset("vllm", "vLLM", "http://127.0.0.1:8001/v1", needs_key=False, free=True),
+    Preset("llama_server", "llama-server (llama.cpp)", "http://127.0.0.1:8080/v1", needs_key=False, free=True),
+    Preset("lm_studio", "LM Studio", "http://127.0.0.1:1234/v1", needs_key=False, free=True),
+    Preset("sglang", "SGLang", "http://127.0.0.1:30000/v1", needs_key=False, free=True),
+    Preset(
+        "kamiwaza",
+        "Kamiwaza runtime",
+        needs_key=False,
+        help="The base URL of one deployment, such as https://HOST/runtime/models/DEPLOYMENT/v1.",
+    ),
+)

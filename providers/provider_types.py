@@ -1,0 +1,174 @@
+"""Provider types: data that says which parameters a provider has, what it can do at least, and which class serves it.
+
+A type is found by name. Built in are the engines and protocols below and the vendors of `providers.presets`, which are
+rows of data over the OpenAI protocol. Other packages add theirs through the entry point `llm_gateway.provider_types`
+(an object of class `ProviderType`); one that fails to load is remembered in `failures` for the system check and skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from providers.presets import PRESETS, Preset
+
+ENTRY_POINT = "llm_gateway.provider_types"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A connection parameter as the form shows it. `kind` is text, integer, number, flag, choice or object."""
+
+    name: str
+    label: str
+    help: str = ""
+    kind: str = "text"
+    required: bool = False
+    sensitive: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderType:
+    """`backend` is the dotted path of the class, imported on first use; `runs_in` is `web` or `worker`."""
+
+    name: str
+    label: str
+    backend: str
+    parameters: tuple[Parameter, ...] = ()
+    runs_in: str = "web"
+    needs_key: bool = False
+    capabilities: frozenset[str] = frozenset({"chat"})
+    """What every model of this type can do at least."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Connection parameters that hold where the provider says nothing."""
+    help: str = ""
+    free: bool = False
+    """Whether a call costs no money, so probes may make one."""
+
+
+OPENAI_PARAMETERS = (
+    Parameter("base_url", "Base URL", "Where the API answers, such as https://api.example.com/v1.", required=True),
+    Parameter("organization", "Organisation", "Sent as OpenAI-Organization."),
+    Parameter("project", "Project", "Sent as OpenAI-Project."),
+    Parameter("headers", "Extra headers", "A JSON object of headers sent with every call.", kind="object"),
+    Parameter("auth_header", "Key header", "Header that carries the key: `authorization` (as Bearer) or another name."),
+    Parameter("url_style", "URL style", "How paths are built.", kind="choice", choices=("openai", "azure")),
+    Parameter("api_version", "API version", "Query parameter of Azure-style URLs."),
+    Parameter("proxy", "HTTP proxy", "URL of a proxy that calls go through."),
+    Parameter(
+        "verify_tls",
+        "Verify TLS",
+        "Turn off only for a self-signed upstream that you trust.",
+        kind="flag",
+        default=True,
+    ),
+    Parameter("ca_file", "CA file", "PEM file with the authority that signed the upstream's certificate."),
+    Parameter(
+        "allow_private", "Allow private addresses", "Whether addresses of private networks may be dialled.", kind="flag"
+    ),
+)
+
+OPENAI_COMPATIBLE = ProviderType(
+    name="openai_compatible",
+    label="OpenAI-compatible API",
+    backend="inference.backends.openai_compatible.OpenAICompatible",
+    parameters=OPENAI_PARAMETERS,
+    help="Any service that speaks the OpenAI protocol.",
+)
+LLAMA_CPP = ProviderType(
+    name="llama_cpp",
+    label="llama.cpp (GGUF files)",
+    backend="inference.backends.llama_cpp.LlamaCpp",
+    runs_in="worker",
+    free=True,
+    parameters=(
+        Parameter(
+            "model_path",
+            "Model file",
+            "Path of a GGUF file; of several shards, the first. A model's own parameter wins.",
+            kind="text",
+        ),
+        Parameter(
+            "context_size", "Context size", "Tokens of prompt and answer together.", kind="integer", default=2048
+        ),
+        Parameter("threads", "Threads", "Compute threads; empty takes all cores but one.", kind="integer"),
+        Parameter(
+            "gpu_layers", "GPU layers", "Layers that are put on a GPU; 0 uses the CPU only.", kind="integer", default=0
+        ),
+        Parameter(
+            "max_sequences", "Parallel requests", "Requests that are decoded together.", kind="integer", default=8
+        ),
+        Parameter(
+            "preload", "Preload", "Load at worker start instead of at the first request.", kind="flag", default=False
+        ),
+    ),
+    help="Runs GGUF models in a Celery worker of this gateway.",
+)
+FAKE = ProviderType(
+    name="fake",
+    label="Scripted fake",
+    backend="inference.backends.fake.Fake",
+    free=True,
+    capabilities=frozenset({"chat", "embedding", "tools", "json_mode"}),
+    parameters=(
+        Parameter("reply", "Reply", "What it answers; empty echoes the prompt."),
+        Parameter("delay_seconds", "Delay per token", "Seconds between tokens.", kind="number", default=0),
+        Parameter("scenario", "Scenario", "A failure that every call meets.", kind="text"),
+    ),
+    help="Answers from a script: for trying policies, failures and dashboards without a model.",
+)
+
+failures: dict[str, str] = {}
+"""Entry points that did not load, by name, with the error."""
+
+
+def find(name: str) -> ProviderType | None:
+    return registered().get(name)
+
+
+@cache
+def registered() -> Mapping[str, ProviderType]:
+    """All types by name, in the order in which forms show them."""
+    types = {kind.name: kind for kind in (OPENAI_COMPATIBLE, LLAMA_CPP, FAKE)}
+    types |= {preset.name: _from_preset(preset) for preset in PRESETS}
+    types |= {kind.name: kind for kind in _plugins() if kind.name not in types}
+    return types
+
+
+def _from_preset(preset: Preset) -> ProviderType:
+    defaults = dict(preset.defaults) | ({"base_url": preset.base_url} if preset.base_url else {})
+    return replace(
+        OPENAI_COMPATIBLE,
+        name=preset.name,
+        label=preset.label,
+        needs_key=preset.needs_key,
+        free=preset.free,
+        defaults=defaults,
+        help=preset.help or OPENAI_COMPATIBLE.help,
+        parameters=tuple(
+            replace(parameter, default=defaults[parameter.name], required=False)
+            if parameter.name in defaults
+            else parameter
+            for parameter in OPENAI_COMPATIBLE.parameters
+        ),
+    )
+
+
+def _plugins() -> list[ProviderType]:
+    found = []
+    for point in entry_points(group=ENTRY_POINT):
+        try:
+            kind = point.load()
+        except Exception as error:  # a plugin's import may fail in any way; the system check names it
+            failures[point.name] = f"{type(error).__name__}: {error}"
+            continue
+        if isinstance(kind, ProviderType):
+            found.append(kind)
+        else:
+            failures[point.name] = f"{point.value} is not a ProviderType"
+    return found

@@ -1,0 +1,70 @@
+"""Every way to write a registry row raises the revision and leaves an audit entry, the bulk ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import models, transaction
+
+from providers import audit, revision
+
+
+class RegistryQuerySet(models.QuerySet):
+    """`update`, `delete`, `bulk_create` and `bulk_update` leave one entry each, with the facts of every row they touched."""
+
+    def update(self, **values: Any) -> int:
+        with transaction.atomic(using=self.db):
+            before = _facts(self._rows())
+            changed = super().update(**values)
+            after = _facts(self.model._base_manager.filter(pk__in=list(before)))
+            self._write_down("update", before, after)
+        return changed
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        with transaction.atomic(using=self.db):
+            before = _facts(self._rows())
+            deleted = super().delete()
+            self._write_down("delete", before, {})
+        return deleted
+
+    def bulk_create(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        with transaction.atomic(using=self.db):
+            created = super().bulk_create(list(objs), *args, **kwargs)
+            self._write_down("create", {}, _facts(created))
+        return created
+
+    def bulk_update(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> int:
+        objs = list(objs)
+        with transaction.atomic(using=self.db):
+            keys = [obj.pk for obj in objs]
+            before = _facts(self.model._base_manager.filter(pk__in=keys))
+            # Django's own bulk_update ends in update() on a queryset of this class: one write, one entry.
+            changed = models.QuerySet(self.model, using=self.db).bulk_update(objs, *args, **kwargs)
+            self._write_down("update", before, _facts(self.model._base_manager.filter(pk__in=keys)))
+        return changed
+
+    update.alters_data = delete.alters_data = bulk_create.alters_data = bulk_update.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def _rows(self) -> models.QuerySet:
+        return self.model._base_manager.filter(pk__in=self.order_by().values("pk"))
+
+    def _write_down(self, action: str, before: dict[Any, tuple[str, dict]], after: dict[Any, tuple[str, dict]]) -> None:
+        old = {key: facts for key, facts in before.items() if after.get(key) != facts}
+        new = {key: facts for key, facts in after.items() if before.get(key) != facts}
+        if not old and not new:
+            return
+        touched = {name for name, _ in (*old.values(), *new.values())}
+        audit.record(
+            action,
+            self.model._meta.model_name,
+            touched.pop() if len(touched) == 1 else f"{len(touched)} rows",
+            before=dict(old.values()) or None,
+            after=dict(new.values()) or None,
+        )
+        revision.bump()
+
+
+def _facts(rows: Iterable[Any]) -> dict[Any, tuple[str, dict]]:
+    return {row.pk: (row.audit_name(), row.facts()) for row in rows}

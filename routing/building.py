@@ -1,0 +1,220 @@
+"""From registry rows to a `Snapshot`: the one place where upstream secrets are decrypted for use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from providers import keyring, provider_types, revision
+from providers.capabilities import canonical
+from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
+from providers.secrets import Secret, SecretError
+from routing.models import ClientKey
+from routing.types import ClientKeyView, Identity, ModelView, Prices, ProviderView, Snapshot, UpstreamKey
+
+_SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url"}
+"""What legacy rows call the base URL."""
+
+
+def build() -> Snapshot:
+    """Read the whole registry at one revision. Rows that cannot be used are left out and named in `notes`."""
+    with transaction.atomic(durable=False):
+        number = revision.current()
+        notes: list[str] = []
+        providers = _providers(notes)
+        models = _models(providers)
+        return Snapshot(
+            revision=number,
+            built_at=time.time(),
+            environment=settings.GATEWAY_ENVIRONMENT,
+            providers=providers,
+            models=models,
+            by_name=_by_name(models),
+            client_keys=_client_keys(),
+            peppers=_peppers(),
+            notes=tuple(notes),
+        )
+
+
+def _providers(notes: list[str]) -> dict[str, ProviderView]:
+    now = timezone.now()
+    keys: dict[int, list[ApiKey]] = defaultdict(list)
+    for key in ApiKey.objects.filter(ApiKey.usable(now)).order_by("-weight", "id"):
+        keys[key.provider_id].append(key)
+    parameters: dict[int, list[ConnectionParameter]] = defaultdict(list)
+    for parameter in ConnectionParameter.objects.filter(environment=settings.GATEWAY_ENVIRONMENT):
+        parameters[parameter.provider_id].append(parameter)
+    views = {}
+    for provider in Provider.objects.filter(enabled=True).order_by("priority", "id"):
+        view = _provider(provider, keys[provider.pk], parameters[provider.pk], notes)
+        if view is not None:
+            views[provider.provider_id] = view
+    return views
+
+
+def _provider(
+    provider: Provider, keys: list[ApiKey], parameters: list[ConnectionParameter], notes: list[str]
+) -> ProviderView | None:
+    kind = provider_types.find(provider.provider_type)
+    if kind is None:
+        notes.append(
+            f"provider {provider.provider_id!r} is of type {provider.provider_type!r}, which is not registered"
+        )
+        return None
+    try:
+        connection = _canonical(kind.defaults) | _canonical(provider.full_connection_params())
+    except SecretError as error:
+        notes.append(f"provider {provider.provider_id!r} is left out: {error}")
+        return None
+    connection |= _canonical(_environment_parameters(provider, parameters, notes))
+    usable = _keys(provider, keys, connection, notes)
+    return ProviderView(
+        provider_id=provider.provider_id,
+        provider_type=kind.name,
+        backend=kind.backend,
+        runs_in=kind.runs_in,
+        priority=provider.priority,
+        connection=connection,
+        settings=provider.request_settings,
+        keys=usable,
+        fingerprint=_fingerprint(kind.backend, connection, provider.request_settings, usable),
+        display_name=provider.display_name,
+    )
+
+
+def _environment_parameters(
+    provider: Provider, parameters: list[ConnectionParameter], notes: list[str]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for parameter in parameters:
+        try:
+            values[parameter.param_name] = parameter.param_value
+        except SecretError as error:
+            notes.append(f"a parameter of provider {provider.provider_id!r} is left out: {error}")
+    return values
+
+
+def _canonical(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parameters under the names that backends read."""
+    renamed = {new: params[old] for old, new in _SYNONYMS.items() if params.get(old)}
+    return renamed | {name: value for name, value in params.items() if name not in _SYNONYMS}
+
+
+def _keys(
+    provider: Provider, rows: list[ApiKey], connection: dict[str, Any], notes: list[str]
+) -> tuple[UpstreamKey, ...]:
+    """The rows of this environment; without any, a key inside connection_params or the variable that it names."""
+    usable = []
+    for row in rows:
+        try:
+            secret = resolve_reference(row.secret)
+        except (SecretError, OSError, LookupError) as error:
+            notes.append(f"key {row.pk} of provider {provider.provider_id!r} is left out: {error}")
+            continue
+        expires_at = row.expires_at.timestamp() if row.expires_at else None
+        usable.append(UpstreamKey(row.pk, secret, row.weight, expires_at))
+    inline = connection.pop("api_key", None)
+    variable = connection.pop("api_key_env_var", None)
+    if not usable and isinstance(inline, Secret) and inline:
+        usable.append(UpstreamKey(0, inline))
+    if not usable and variable and os.environ.get(str(variable)):
+        usable.append(UpstreamKey(0, Secret(os.environ[str(variable)])))
+    return tuple(usable)
+
+
+def resolve_reference(secret: Secret) -> Secret:
+    """A stored `env:NAME` or `file:PATH` stands for what it names, so a secret may stay outside the database."""
+    value = secret.reveal()
+    if value.startswith("env:"):
+        name = value[4:]
+        if name not in os.environ:
+            raise LookupError(f"it refers to the environment variable {name}, which is not set")
+        return Secret(os.environ[name])
+    if value.startswith("file:"):
+        with open(value[5:]) as file:
+            return Secret(file.read().strip())
+    return secret
+
+
+def _fingerprint(
+    backend: str, connection: Mapping[str, Any], request_settings: Any, keys: Iterable[UpstreamKey]
+) -> str:
+    facts = [backend, connection, request_settings, [[key.key_id, key.secret] for key in keys]]
+    text = json.dumps(facts, sort_keys=True, default=_revealed)
+    return hashlib.blake2b(text.encode(), key=keyring.peppers().derive("connection"), digest_size=16).hexdigest()
+
+
+def _revealed(value: object) -> str:
+    return value.reveal() if isinstance(value, Secret) else str(value)
+
+
+def _models(providers: dict[str, ProviderView]) -> tuple[ModelView, ...]:
+    rows = ProviderModel.objects.filter(enabled=True, provider__provider_id__in=list(providers)).select_related(
+        "provider"
+    )
+    return tuple(_model(row, providers[row.provider.provider_id]) for row in rows.order_by("provider__priority", "id"))
+
+
+def _model(row: ProviderModel, provider: ProviderView) -> ModelView:
+    kind = provider_types.find(provider.provider_type)
+    declared = canonical(row.capabilities if isinstance(row.capabilities, list) else ())
+    return ModelView(
+        provider=provider,
+        model_id=row.model_id,
+        display_name=row.display_name,
+        model_type=row.model_type,
+        context_window=row.context_window,
+        max_tokens=row.max_tokens,
+        dimension=row.dimension,
+        capabilities=declared or (kind.capabilities if kind and row.model_type == "chat" else frozenset()),
+        tasks=frozenset(row.tasks if isinstance(row.tasks, list) else ()),
+        parameters=row.parameters if isinstance(row.parameters, dict) else {},
+        prices=Prices(
+            row.input_cost_per_million, row.output_cost_per_million, row.cached_input_cost_per_million, row.currency
+        ),
+        created=int(row.created_at.timestamp()),
+    )
+
+
+def _by_name(models: tuple[ModelView, ...]) -> dict[str, tuple[ModelView, ...]]:
+    names: dict[str, list[ModelView]] = defaultdict(list)
+    for model in models:
+        names[model.model_id].append(model)
+    for model in models:
+        # A qualified name means that provider, also where some other provider lists a model id that reads the same.
+        names[model.route] = [model, *(other for other in names.get(model.route, ()) if other is not model)]
+    return {name: tuple(found) for name, found in names.items()}
+
+
+def _client_keys() -> dict[str, ClientKeyView]:
+    return {row.prefix: _client_key(row) for row in ClientKey.objects.all()}
+
+
+def _client_key(row: ClientKey) -> ClientKeyView:
+    return ClientKeyView(
+        identity=Identity(
+            key_id=row.pk,
+            prefix=row.prefix,
+            name=row.name,
+            scopes=frozenset(row.scopes),
+            allowed_models=tuple(row.allowed_models) if row.allowed_models is not None else None,
+        ),
+        digest=bytes.fromhex(row.digest),
+        pepper_id=row.pepper_id,
+        enabled=row.enabled,
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
+    )
+
+
+def _peppers() -> dict[str, bytes]:
+    peppers = keyring.peppers()
+    return {pepper_id: peppers.derive("client-key", pepper_id) for pepper_id in peppers.by_id}

@@ -1,0 +1,123 @@
+"""The snapshot that the data plane reads: built by the ORM off the event loop, replaced by one reference.
+
+A process holds one at a time. It is built again after each commit of its own, on a hint from Redis, and when the polled
+revision is higher; a build that fails keeps the old one and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+
+import redis
+from django.conf import settings
+from django.db import close_old_connections
+
+from providers import revision
+from routing import building
+from routing.types import Snapshot
+
+log = logging.getLogger(__name__)
+
+HINT_CHANNEL = "gw:registry"
+POLL_SECONDS = 1.0
+
+_current: Snapshot | None = None
+_problem: str = ""
+_building = threading.Lock()
+_live = False
+
+
+def current() -> Snapshot:
+    """The snapshot in force; the first call of a process builds it."""
+    return _current if _current is not None else refresh()
+
+
+def replace(snapshot: Snapshot | None) -> None:
+    """Put another snapshot in force; None forgets it. Requests in flight keep theirs."""
+    global _current
+    _current = snapshot
+
+
+def problem() -> str:
+    """Why the last build failed; empty when it did not."""
+    return _problem
+
+
+def refresh() -> Snapshot:
+    """Build from the database now, unless what is in force has the database's revision. Call it from a thread."""
+    global _problem
+    with _building:
+        held = _current
+        if held is not None and held.revision == revision.current():
+            return held
+        try:
+            replace(building.build())
+            _problem = ""
+        except Exception as error:
+            if held is None:
+                raise
+            _problem = f"{type(error).__name__}: {error}"
+            log.exception("the registry could not be read; revision %s stays in force", held.revision)
+        assert _current is not None
+        return _current
+
+
+def registry_changed() -> None:
+    """After a commit here: rebuild what this process holds, and tell the others to look."""
+    if _current is not None:
+        refresh()
+    threading.Thread(target=_hint, name="registry-hint", daemon=True).start()
+
+
+async def keep_fresh() -> None:
+    """Follow the registry until cancelled: a hint or the poll, whichever comes first."""
+    await asyncio.to_thread(refresh)
+    woken = asyncio.Event()
+    listener = asyncio.create_task(_listen(woken))
+    try:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+            woken.clear()
+            await asyncio.to_thread(_refresh_quietly)
+    finally:
+        listener.cancel()
+
+
+def age_seconds() -> float:
+    return time.time() - _current.built_at if _current else float("inf")
+
+
+def _refresh_quietly() -> None:
+    global _problem
+    close_old_connections()
+    try:
+        refresh()
+    except Exception as error:  # the database may be away; what is in force serves on
+        _problem = f"{type(error).__name__}: {error}"
+        log.warning("the registry's revision could not be read: %s", type(error).__name__)
+
+
+async def _listen(woken: asyncio.Event) -> None:
+    while True:
+        client = redis.asyncio.Redis.from_url(settings.REDIS_URL)
+        try:
+            async with client, client.pubsub() as channel:
+                await channel.subscribe(HINT_CHANNEL)
+                async for message in channel.listen():
+                    if message["type"] == "message":
+                        woken.set()
+        except (redis.RedisError, OSError):
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _hint() -> None:
+    with (
+        contextlib.suppress(redis.RedisError, OSError),
+        redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1) as client,
+    ):
+        client.publish(HINT_CHANNEL, b"")
