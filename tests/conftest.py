@@ -1,0 +1,140 @@
+"""The ground under every test: a data directory with keys made for this run, a real Redis, a real database.
+
+All of it stands in the environment before Django reads its settings, which is why it happens while this file is imported.
+`GATEWAY_TEST_DATABASE` chooses between `sqlite` with an embedded Redis (the default) and `postgresql` with a Redis over TCP.
+Each pytest-xdist worker is a process of its own and gets its own of everything.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from gateway_project import first_keys
+from tests import services
+
+DATABASE = os.environ.get("GATEWAY_TEST_DATABASE", "sqlite")
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+MISSING = "missing on this machine: "
+
+_closing = contextlib.ExitStack()
+atexit.register(_closing.close)
+
+
+def _prepare() -> tuple[Path, str]:
+    if DATABASE not in {"sqlite", "postgresql"}:
+        raise pytest.UsageError(f"GATEWAY_TEST_DATABASE is {DATABASE!r}; say sqlite or postgresql")
+    # Short, because the path of a Unix socket may have no more than 107 bytes.
+    data_dir = Path(tempfile.mkdtemp(prefix="gwtest-", dir="/tmp"))
+    _closing.callback(shutil.rmtree, data_dir, ignore_errors=True)
+    first_keys.create_missing(data_dir)
+    # A developer's own settings must neither reach the tests nor be reached by them.
+    kept = {"GATEWAY_TEST_DATABASE"}
+    for name in [name for name in os.environ if name.startswith("GATEWAY_") and name not in kept]:
+        del os.environ[name]
+    for name in ["DATABASE_URL", "REDIS_URL", "DATABASE_URL_FILE", "REDIS_URL_FILE"]:
+        os.environ.pop(name, None)
+    os.environ["GATEWAY_DATA_DIR"] = str(data_dir)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
+    try:
+        if DATABASE == "postgresql":
+            database = services.postgresql(data_dir)
+            _closing.callback(database.stop)
+            os.environ["DATABASE_URL"] = database.url
+            store = services.external_redis(data_dir)
+            os.environ["REDIS_URL"] = store.url
+        else:
+            store = services.private_redis(data_dir)
+        _closing.callback(store.stop)
+    except services.ServiceMissing as error:
+        raise pytest.UsageError(str(error)) from error
+    return data_dir, store.url
+
+
+DATA_DIR, REDIS_URL = _prepare()
+
+import django  # noqa: E402
+from django.conf import settings  # noqa: E402
+
+if DATABASE == "sqlite":
+    # A file, as in production: the in-memory database of Django's test runner locks whole tables between threads.
+    settings.DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+django.setup()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The data directory of this run: fresh keys and peppers, the embedded Redis's socket."""
+    return DATA_DIR
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """A real Redis that only this session uses; emptied before each test."""
+    return REDIS_URL
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis() -> None:
+    services.empty(REDIS_URL)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """An empty PostgreSQL database of our own, whichever database the suite itself runs on."""
+    yield from _found(services.postgresql)
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    """An empty MariaDB database of our own."""
+    yield from _found(services.mariadb)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium."""
+    found = filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"]))
+    return next(found, None) or missing("a Chromium for browser tests (make services)")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip for want of `what`, named again in the closing summary; in CI a test that cannot run has failed."""
+    if IN_CI:
+        pytest.fail(MISSING + what, pytrace=False)
+    pytest.skip(MISSING + what)
+
+
+def _found(find: Callable[[Path], services.Service]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="gwtest-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        try:
+            service = find(Path(folder))
+        except services.ServiceMissing as error:
+            missing(str(error))
+        with services.running(service) as url:
+            yield url
+
+
+def pytest_report_header() -> str:
+    return f"stores: {DATABASE}, Redis at {REDIS_URL}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        text = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if MISSING in text:
+            reason = text.partition(MISSING)[2]
+            reasons[reason] = reasons.get(reason, 0) + 1
+    if reasons:
+        terminalreporter.section("NOT TESTED on this machine", sep="!", red=True, bold=True)
+        for reason, count in reasons.items():
+            terminalreporter.line(f"{count} skipped for want of {reason}", red=True)
