@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
 from providers import keyring, provider_types, revision
@@ -26,23 +25,26 @@ _SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_ur
 
 
 def build() -> Snapshot:
-    """Read the whole registry at one revision. Rows that cannot be used are left out and named in `notes`."""
-    with transaction.atomic(durable=False):
-        number = revision.current()
-        notes: list[str] = []
-        providers = _providers(notes)
-        models = _models(providers)
-        return Snapshot(
-            revision=number,
-            built_at=time.time(),
-            environment=settings.GATEWAY_ENVIRONMENT,
-            providers=providers,
-            models=models,
-            by_name=_by_name(models),
-            client_keys=_client_keys(),
-            peppers=_peppers(),
-            notes=tuple(notes),
-        )
+    """Read the whole registry. Rows that cannot be used are left out and named in `notes`.
+
+    No transaction holds the rows still: the snapshot carries the revision read first, so a write that falls between makes it
+    stale at once, and it is built again.
+    """
+    number = revision.current()
+    notes: list[str] = []
+    providers = _providers(notes)
+    models = _models(providers)
+    return Snapshot(
+        revision=number,
+        built_at=time.time(),
+        environment=settings.GATEWAY_ENVIRONMENT,
+        providers=providers,
+        models=models,
+        by_name=_by_name(models),
+        client_keys=_client_keys(),
+        peppers=_peppers(),
+        notes=tuple(notes),
+    )
 
 
 def _providers(notes: list[str]) -> dict[str, ProviderView]:
