@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from providers import provider_types
@@ -21,6 +22,16 @@ _SENSITIVE = re.compile(
 )
 _REFERENCES = {"api_key_env_var", "api_key_secret", "auth_header", "max_tokens", "public_key"}
 """Names that look like secrets but only say where one is found, or how it is sent."""
+
+
+_SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url"}
+"""What legacy rows call the base URL."""
+
+
+def canonical(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parameters under the names that backends read."""
+    renamed = {new: params[old] for old, new in _SYNONYMS.items() if params.get(old)}
+    return renamed | {name: value for name, value in params.items() if name not in _SYNONYMS}
 
 
 def is_sensitive_name(name: str, provider_type: str = "") -> bool:

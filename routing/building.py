@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,15 +12,12 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from providers import keyring, provider_types, revision
+from providers import keyring, provider_types, revision, upstream
 from providers.capabilities import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
-from providers.secrets import Secret, SecretError
+from providers.secrets import Secret
 from routing.models import ClientKey
 from routing.types import ClientKeyView, Identity, ModelView, Prices, ProviderView, Snapshot, UpstreamKey
-
-_SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url"}
-"""What legacy rows call the base URL."""
 
 
 def build() -> Snapshot:
@@ -66,85 +62,25 @@ def _providers(notes: list[str]) -> dict[str, ProviderView]:
 def _provider(
     provider: Provider, keys: list[ApiKey], parameters: list[ConnectionParameter], notes: list[str]
 ) -> ProviderView | None:
-    kind = provider_types.find(provider.provider_type)
-    if kind is None:
-        notes.append(
-            f"provider {provider.provider_id!r} is of type {provider.provider_type!r}, which is not registered"
-        )
-        return None
     try:
-        connection = _canonical(kind.defaults) | _canonical(provider.full_connection_params())
-    except SecretError as error:
-        notes.append(f"provider {provider.provider_id!r} is left out: {error}")
+        facts = upstream.merge(provider, keys, parameters)
+    except upstream.UnusableProvider as error:
+        notes.append(str(error))
         return None
-    connection |= _canonical(_environment_parameters(provider, parameters, notes))
-    usable = _keys(provider, keys, connection, notes)
+    notes.extend(facts.notes)
+    usable = tuple(UpstreamKey(key.key_id, key.secret, key.weight, key.expires_at) for key in facts.keys)
     return ProviderView(
         provider_id=provider.provider_id,
-        provider_type=kind.name,
-        backend=kind.backend,
-        runs_in=kind.runs_in,
+        provider_type=facts.kind.name,
+        backend=facts.kind.backend,
+        runs_in=facts.kind.runs_in,
         priority=provider.priority,
-        connection=connection,
+        connection=facts.connection,
         settings=provider.request_settings,
         keys=usable,
-        fingerprint=_fingerprint(kind.backend, connection, provider.request_settings, usable),
+        fingerprint=_fingerprint(facts.kind.backend, facts.connection, provider.request_settings, usable),
         display_name=provider.display_name,
     )
-
-
-def _environment_parameters(
-    provider: Provider, parameters: list[ConnectionParameter], notes: list[str]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for parameter in parameters:
-        try:
-            values[parameter.param_name] = parameter.param_value
-        except SecretError as error:
-            notes.append(f"a parameter of provider {provider.provider_id!r} is left out: {error}")
-    return values
-
-
-def _canonical(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The same parameters under the names that backends read."""
-    renamed = {new: params[old] for old, new in _SYNONYMS.items() if params.get(old)}
-    return renamed | {name: value for name, value in params.items() if name not in _SYNONYMS}
-
-
-def _keys(
-    provider: Provider, rows: list[ApiKey], connection: dict[str, Any], notes: list[str]
-) -> tuple[UpstreamKey, ...]:
-    """The rows of this environment; without any, a key inside connection_params or the variable that it names."""
-    usable = []
-    for row in rows:
-        try:
-            secret = resolve_reference(row.secret)
-        except (SecretError, OSError, LookupError) as error:
-            notes.append(f"key {row.pk} of provider {provider.provider_id!r} is left out: {error}")
-            continue
-        expires_at = row.expires_at.timestamp() if row.expires_at else None
-        usable.append(UpstreamKey(row.pk, secret, row.weight, expires_at))
-    inline = connection.pop("api_key", None)
-    variable = connection.pop("api_key_env_var", None)
-    if not usable and isinstance(inline, Secret) and inline:
-        usable.append(UpstreamKey(0, inline))
-    if not usable and variable and os.environ.get(str(variable)):
-        usable.append(UpstreamKey(0, Secret(os.environ[str(variable)])))
-    return tuple(usable)
-
-
-def resolve_reference(secret: Secret) -> Secret:
-    """A stored `env:NAME` or `file:PATH` stands for what it names, so a secret may stay outside the database."""
-    value = secret.reveal()
-    if value.startswith("env:"):
-        name = value[4:]
-        if name not in os.environ:
-            raise LookupError(f"it refers to the environment variable {name}, which is not set")
-        return Secret(os.environ[name])
-    if value.startswith("file:"):
-        with open(value[5:]) as file:
-            return Secret(file.read().strip())
-    return secret
 
 
 def _fingerprint(

@@ -1,0 +1,126 @@
+"""What is known of an upstream when it is about to be called: its merged connection parameters and its usable keys.
+
+One merge for everybody: the snapshot of the data plane, the probes and the discovery of models see the same facts.
+Precedence from low to high: the type's defaults, connection_params, the parameter rows of this environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from providers import provider_types
+from providers.connection import canonical
+from providers.models import ApiKey, ConnectionParameter, Provider
+from providers.provider_types import ProviderType
+from providers.secrets import Secret, SecretError
+
+
+class UnusableProvider(Exception):
+    """The stored configuration cannot be turned into a connection; the text says why and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsableKey:
+    """A key that may be shown now. `key_id` is 0 for one that stands inside connection_params; `expires_at` is epoch seconds."""
+
+    key_id: int
+    secret: Secret
+    weight: int = 1
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """`notes` name what had to be left out, such as a key that does not decrypt: sentences without secrets."""
+
+    kind: ProviderType
+    connection: Mapping[str, Any]
+    keys: tuple[UsableKey, ...]
+    notes: tuple[str, ...] = ()
+
+    def secrets(self) -> list[Secret]:
+        """Every secret that a reply of the upstream might repeat."""
+        return [*(key.secret for key in self.keys), *_secrets_in(self.connection)]
+
+
+def load(provider: Provider) -> Upstream:
+    """Read the provider's rows of this environment and merge them. Raises `UnusableProvider`."""
+    keys = provider.api_keys.filter(ApiKey.usable(timezone.now())).order_by("-weight", "id")
+    parameters = provider.parameters.filter(environment=settings.GATEWAY_ENVIRONMENT)
+    return merge(provider, keys, parameters)
+
+
+def merge(provider: Provider, keys: Iterable[ApiKey], parameters: Iterable[ConnectionParameter]) -> Upstream:
+    """The facts of `provider` with those rows, already chosen for this environment. Raises `UnusableProvider`."""
+    kind = provider_types.find(provider.provider_type)
+    if kind is None:
+        raise UnusableProvider(
+            f"provider {provider.provider_id!r} is of type {provider.provider_type!r}, which is not registered"
+        )
+    try:
+        connection = canonical(kind.defaults) | canonical(provider.full_connection_params())
+    except SecretError as error:
+        raise UnusableProvider(f"provider {provider.provider_id!r} is left out: {error}") from error
+    notes: list[str] = []
+    connection |= canonical(_values(provider, parameters, notes))
+    usable = _keys(provider, keys, connection, notes)
+    return Upstream(kind, connection, usable, tuple(notes))
+
+
+def resolve_reference(secret: Secret) -> Secret:
+    """A stored `env:NAME` or `file:PATH` stands for what it names, so a secret may stay outside the database."""
+    value = secret.reveal()
+    if value.startswith("env:"):
+        name = value[4:]
+        if name not in os.environ:
+            raise LookupError(f"it refers to the environment variable {name}, which is not set")
+        return Secret(os.environ[name])
+    if value.startswith("file:"):
+        with open(value[5:]) as file:
+            return Secret(file.read().strip())
+    return secret
+
+
+def _values(provider: Provider, parameters: Iterable[ConnectionParameter], notes: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for parameter in parameters:
+        try:
+            values[parameter.param_name] = parameter.param_value
+        except SecretError as error:
+            notes.append(f"a parameter of provider {provider.provider_id!r} is left out: {error}")
+    return values
+
+
+def _keys(
+    provider: Provider, rows: Iterable[ApiKey], connection: dict[str, Any], notes: list[str]
+) -> tuple[UsableKey, ...]:
+    """The rows given; without any, a key inside connection_params or the variable that it names."""
+    usable = []
+    for row in rows:
+        try:
+            secret = resolve_reference(row.secret)
+        except (SecretError, OSError, LookupError) as error:
+            notes.append(f"key {row.pk} of provider {provider.provider_id!r} is left out: {error}")
+            continue
+        expires_at = row.expires_at.timestamp() if row.expires_at else None
+        usable.append(UsableKey(row.pk, secret, row.weight, expires_at))
+    inline = connection.pop("api_key", None)
+    variable = connection.pop("api_key_env_var", None)
+    if not usable and isinstance(inline, Secret) and inline:
+        usable.append(UsableKey(0, inline))
+    if not usable and variable and os.environ.get(str(variable)):
+        usable.append(UsableKey(0, Secret(os.environ[str(variable)])))
+    return tuple(usable)
+
+
+def _secrets_in(value: Any) -> list[Secret]:
+    if isinstance(value, Secret):
+        return [value]
+    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [secret for member in members for secret in _secrets_in(member)]
