@@ -1,0 +1,68 @@
+# The gateway's commands. `make` alone lists them.
+
+PYTHON ?= python3
+ARGS ?=
+WORKERS ?= 2
+ENGINE ?= llama_cpp
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help run manage test check bench lock services engine clean
+
+help: ## List these commands.
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/run.stamp ## Install and serve on 127.0.0.1:8000. ARGS="--port 9000 --data-dir DIR"
+	@exec $(BIN)/python manage.py quickstart $(ARGS)
+
+manage: $(VENV)/run.stamp ## Run a management command. ARGS="migrate --data-dir DIR"
+	@exec $(BIN)/python manage.py $(ARGS)
+
+test: $(VENV)/development.stamp services engine ## Run every test, on SQLite and then on PostgreSQL. ENGINE=xllamacpp skips the compile.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
+	GATEWAY_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -m "not browser and not slow"
+
+check: $(VENV)/development.stamp ## Format, lint, types, system checks, migrations, import directions.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && \
+	$(BIN)/python manage.py create_keys --data-dir "$$data" && \
+	$(BIN)/python manage.py check --fail-level WARNING --data-dir "$$data" && \
+	$(BIN)/python manage.py makemigrations --check --dry-run --data-dir "$$data"
+	$(BIN)/python -m pytest tests/test_architecture.py -q
+
+bench: $(VENV)/development.stamp engine ## Measure the gateway and print ratios. ARGS="..."
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+engine: $(VENV)/run.stamp ## Compile the default local engine, unless it is there or ENGINE=xllamacpp.
+ifeq ($(ENGINE),xllamacpp)
+	@echo "engine: the prebuilt one, as asked"
+else ifeq ($(shell command -v $${CXX:-c++} 2>/dev/null),)
+	@echo "engine: no C++ compiler (apt-get install build-essential), so the prebuilt one serves"
+else
+	@$(BIN)/python -m inference.engine.build
+endif
+
+services: $(VENV)/development.stamp ## Install what the tests want of the system: Redis, PostgreSQL, MariaDB, Chromium.
+	@$(BIN)/python -m tests.install_services
+
+lock: $(VENV)/development.stamp ## Write the lock files anew from pyproject.toml.
+	@$(BIN)/python requirements/lock.py
+
+clean: ## Remove the environment, builds and caches; never the data directory.
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# Nothing of the project itself is installed: it runs from this checkout. A stamp newer than its lock means "installed".
+$(VENV)/run.stamp: requirements/run.txt $(VENV)/python.stamp
+	@$(BIN)/python requirements/install.py requirements/run.txt && touch $@
+
+$(VENV)/development.stamp: requirements/development.txt $(VENV)/python.stamp
+	@$(BIN)/python requirements/install.py requirements/development.txt && touch $@ $(VENV)/run.stamp
+
+$(VENV)/python.stamp:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) -V) (make PYTHON=python3.12 ...)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "the venv module is not here: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@

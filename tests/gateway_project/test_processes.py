@@ -1,0 +1,169 @@
+"""Dummy programs, real processes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from gateway_project.processes import Backoff, Program, ProgramFailed, Supervisor
+
+PATIENT = "import signal, sys, time; print('up', flush=True); signal.signal(15, lambda *a: (print('bye', flush=True), sys.exit(0))); time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+PARENT = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print(p.pid, flush=True); print('up', flush=True); time.sleep(600)"
+
+
+def python(name, source, **options):
+    return Program(name, [sys.executable, "-c", source], ready=lambda running: running.says("up"), **options)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def until(condition, seconds=10):
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  (what is waited for happens in other processes)
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def heard():
+    return []
+
+
+@pytest.fixture
+async def supervisor(tmp_path, told, heard):
+    supervisor = Supervisor(
+        tmp_path / "logs",
+        cwd=tmp_path,
+        heard=lambda name, line: heard.append((name, line)),
+        told=lambda name, sentence: told.append((name, sentence)),
+        backoff=Backoff(first=0.01),
+    )
+    yield supervisor
+    await supervisor.stop()
+
+
+async def test_a_started_program_is_ready_and_its_lines_are_kept(supervisor, heard, tmp_path):
+    await supervisor.start(python("one", PATIENT))
+    assert ("one", "up") in heard
+    assert (tmp_path / "logs" / "one.log").read_text() == "up\n"
+
+
+async def test_an_orderly_stop_lets_a_program_finish(supervisor, heard):
+    await supervisor.start(python("one", PATIENT))
+    await supervisor.stop()
+    assert ("one", "bye") in heard
+
+
+async def test_programs_stop_in_reverse_order(supervisor, heard):
+    await supervisor.start(python("first", PATIENT))
+    await supervisor.start(python("second", PATIENT))
+    await supervisor.stop()
+    assert [name for name, line in heard if line == "bye"] == ["second", "first"]
+
+
+async def test_a_program_that_ignores_sigterm_is_killed(supervisor):
+    await supervisor.start(python("one", STUBBORN, stop_seconds=0.2))
+    pid = supervisor.pids["one"]
+    await supervisor.stop()
+    assert not alive(pid)
+
+
+async def test_a_killed_program_comes_back(supervisor, told):
+    await supervisor.start(python("one", PATIENT))
+    first = supervisor.pids["one"]
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: supervisor.pids["one"] != first)
+    assert alive(supervisor.pids["one"])
+    assert told[0][0] == "one"
+    assert "SIGKILL" in told[0][1]
+
+
+async def test_the_children_of_a_killed_program_go_with_it(supervisor, heard):
+    await supervisor.start(python("one", PARENT))
+    grandchild = int(heard[0][1])
+    first = supervisor.pids["one"]
+    assert alive(grandchild)
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: not alive(grandchild))
+
+
+async def test_a_program_that_ends_before_it_is_ready_says_why(supervisor):
+    with pytest.raises(ProgramFailed, match=r"status 3.*\n.*no such port") as raised:
+        await supervisor.start(python("one", "print('no such port'); raise SystemExit(3)"))
+    assert "one" in str(raised.value)
+    assert supervisor.pids == {}
+
+
+async def test_a_successor_serves_before_its_predecessor_leaves(supervisor, heard, told):
+    await supervisor.start(python("one", PATIENT))
+    old = supervisor.pids["one"]
+    await supervisor.replace("one")
+    new = supervisor.pids["one"]
+    await until(lambda: not alive(old))
+    assert alive(new)
+    assert [line for _, line in heard] == ["up", "up", "bye"]
+    assert told == []
+
+
+async def test_a_failing_successor_leaves_the_predecessor_in_place(supervisor, tmp_path):
+    source = f"import pathlib, sys; p = pathlib.Path({str(tmp_path)!r}, 'started'); p.exists() and sys.exit(4); p.touch(); {PATIENT}"
+    await supervisor.start(python("one", source))
+    old = supervisor.pids["one"]
+    with pytest.raises(ProgramFailed):
+        await supervisor.replace("one")
+    assert supervisor.pids["one"] == old
+    assert alive(old)
+
+
+async def test_a_program_that_runs_once_returns_its_status(supervisor, tmp_path):
+    assert await supervisor.run_once(Program("build", [sys.executable, "-c", "print('hi'); raise SystemExit(7)"])) == 7
+    assert (tmp_path / "logs" / "build.log").read_text() == "hi\n"
+
+
+async def test_each_start_has_its_number(supervisor, heard):
+    program = Program(
+        "one", [sys.executable, "-c", PATIENT.replace("'up'", "'{serial} up'")], lambda run: run.says("up")
+    )
+    await supervisor.start(program)
+    await supervisor.replace("one")
+    assert [line for _, line in heard if "up" in line] == ["1 up", "2 up"]
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 0.1), (2, 0.2), (4, 0.8), (30, 15.0)])
+def test_the_wait_before_a_start_grows_and_ends_growing(failures, seconds):
+    assert Backoff().seconds(failures) == pytest.approx(seconds)
+
+
+def test_a_killed_supervisor_leaves_no_process(tmp_path):
+    script = textwrap.dedent(f"""
+        import asyncio, sys
+        from pathlib import Path
+        from gateway_project.processes import Program, Supervisor
+        async def main():
+            supervisor = Supervisor(Path({str(tmp_path)!r}), cwd=Path({str(tmp_path)!r}))
+            await supervisor.start(Program("one", [sys.executable, "-c", {PATIENT!r}], lambda run: run.says("up")))
+            print(supervisor.pids["one"], flush=True)
+            await asyncio.sleep(600)
+        asyncio.run(main())
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.kill()
+    asyncio.run(until(lambda: not alive(pid)))
