@@ -1,0 +1,572 @@
+"""The continuous-batching loop: many sequences decoded together, one step at a time.
+
+A step gives each generating sequence its next token and fills the rest of the batch with prompts still to be read, oldest
+first, so a long prompt slows answers in progress but never stops them. Requests wait in one queue, first come, first
+served. A finished sequence's cache stays in its slot: the next prompt that begins the same shares it, and prompts that
+arrive together share the part that the first of them is still computing. When the cache runs full, idle slots are emptied,
+then the youngest sequence is set back to the queue's front and computed again later.
+
+Everything but `submit` runs on the thread that called `run`.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from inference.engine import llama_library
+from inference.engine.chat_template import CHATML, ChatTemplate
+from inference.engine.gguf_file import GgufHeader
+from inference.engine.llama_library import Context, Model, Sampler
+from inference.engine.prefixes import common_prefix
+from inference.engine.protocol import Cancel, Command, Done, Embed, Event, Failed, Generate, Piece, Ready, Vectors
+from inference.engine.requests import GenerateRequest
+from inference.engine.spec import ModelSpec
+from inference.engine.text import AnswerText
+from inference.errors import ContextLengthExceeded, GatewayError, InvalidRequest, OutOfMemory, UnsupportedCapability
+
+NAME = "llama_cpp"
+_WORTH_WAITING_FOR = 32
+_EMBEDDING_SEQUENCES = 32
+_LONGEST_EMBEDDING = 2048
+_STALL_SECONDS = 0.2
+"""How long one step may keep answers in progress waiting for somebody's prompt."""
+_SMALLEST_CHUNK = 32
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """One request on its way. `tokens` are prompt and answer so far; `follows` is a prompt being computed that begins the same."""
+
+    id: int
+    request: GenerateRequest
+    tokens: list[int]
+    prompt_length: int
+    limit: int
+    text: AnswerText
+    grammar: str | None
+    sampler: Sampler | None = None
+    order: int = 0
+    cached: int | None = None
+    follows: tuple[_Slot, _Work, int] | None = None
+    unsaid: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def produced(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A sequence of the cache: `tokens` are those it holds, in use or left from the request before."""
+
+    sequence: int
+    tokens: list[int] = field(default_factory=list)
+    work: _Work | None = None
+    used_at: int = 0
+
+
+@dataclass(slots=True)
+class _Embedding:
+    id: int
+    inputs: list[list[int]]
+
+
+class BatchedEngine:
+    """`emit` takes the events of a step. Raises `ModelUnavailable` or `OutOfMemory` when the model cannot be loaded."""
+
+    def __init__(self, spec: ModelSpec, header: GgufHeader, emit: Callable[[list[Event]], None], *, safe: bool) -> None:
+        started = time.monotonic()
+        self._spec = spec
+        self._emit = emit
+        self._model = Model(spec, safe=safe)
+        self._generates = str(header.metadata.get(f"{header.architecture}.attention.causal", True)).lower() != "false"
+        self._pools_itself = bool(header.number("pooling_type"))
+        self._context_size: int = spec.context_size or 0
+        self._slots = [_Slot(sequence) for sequence in range(spec.max_sequences)]
+        self._context: Context | None = None
+        self._embedding_context: Context | None = None
+        if self._generates:
+            self._context = Context(
+                self._model,
+                cells=spec.cache_tokens or self._context_size,
+                sequences=spec.max_sequences,
+                batch_size=max(spec.batch_size, spec.max_sequences),
+                threads=spec.threads,
+            )
+        template = spec.chat_template or self._model.chat_template()
+        self._template = ChatTemplate(
+            template or CHATML, bos=self._model.bos, eos=self._model.eos, control_tokens=self._model.control_tokens()
+        )
+        self._notes = () if template else ("the model brings no chat template; ChatML is used",)
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._waiting: collections.deque[_Work] = collections.deque()
+        self._embeddings: collections.deque[_Embedding] = collections.deque()
+        self._outbox: list[Event] = []
+        self._ticks = itertools.count(1)
+        self._seconds_per_prompt_token = 0.0
+        self._closed = False
+        self._crowded = False
+        """The cache ran full and a request was set back: nobody is admitted until another is done."""
+        self._warm_up()
+        self._load_seconds = time.monotonic() - started
+
+    def ready(self, memory_bytes: int) -> Ready:
+        return Ready(
+            engine=NAME,
+            version=llama_library.VERSION,
+            context_size=self._context_size,
+            cache_tokens=self._spec.cache_tokens or self._context_size,
+            max_sequences=self._spec.max_sequences,
+            dimension=self._model.dimension,
+            memory_bytes=memory_bytes,
+            load_seconds=round(self._load_seconds, 4),
+            notes=self._notes,
+        )
+
+    def _warm_up(self) -> None:
+        """Decode one token, so that a build that crashes does so while loading and not under a request."""
+        if self._context is None:
+            return
+        self._context.start_batch()
+        self._context.add([0], 0, 0, logits=True)
+        self._context.decode()
+        self._context.clear()
+
+    # Taking commands: on the reader's thread, so that templates and tokenizing never hold up a step.
+
+    def submit(self, command: Command) -> None:
+        if isinstance(command, Cancel):
+            self._inbox.put(command)
+            return
+        try:
+            self._inbox.put(
+                self._prepare(command) if isinstance(command, Generate) else self._prepare_embedding(command)
+            )
+        except GatewayError as error:
+            self._inbox.put(Failed.of(command.id, error))
+
+    def close(self) -> None:
+        self._inbox.put(None)
+
+    def _prepare(self, command: Generate) -> _Work:
+        request = command.request
+        if not self._generates:
+            raise UnsupportedCapability("This model makes embeddings only; it cannot generate text.", param="model")
+        tokens = self._prompt_tokens(request)
+        if len(tokens) >= self._context_size:
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {self._context_size} tokens. However, your prompt has {len(tokens)} "
+                "tokens, and at least one more is needed for the answer. Please shorten it.",
+                param="prompt" if request.messages is None else "messages",
+            )
+        room = self._context_size - len(tokens)
+        return _Work(
+            id=command.id,
+            request=request,
+            tokens=tokens,
+            prompt_length=len(tokens),
+            limit=room if request.max_tokens is None else min(request.max_tokens, room),
+            text=AnswerText(request.stop),
+            grammar=llama_library.grammar_for(json_object=request.json_object, json_schema=request.json_schema),
+        )
+
+    def _prompt_tokens(self, request: GenerateRequest) -> list[int]:
+        if request.messages is not None:
+            return self._chat_tokens(request)
+        if isinstance(request.prompt, list):
+            return self._checked(request.prompt, "prompt")
+        tokens = self._model.tokenize(request.prompt or "", add_special=True, parse_special=True)
+        if not tokens:
+            raise InvalidRequest("`prompt` must not be empty for this model.", param="prompt")
+        return tokens
+
+    def _chat_tokens(self, request: GenerateRequest) -> list[int]:
+        tokens: list[int] = []
+        for text, trusted in self._template.segments(request.messages or [], request.template_arguments):
+            # A template that writes the beginning-of-text token itself must not get a second one.
+            first = not tokens and not (self._model.bos and text.startswith(self._model.bos))
+            tokens += self._model.tokenize(text, add_special=first, parse_special=trusted)
+        if not tokens:
+            raise InvalidRequest("The model's chat template made an empty prompt of these messages.", param="messages")
+        return tokens
+
+    def _checked(self, tokens: list[int], param: str) -> list[int]:
+        if any(token >= self._model.vocabulary_size for token in tokens):
+            raise InvalidRequest(f"`{param}` holds a token that this model does not have.", param=param)
+        return list(tokens)
+
+    def _prepare_embedding(self, command: Embed) -> _Embedding:
+        most = min(self._context_size, _LONGEST_EMBEDDING)
+        inputs = []
+        for number, item in enumerate(command.request.inputs):
+            tokens = (
+                self._checked(item, "input")
+                if isinstance(item, list)
+                else self._model.tokenize(item, add_special=True, parse_special=False)
+            )
+            if not 0 < len(tokens) <= most:
+                raise ContextLengthExceeded(
+                    f"This model's maximum input length is {most} tokens; input {number} has {len(tokens)}.",
+                    param="input",
+                )
+            inputs.append(tokens)
+        return _Embedding(command.id, inputs)
+
+    # The loop.
+
+    def run(self) -> None:
+        """Work until `close()`. A failure of the library itself is raised after all requests were told of it."""
+        try:
+            while not self._closed:
+                self._take_commands()
+                self._admit()
+                self._step()
+                self._embed_one()
+                self._flush()
+        except GatewayError as error:
+            doomed = (
+                [work.id for work in self._working()]
+                + [work.id for work in self._waiting]
+                + [e.id for e in self._embeddings]
+            )
+            self._outbox += [Failed.of(identifier, error) for identifier in doomed]
+            self._flush()
+            raise
+
+    def _working(self) -> list[_Work]:
+        return [slot.work for slot in self._slots if slot.work is not None]
+
+    def _flush(self) -> None:
+        if self._outbox:
+            self._emit(self._outbox)
+            self._outbox = []
+
+    def _take_commands(self) -> None:
+        """Everything that has come; when there is nothing to do, wait for the next."""
+        idle = not self._waiting and not self._embeddings and not any(slot.work for slot in self._slots)
+        if idle:
+            self._take(self._inbox.get())
+        while not self._inbox.empty():
+            self._take(self._inbox.get())
+
+    def _take(self, item: _Work | _Embedding | Cancel | Failed | None) -> None:
+        if item is None:
+            self._closed = True
+        elif isinstance(item, _Work):
+            self._waiting.append(item)
+        elif isinstance(item, _Embedding):
+            self._embeddings.append(item)
+        elif isinstance(item, Failed):
+            self._outbox.append(item)
+        else:
+            self._cancel(item.id)
+
+    def _cancel(self, identifier: int) -> None:
+        for slot in self._slots:
+            if slot.work is not None and slot.work.id == identifier:
+                self._release(slot)
+                return
+        for waiting in (self._waiting, self._embeddings):
+            for item in waiting:
+                if item.id == identifier:
+                    waiting.remove(item)
+                    if isinstance(item, _Work) and item.sampler is not None:
+                        item.sampler.close()
+                    return
+
+    def _release(self, slot: _Slot) -> None:
+        """The request is over; what the slot holds stays for the next one."""
+        if slot.work is not None and slot.work.sampler is not None:
+            slot.work.sampler.close()
+        slot.work = None
+        slot.used_at = next(self._ticks)
+        self._crowded = False
+
+    # Admission.
+
+    def _admit(self) -> None:
+        while self._waiting:
+            free = [slot for slot in self._slots if slot.work is None]
+            if not free or (self._crowded and len(free) < len(self._slots)):
+                return
+            work = self._waiting.popleft()
+            try:
+                self._begin(work, free)
+            except GatewayError as error:
+                self._outbox.append(Failed.of(work.id, error))
+
+    def _begin(self, work: _Work, free: list[_Slot]) -> None:
+        if work.sampler is None:
+            work.sampler = Sampler(self._model, work.request.sampling, window=self._context_size, grammar=work.grammar)
+        work.order = next(self._ticks)
+        usable = len(work.tokens) - 1  # the last token is always computed: its logits are what comes next
+        held = {slot.sequence: min(common_prefix(slot.tokens, work.tokens), usable) for slot in self._slots}
+        donor = max(self._slots, key=lambda slot: held[slot.sequence])
+        length = held[donor.sequence] if self._model.remembers_prefixes else 0
+        target = self._target(free, donor, length)
+        work.follows = self._being_computed(work, usable, length) if self._model.remembers_prefixes else None
+        self._fill(target, donor, length, work)
+        if work.cached is None and work.follows is None:
+            work.cached = length
+        target.work = work
+
+    @staticmethod
+    def _target(free: list[_Slot], donor: _Slot, length: int) -> _Slot:
+        """The donor itself when it continues, else the slot unused for longest, empty ones first."""
+        if donor.work is None and length * 2 >= len(donor.tokens) and length > 0:
+            return donor
+        return min(free, key=lambda slot: (bool(slot.tokens), slot.used_at))
+
+    def _being_computed(self, work: _Work, usable: int, length: int) -> tuple[_Slot, _Work, int] | None:
+        """A prompt that is still being read and will hold clearly more of this one than any slot does now."""
+        best = None
+        for slot in self._slots:
+            other = slot.work
+            if other is None or len(slot.tokens) >= other.prompt_length:
+                continue
+            common = min(common_prefix(other.tokens, work.tokens), usable)
+            if common >= length + _WORTH_WAITING_FOR:
+                best, length = (slot, other, common), common
+        return best
+
+    def _fill(self, target: _Slot, donor: _Slot, length: int, work: _Work) -> None:
+        """Make `target` hold the first `length` tokens of `work`, which `donor` has."""
+        assert self._context is not None
+        if target is donor:
+            if not self._context.forget(target.sequence, length):
+                self._context.forget(target.sequence)
+                length = 0
+        else:
+            self._context.forget(target.sequence)
+            if length:
+                self._context.share(donor.sequence, target.sequence, length)
+        target.tokens = work.tokens[:length]
+
+    def _catch_up(self, slot: _Slot, work: _Work) -> bool:
+        """Whether `work` may go on; takes over the awaited prefix once the prompt it follows has computed it."""
+        if work.follows is None:
+            return True
+        source, leader, length = work.follows
+        if source.work is leader and len(source.tokens) < length:
+            return False
+        work.follows = None
+        length = min(common_prefix(source.tokens, work.tokens), length)
+        if length > len(slot.tokens):
+            self._fill(slot, source, length, work)
+        if work.cached is None:
+            work.cached = len(slot.tokens)
+        return True
+
+    # One step.
+
+    def _step(self) -> None:
+        active = sorted((slot for slot in self._slots if slot.work is not None), key=lambda slot: slot.work.order)  # type: ignore[union-attr]
+        active = [slot for slot in active if slot.work is not None and self._catch_up(slot, slot.work)]
+        if not active:
+            return
+        started = time.monotonic()
+        finished, prompt_tokens = self._fill_batch(active)
+        while not self._context.decode():  # type: ignore[union-attr]
+            if not self._make_room():
+                return
+            active = [slot for slot in active if slot.work is not None]
+            if not active:
+                return
+            finished, prompt_tokens = self._fill_batch(active)
+        self._learn_speed(prompt_tokens, time.monotonic() - started)
+        for slot, count, place in finished:
+            assert slot.work is not None
+            slot.tokens += slot.work.tokens[len(slot.tokens) : len(slot.tokens) + count]
+            if place is not None:
+                self._advance(slot, slot.work, place)
+
+    def _fill_batch(self, active: list[_Slot]) -> tuple[list[tuple[_Slot, int, int | None]], int]:
+        """For each slot in the batch: how many tokens it gave, and where its logits will be if it gave its last."""
+        assert self._context is not None
+        self._context.start_batch()
+        generating = [slot for slot in active if self._missing(slot) == 1]
+        reading = [slot for slot in active if self._missing(slot) > 1]
+        budget = self._prompt_budget(bool(generating))
+        taken: list[tuple[_Slot, int, int | None]] = []
+        for slot in generating:
+            taken.append(
+                (slot, 1, self._context.add(slot.work.tokens[-1:], len(slot.tokens), slot.sequence, logits=True))
+            )  # type: ignore[union-attr]
+        read = 0
+        for slot in reading:
+            count = min(self._missing(slot), self._context.room, budget - read)
+            if count <= 0:
+                break
+            start = len(slot.tokens)
+            complete = count == self._missing(slot)
+            place = self._context.add(slot.work.tokens[start : start + count], start, slot.sequence, logits=complete)  # type: ignore[union-attr]
+            taken.append((slot, count, place if complete else None))
+            read += count
+        return taken, read
+
+    @staticmethod
+    def _missing(slot: _Slot) -> int:
+        return len(slot.work.tokens) - len(slot.tokens) if slot.work is not None else 0
+
+    def _prompt_budget(self, generating: bool) -> int:
+        """Prompt tokens of one step: all that fit, but while answers flow no more than a short stall's worth."""
+        assert self._context is not None
+        if not generating or not self._seconds_per_prompt_token:
+            return self._context.batch_size
+        return max(_SMALLEST_CHUNK, int(_STALL_SECONDS / self._seconds_per_prompt_token))
+
+    def _learn_speed(self, prompt_tokens: int, seconds: float) -> None:
+        if prompt_tokens >= _SMALLEST_CHUNK:
+            measured = seconds / prompt_tokens
+            known = self._seconds_per_prompt_token
+            self._seconds_per_prompt_token = 0.7 * known + 0.3 * measured if known else measured
+
+    def _make_room(self) -> bool:
+        """Free some of the cache: the idle slot unused for longest, else the youngest request. False when none is left."""
+        assert self._context is not None
+        idle = [slot for slot in self._slots if slot.work is None and slot.tokens]
+        if idle:
+            victim = min(idle, key=lambda slot: slot.used_at)
+            self._empty(victim)
+            return True
+        working = [slot for slot in self._slots if slot.work is not None]
+        if not working:
+            return False
+        youngest = max(working, key=lambda slot: slot.work.order)  # type: ignore[union-attr]
+        work, youngest.work = youngest.work, None
+        assert work is not None
+        self._empty(youngest)
+        if len(working) > 1:
+            work.follows = None
+            self._waiting.appendleft(work)
+            self._crowded = True
+            return True
+        self._outbox.append(
+            Failed.of(
+                work.id, OutOfMemory("The engine's cache has no room for this request.", detail="raise `cache_tokens`")
+            )
+        )
+        if work.sampler is not None:
+            work.sampler.close()
+        return False
+
+    def _empty(self, slot: _Slot) -> None:
+        assert self._context is not None
+        self._context.forget(slot.sequence)
+        slot.tokens = []
+
+    # One token.
+
+    def _advance(self, slot: _Slot, work: _Work, place: int) -> None:
+        assert self._context is not None
+        assert work.sampler is not None
+        token = work.sampler.choose(self._context, place)
+        if self._model.ends(token):
+            self._finish(slot, work, "stop", work.text.finish())
+            return
+        if work.request.top_logprobs is not None:
+            self._note_probability(work, token, place)
+        work.tokens.append(token)
+        text = work.text.push(self._model.piece(token))
+        if work.text.stopped:
+            self._finish(slot, work, "stop", text)
+        elif work.produced >= work.limit:
+            self._finish(slot, work, "length", text + work.text.finish())
+        elif text:
+            self._say(work, text)
+
+    def _say(self, work: _Work, text: str) -> None:
+        said = [entry for at, entry in work.unsaid if at < work.text.given]
+        work.unsaid = [(at, entry) for at, entry in work.unsaid if at >= work.text.given]
+        self._outbox.append(Piece(work.id, text, said or None))
+
+    def _finish(self, slot: _Slot, work: _Work, reason: str, text: str) -> None:
+        if text:
+            self._say(work, text)
+        self._outbox.append(
+            Done(
+                work.id,
+                finish_reason=reason,
+                input_tokens=work.prompt_length,
+                output_tokens=work.produced,
+                cached_tokens=work.cached or 0,
+            )
+        )
+        self._release(slot)
+
+    def _note_probability(self, work: _Work, token: int, place: int) -> None:
+        assert self._context is not None
+        chosen, best = llama_library.log_probabilities(
+            self._context.logits(place), token, work.request.top_logprobs or 0
+        )
+        entry = {
+            **self._shown(token),
+            "logprob": chosen,
+            "top_logprobs": [{**self._shown(t), "logprob": p} for t, p in best],
+        }
+        work.unsaid.append((work.text.decoded, entry))
+
+    def _shown(self, token: int) -> dict[str, Any]:
+        raw = self._model.piece(token)
+        return {"token": raw.decode(errors="replace"), "bytes": list(raw)}
+
+    # Embeddings: between steps, one batch at a time.
+
+    def _embed_one(self) -> None:
+        if not self._embeddings:
+            return
+        job = self._embeddings.popleft()
+        try:
+            vectors = self._embed(job.inputs)
+        except OutOfMemory as error:
+            self._outbox.append(Failed.of(job.id, error))
+            return
+        self._outbox.append(Vectors(job.id, vectors, sum(map(len, job.inputs))))
+
+    def _embed(self, inputs: list[list[int]]) -> list[bytes]:
+        context = self._open_embedding_context()
+        vectors: list[bytes] = []
+        group: list[list[int]] = []
+        context.start_batch()
+        for tokens in inputs:
+            if len(group) == _EMBEDDING_SEQUENCES or context.room < len(tokens):
+                vectors += self._pooled(context, len(group))
+                group = []
+            context.add(tokens, 0, len(group), logits=None)
+            group.append(tokens)
+        return vectors + self._pooled(context, len(group))
+
+    def _open_embedding_context(self) -> Context:
+        if self._embedding_context is None:
+            longest = min(self._context_size, _LONGEST_EMBEDDING)
+            self._embedding_context = Context(
+                self._model,
+                cells=longest,
+                sequences=_EMBEDDING_SEQUENCES,
+                batch_size=longest,
+                threads=self._spec.threads,
+                embeddings=True,
+                pooling=self._spec.pooling or (None if self._pools_itself else "mean"),
+            )
+        return self._embedding_context
+
+    @staticmethod
+    def _pooled(context: Context, count: int) -> list[bytes]:
+        context.clear()
+        if not context.decode():
+            raise OutOfMemory("The engine's cache has no room for these inputs.")
+        vectors = []
+        for sequence in range(count):
+            vector = context.embedding(sequence)
+            length = float(np.linalg.norm(vector))
+            vectors.append((vector / length if length else vector).astype("<f4").tobytes())
+        context.start_batch()
+        return vectors

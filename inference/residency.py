@@ -1,0 +1,184 @@
+"""Which local models are loaded in this worker: each once, within a memory budget, the longest unused unloaded first.
+
+A model is held by a *lease* while a request uses it and never unloaded meanwhile. Plans are made with estimates from the
+file, or with what the engine's process takes where that is more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from inference.engine.spec import ModelSpec
+from inference.engine.supervised import EngineChoice, SupervisedEngine
+from inference.errors import OutOfMemory
+
+_MEGABYTE = 1024 * 1024
+_LEAST_LIMIT = 1024 * _MEGABYTE
+_WAIT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentModel:
+    """A line of the status page. `engine` is empty while the model is being loaded."""
+
+    name: str
+    path: str
+    engine: str
+    memory_bytes: int
+    users: int
+    load_seconds: float
+    last_used_at: float
+    """Epoch seconds."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Resident:
+    spec: ModelSpec
+    engine: SupervisedEngine
+    bytes: int
+    users: int = 0
+    last_used_at: float = field(default_factory=time.time)
+
+
+class Residency:
+    """`choose` says which engine this machine can trust; it may be slow the first time and is asked at every load."""
+
+    def __init__(
+        self,
+        *,
+        choose: Callable[[], EngineChoice],
+        memory_budget_mb: int | None = None,
+        start: Callable[..., SupervisedEngine] = SupervisedEngine,
+        wait_seconds: float = _WAIT_SECONDS,
+    ) -> None:
+        self._choose = choose
+        self._budget = memory_budget_mb * _MEGABYTE if memory_budget_mb else None
+        self._start = start
+        self._wait_seconds = wait_seconds
+        self._changed = threading.Condition()
+        self._residents: dict[ModelSpec, _Resident] = {}
+
+    @contextmanager
+    def lease(self, spec: ModelSpec) -> Iterator[SupervisedEngine]:
+        """The model's engine, loaded, for as long as the block runs.
+
+        Raises `ModelUnavailable` when it cannot be loaded, `OutOfMemory` when it does not fit beside models in use.
+        """
+        resident = self._take(spec)
+        try:
+            ready = resident.engine.start()
+            resident.bytes = max(resident.bytes, ready.memory_bytes)
+            yield resident.engine
+        finally:
+            self._give_back(resident)
+
+    def _take(self, spec: ModelSpec) -> _Resident:
+        choice = self._choose()
+        with self._changed:
+            resident = self._residents.get(spec.key)
+            if resident is not None and resident.users == 0 and resident.engine.choice.name != choice.name:
+                # Another engine has become the better one, such as when a build got ready.
+                self._unload(resident)
+                resident = None
+            if resident is None:
+                resident = self._make_place(spec, choice)
+            resident.users += 1
+            resident.last_used_at = time.time()
+            return resident
+
+    def _make_place(self, spec: ModelSpec, choice: EngineChoice) -> _Resident:
+        needed = spec.estimated_bytes()
+        deadline = time.monotonic() + self._wait_seconds
+        while self._budget is not None and self._used() + needed > self._budget:
+            idle = [resident for resident in self._residents.values() if resident.users == 0]
+            if idle:
+                self._unload(min(idle, key=lambda resident: resident.last_used_at))
+                continue
+            remaining = deadline - time.monotonic()
+            if needed > self._budget or not self._residents or remaining <= 0:
+                raise self._does_not_fit(spec, needed)
+            self._changed.wait(remaining)
+            if spec.key in self._residents:
+                return self._residents[spec.key]
+        limit = max(self._budget, _LEAST_LIMIT) if self._budget is not None else None
+        resident = _Resident(spec, self._start(spec, choice, memory_limit=limit), needed)
+        self._residents[spec.key] = resident
+        return resident
+
+    def _used(self) -> int:
+        return sum(resident.bytes for resident in self._residents.values())
+
+    def _does_not_fit(self, spec: ModelSpec, needed: int) -> OutOfMemory:
+        assert self._budget is not None
+        return OutOfMemory(
+            "There is not enough memory for this model on the worker.",
+            detail=(
+                f"{spec.name or spec.path} needs about {needed // _MEGABYTE} MB; {self._used() // _MEGABYTE} of "
+                f"{self._budget // _MEGABYTE} MB are in use. Raise GATEWAY_LOCAL_MEMORY_MB, lower `context_size`, or start another worker"
+            ),
+            retry_after=5.0,
+        )
+
+    def _give_back(self, resident: _Resident) -> None:
+        with self._changed:
+            resident.users -= 1
+            resident.last_used_at = time.time()
+            if resident.users == 0 and resident.engine.ready is None:
+                # It never loaded, or its child has died: the next request begins anew, and its memory is free.
+                self._forget(resident)
+            self._changed.notify_all()
+
+    def _unload(self, resident: _Resident) -> None:
+        self._forget(resident)
+        resident.engine.close()
+
+    def _forget(self, resident: _Resident) -> None:
+        if self._residents.get(resident.spec.key) is resident:
+            del self._residents[resident.spec.key]
+
+    def preload(self, spec: ModelSpec) -> None:
+        """Load a model before anybody asks; the same errors as `lease`."""
+        with self.lease(spec):
+            pass
+
+    def unload(self, spec: ModelSpec) -> bool:
+        """Unload a model that nobody uses; False when it is in use or not loaded."""
+        with self._changed:
+            resident = self._residents.get(spec.key)
+            if resident is None or resident.users:
+                return False
+            self._unload(resident)
+            self._changed.notify_all()
+            return True
+
+    def resident(self) -> list[ResidentModel]:
+        """The loaded models, the last used first."""
+        with self._changed:
+            residents = sorted(self._residents.values(), key=lambda resident: -resident.last_used_at)
+            return [_shown(resident) for resident in residents]
+
+    def close(self) -> None:
+        """Unload everything, in use or not."""
+        with self._changed:
+            residents, self._residents = list(self._residents.values()), {}
+        for resident in residents:
+            resident.engine.close()
+
+
+def _shown(resident: _Resident) -> ResidentModel:
+    ready = resident.engine.ready
+    return ResidentModel(
+        name=resident.spec.name,
+        path=str(resident.spec.path),
+        engine=ready.engine if ready else "",
+        memory_bytes=resident.bytes,
+        users=resident.users,
+        load_seconds=ready.load_seconds if ready else 0.0,
+        last_used_at=resident.last_used_at,
+        notes=ready.notes if ready else (),
+    )
