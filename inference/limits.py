@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Limits:
     body_bytes: int = 32 * 1024 * 1024
     json_depth: int = 200
+    body_seconds: float = 60.0
+    """From the request's head to the end of its body."""
     reply_seconds: float = 600.0
     """From the request's arrival to the whole reply, or to the first byte of a stream, over all attempts."""
     stream_seconds: float = 3600.0

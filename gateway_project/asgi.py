@@ -1,0 +1,69 @@
+"""The door of the web process: the path decides between the data plane and Django.
+
+`/v1/…` goes to a raw ASGI callable without Django; everything else is the control plane's. The lifespan belongs to the
+data plane: the registry is read before the first request and what was recorded is written after the last.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+
+from inference import usage_rows  # noqa: E402
+from inference.asgi import Application  # noqa: E402
+from inference.limits import Limits  # noqa: E402
+from inference.metrics import metrics  # noqa: E402
+from inference.recording import Recorder  # noqa: E402
+
+logger = logging.getLogger("gateway")
+
+control_plane = get_asgi_application()
+data_plane = Application(
+    Limits(
+        body_bytes=settings.GATEWAY_MAX_BODY_BYTES,
+        body_seconds=settings.GATEWAY_BODY_TIMEOUT_SECONDS,
+        reply_seconds=settings.GATEWAY_REQUEST_TIMEOUT_SECONDS,
+        keep_alive_seconds=settings.GATEWAY_KEEP_ALIVE_COMMENT_SECONDS,
+    ),
+    Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use),
+)
+
+
+def application(scope: dict[str, Any], receive: Any, send: Any) -> Any:
+    """Returns the coroutine of whoever serves: a frame of our own would cost every request."""
+    if scope["type"] == "http":
+        path = scope["path"]
+        if path.startswith("/v1/") or path == "/v1":
+            return data_plane(scope, receive, send)
+        return control_plane(scope, receive, send)
+    if scope["type"] == "lifespan":
+        return _lifespan(receive, send)
+    return _close_websocket(receive, send)
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    await receive()
+    try:
+        await data_plane.startup()
+    except Exception as error:
+        logger.exception("the data plane did not start")
+        await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await data_plane.shutdown()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _close_websocket(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 1000})

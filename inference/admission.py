@@ -1,0 +1,73 @@
+"""Who calls, and what they may use. One credential function serves every header a client may use.
+
+The headers `Authorization: Bearer`, `x-api-key` and `api-key` are equals: whichever carries the key, the same check runs.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+from functools import lru_cache
+
+from inference.errors import InvalidKey, PermissionDenied
+from routing import client_keys
+from routing.client_keys import KeyRefused
+from routing.types import Identity, ModelView, Snapshot
+
+CREDENTIAL_HEADERS = (b"authorization", b"x-api-key", b"api-key")
+GENERATE = "generate"
+ADMIN = "admin"
+
+_LONGEST_KEY = 512
+_REFUSALS = {
+    "expired": ("Your API key has expired.", "expired_api_key"),
+    "disabled": ("Your API key has been disabled.", "invalid_api_key"),
+}
+
+
+def presented_key(authorization: bytes | None, x_api_key: bytes | None, api_key: bytes | None) -> str:
+    """The key out of whichever header holds it; two headers with different keys are refused, not ranked."""
+    found = {value for value in (_bearer(authorization), x_api_key, api_key) if value}
+    if not found:
+        raise InvalidKey(
+            "You didn't provide an API key. Send it in an Authorization header as 'Bearer YOUR_KEY'.",
+            code="missing_api_key",
+        )
+    if len(found) > 1:
+        raise InvalidKey("Two different API keys were sent; send one.")
+    key = found.pop()
+    if len(key) > _LONGEST_KEY or not key.isascii():
+        raise InvalidKey("Incorrect API key provided.")
+    return key.decode("ascii")
+
+
+def _bearer(authorization: bytes | None) -> bytes | None:
+    if authorization is None:
+        return None
+    scheme, _, value = authorization.partition(b" ")
+    return value.strip() if scheme.lower() == b"bearer" else None
+
+
+def admit(presented: str, snapshot: Snapshot, *, now: float, scope: str = GENERATE) -> Identity:
+    """Raises `InvalidKey` (401) or `PermissionDenied` (403); neither says anything of the key that was shown."""
+    try:
+        identity = client_keys.verify(presented, snapshot, now=now)
+    except KeyRefused as refused:
+        message, code = _REFUSALS.get(refused.reason, ("Incorrect API key provided.", "invalid_api_key"))
+        raise InvalidKey(message, code=code, detail=f"client key refused: {refused.reason}") from None
+    if scope not in identity.scopes and ADMIN not in identity.scopes:
+        raise PermissionDenied(f"Your API key lacks the scope '{scope}'.", code="insufficient_scope")
+    return identity
+
+
+def may_use(identity: Identity | None, model: ModelView) -> bool:
+    """Whether a key's patterns allow a model, by its own name or by `provider/model`."""
+    if identity is None or identity.allowed_models is None:
+        return True
+    matches = _matcher(identity.allowed_models)
+    return matches(model.model_id) is not None or matches(model.route) is not None
+
+
+@lru_cache(maxsize=4096)
+def _matcher(patterns: tuple[str, ...]):
+    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)").match

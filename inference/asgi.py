@@ -1,0 +1,158 @@
+"""The data plane's door: a raw ASGI callable for `/v1`. The path decides, and there is no Django below.
+
+`startup()` and `shutdown()` are run by the server's lifespan, in `gateway_project.asgi`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import perf_counter, time
+from typing import Any
+from urllib.parse import unquote
+
+from inference import loop as bridge
+from inference.admission import admit, presented_key
+from inference.endpoints import headers as h
+from inference.endpoints import models
+from inference.endpoints.chat import chat
+from inference.endpoints.completions import completions
+from inference.endpoints.embeddings import embeddings
+from inference.endpoints.exchange import Receive, Send
+from inference.errors import GatewayError
+from inference.limits import Limits
+from inference.metrics import Metrics, metrics, snapshot_families
+from inference.plane import DataPlane
+from inference.recording import Recorder
+from inference.wire import errors
+from inference.wire.openai import unknown_path, wrong_method
+from routing import snapshot
+
+_GENERATING = {"/v1/chat/completions": chat, "/v1/completions": completions, "/v1/embeddings": embeddings}
+_MODELS = "/v1/models"
+
+Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+class Application:
+    """The ASGI callable. One per process; its plane is made on the loop that serves it."""
+
+    def __init__(self, limits: Limits, recorder: Recorder, *, counters: Metrics = metrics) -> None:
+        self._limits = limits
+        self._recorder = recorder
+        self._counters = counters
+        self._plane: DataPlane | None = None
+        self._refresher: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        plane = self._plane or self._open()
+        path = scope["path"]
+        endpoint = _GENERATING.get(path) or _GENERATING.get(path.rstrip("/"))
+        if endpoint is None:
+            await _answer_small(plane, scope, send)
+        elif scope["method"] == "POST":
+            await endpoint(plane, scope, receive, send)
+        else:
+            await _refuse(scope, send, wrong_method(scope["method"], path, "POST"), allow=b"POST")
+
+    @property
+    def inflight(self) -> int:
+        return self._plane.watch.inflight if self._plane is not None else 0
+
+    async def startup(self, *, follow_registry: bool = True) -> None:
+        """Read the registry, then follow it; start the recorder. Raises when the registry cannot be read at all."""
+        self._open()
+        if follow_registry:
+            await asyncio.to_thread(snapshot.refresh)
+            self._refresher = asyncio.get_running_loop().create_task(snapshot.keep_fresh())
+        self._recorder.start()
+        # What start-up made lives as long as the process: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+
+    async def shutdown(self) -> None:
+        """After the last request: write what is queued, close what is open."""
+        if self._refresher is not None:
+            self._refresher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._refresher
+            self._refresher = None
+        if self._plane is not None:
+            bridge.leave(self._plane)
+            await self._plane.aclose()
+            self._plane = None
+        await asyncio.to_thread(self._recorder.stop)
+
+    def _open(self) -> DataPlane:
+        if self._plane is None:
+            plane = self._plane = DataPlane(self._limits, self._recorder, counters=self._counters)
+            self._counters.sources = [self._recorder.families, partial(snapshot_families, snapshot.current)]
+            self._counters.inflight = lambda: plane.watch.inflight
+            bridge.serve_on(plane)
+        return self._plane
+
+
+async def _answer_small(plane: DataPlane, scope: dict[str, Any], send: Send) -> None:
+    """The endpoints that ask no upstream, and everything that is not there."""
+    path = scope["path"]
+    began = perf_counter()
+    read = {name: value for name, value in scope["headers"] if name in h.READ}
+    try:
+        if path != _MODELS and not path.startswith(_MODELS + "/"):
+            raise unknown_path(path)
+        if scope["method"] not in ("GET", "HEAD"):
+            raise wrong_method(scope["method"], path, "GET")
+        registry = snapshot.current()
+        key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
+        identity = admit(key, registry, now=time())
+        name = _model_name(scope)
+        body = models.one(name, identity, registry) if name else models.listing(identity, registry)
+    except GatewayError as error:
+        await _refuse(scope, send, error, allow=b"GET" if error.status == 405 else None)
+        return
+    headers = [errors.JSON, *_common_headers(read, began, registry.revision)]
+    await _send_whole(send, 200, headers, body)
+
+
+def _model_name(scope: dict[str, Any]) -> str:
+    """What follows `/v1/models/`, slashes included; from the raw path, so that `%2F` is a slash of the name as well."""
+    raw = scope.get("raw_path")
+    path = unquote(raw.decode("latin-1")) if raw else scope["path"]
+    return path.partition(_MODELS)[2].strip("/")
+
+
+async def _refuse(scope: dict[str, Any], send: Send, error: GatewayError, *, allow: bytes | None = None) -> None:
+    began = perf_counter()
+    read = {name: value for name, value in scope["headers"] if name in h.READ}
+    headers = [*errors.headers_of(error), *_common_headers(read, began, None)]
+    if allow is not None:
+        headers.append((b"allow", allow))
+    await _send_whole(send, error.status, headers, errors.body_of(error))
+
+
+def _common_headers(read: dict[bytes, bytes], began: float, revision: int | None) -> list[h.Header]:
+    own = h.new_request_id().encode()
+    shown = h.shown_request_id(read, own)
+    elapsed = (perf_counter() - began) * 1000
+    headers = [
+        (b"x-request-id", shown),
+        (b"openai-processing-ms", b"%d" % elapsed),
+        h.OPENAI_VERSION,
+        (b"x-gateway-request-id", own),
+        (b"x-gateway-attempts", b"0"),
+        (b"x-gateway-fallback", b"0"),
+        (b"x-gateway-overhead-ms", b"%.3f" % elapsed),
+        (b"x-trace-id", h.trace_id(read, shown)),
+    ]
+    if revision is not None:
+        headers.append((b"x-gateway-revision", h.number(revision)))
+    return headers
+
+
+async def _send_whole(send: Send, status: int, headers: list[h.Header], body: bytes) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,407 @@
+"""One request and its reply, from the first byte read to the usage row: the part that all generating endpoints share.
+
+The server's own task runs it; there is no other task unless the request lives long enough to be watched (see `watch`).
+Whatever ends it, `_close` runs once: the upstream's work is ended, the usage is queued and the counters are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from inference.admission import admit, presented_key
+from inference.backends.base import Reply
+from inference.dispatch import Trail, candidates_for, outcome_of
+from inference.endpoints import headers as h
+from inference.errors import BodyTooLarge, GatewayError, InvalidRequest, UpstreamBroken, UpstreamTimeout
+from inference.recording import Entry, usage_tail
+from inference.wire import errors, sse
+from inference.wire.openai import Operation, ParsedRequest, parse
+from routing.snapshot import current
+
+if TYPE_CHECKING:
+    from inference.plane import DataPlane
+    from routing.types import Identity
+
+logger = logging.getLogger("gateway.requests")
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+CLIENT_LEFT = 499
+"""nginx's number for a client that closed before the reply; recorded, never sent."""
+_BYTES_PER_TOKEN = 4
+
+
+class ClientLeft(Exception):
+    """The client closed its connection; there is nobody to answer."""
+
+
+class Exchange:
+    __slots__ = (
+        "_commenting",
+        "_operation",
+        "_plane",
+        "_receive",
+        "_scope",
+        "_send",
+        "_task",
+        "body_read",
+        "client_left",
+        "closed",
+        "deadline",
+        "done",
+        "events",
+        "first_byte",
+        "gateway_id",
+        "identity",
+        "last",
+        "model_name",
+        "overhead",
+        "pieces",
+        "previous",
+        "read",
+        "request",
+        "revision",
+        "session_id",
+        "shown_id",
+        "size",
+        "started",
+        "status",
+        "stream",
+        "streaming",
+        "timed_out",
+        "trail",
+    )
+
+    def __init__(
+        self, plane: DataPlane, operation: Operation, scope: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
+        self._plane = plane
+        self._operation = operation
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._task: asyncio.Task[Any] | None = None
+        self._commenting: asyncio.Task[None] | None = None
+        wanted = h.READ
+        self.read = {name: value for name, value in scope["headers"] if name in wanted}
+        self.gateway_id = h.new_request_id()
+        self.shown_id: bytes | None = None
+        self.started = perf_counter()
+        self.deadline = 0.0
+        self.trail = Trail()
+        self.request: ParsedRequest | None = None
+        self.identity: Identity | None = None
+        self.model_name = ""
+        self.session_id: str | None = None
+        self.stream = False
+        self.revision = -1
+        self.size = 0
+        self.status = 0
+        self.first_byte: float | None = None
+        self.overhead = 0.0
+        self.body_read = False
+        self.streaming = False
+        """The reply's head is sent and its body is an event stream: an error can only be an event now."""
+        self.pieces = 0
+        self.events = 0
+        self.previous = self.last = b""
+        self.client_left = self.timed_out = self.done = self.closed = False
+
+    # The walk
+
+    async def run(self) -> None:
+        plane = self._plane
+        loop = plane.loop
+        self._task = asyncio.current_task(loop)
+        self.deadline = loop.time() + plane.limits.body_seconds
+        plane.watch.enter(self)
+        failure: GatewayError | None = None
+        try:
+            await self._serve()
+        except GatewayError as error:
+            failure = error
+        except ClientLeft:
+            self.client_left = True
+        except asyncio.CancelledError:
+            failure = self._why_cancelled()
+            self._task.uncancel()
+        except Exception:
+            logger.exception("request_id=%s the gateway failed", self.gateway_id)
+            failure = GatewayError("The gateway failed while it served the request.")
+        if not self.closed:
+            await self._finish(failure)
+
+    async def _serve(self) -> None:
+        plane, read = self._plane, self.read
+        snapshot = current()
+        self.revision = snapshot.revision
+        key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
+        self.identity = identity = admit(key, snapshot, now=time())
+        body = await self._read_body()
+        request = self.request = parse(self._operation, body, plane.limits.json_depth)
+        del body
+        self.size = request.size
+        self.model_name = request.model
+        self.stream = request.stream
+        self.session_id = request.session_id or _header_text(read.get(b"x-session-id"))
+        request.session_id = self.session_id
+        limits = plane.limits
+        arrived = self.deadline - limits.body_seconds
+        self.deadline = arrived + limits.reply_seconds
+        deadline = arrived + limits.stream_seconds if self.stream else self.deadline
+        plane.dispatcher.follow(snapshot)
+        reply, first = await plane.dispatcher.send(
+            request,
+            candidates_for(request, identity, snapshot),
+            self.trail,
+            request_id=self.gateway_id,
+            deadline=deadline,
+        )
+        self.request = None
+        if first is None:
+            await self._reply_whole(reply)
+        else:
+            self.deadline = deadline
+            await self._reply_streamed(reply, first)
+
+    async def _read_body(self) -> bytes:
+        limit = self._plane.limits.body_bytes
+        announced = self.read.get(b"content-length")
+        if announced is not None and (not announced.isdigit() or int(announced) > limit):
+            raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            body = message.get("body", b"")
+            if len(body) > limit:
+                raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+            self.body_read = True
+            if not body:
+                raise InvalidRequest("The request body is empty; a JSON object is needed.")
+            return body
+        pieces = bytearray()
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            pieces += message.get("body", b"")
+            if len(pieces) > limit:
+                raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+            if not message.get("more_body"):
+                self.body_read = True
+                return bytes(pieces)
+            message = await self._receive()
+
+    # Replies
+
+    async def _reply_whole(self, reply: Reply) -> None:
+        body = reply.body or b""
+        self.status = reply.status
+        now = perf_counter()
+        headers = self._headers(now)
+        headers.append((b"content-type", reply.content_type))
+        headers.append((b"content-length", b"%d" % len(body)))
+        if reply.headers:
+            headers += h.relayed(reply.headers)
+        send = self._send
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        self.done = True
+        await send({"type": "http.response.body", "body": body})
+        await self._close("", reply.usage if reply.usage is not None else usage_tail(body))
+
+    async def _reply_streamed(self, reply: Reply, first: bytes) -> None:
+        self.first_byte = perf_counter() - self.started
+        if not self.streaming:
+            await self._start_stream(reply)
+        send = self._send
+        assert reply.chunks is not None
+        piece = first
+        more = aiter(reply.chunks)
+        while True:
+            if self._commenting is not None:
+                await self._commenting
+                self._commenting = None
+            self.pieces += 1
+            self.previous, self.last = self.last, piece
+            self.events += piece.count(b"\n\n")
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            try:
+                piece = await anext(more)
+            except StopAsyncIteration:
+                break
+        tail = self.previous + self.last
+        if not sse.is_complete(tail):
+            raise UpstreamBroken("The provider's stream ended before its answer was complete.")
+        self.done = True
+        await send({"type": "http.response.body", "body": b""})
+        await self._close("", reply.usage if reply.usage is not None else usage_tail(tail))
+
+    async def _start_stream(self, reply: Reply | None) -> None:
+        self.streaming = True
+        self.status = 200 if reply is None else reply.status
+        headers = self._headers(perf_counter())
+        headers += _STREAM_HEADERS
+        if reply is not None and reply.headers:
+            headers += h.relayed(reply.headers)
+        await self._send({"type": "http.response.start", "status": self.status, "headers": headers})
+
+    def _headers(self, now: float) -> list[h.Header]:
+        trail = self.trail
+        own = self.gateway_id.encode()
+        shown = self.shown_id = h.shown_request_id(self.read, own)
+        elapsed = now - self.started
+        overhead = self.overhead = max(0.0, elapsed - trail.upstream)
+        model = trail.model
+        return [
+            (b"x-request-id", shown),
+            (b"openai-processing-ms", b"%d" % (elapsed * 1000)),
+            h.OPENAI_VERSION,
+            (b"x-gateway-request-id", own),
+            (b"x-gateway-route", b"" if model is None else h.route_value(model.route)),
+            (b"x-gateway-attempts", h.number(trail.attempts)),
+            (b"x-gateway-fallback", b"1" if trail.fallback else b"0"),
+            (b"x-gateway-overhead-ms", b"%.3f" % (overhead * 1000)),
+            (b"x-gateway-revision", h.number(self.revision)),
+            (b"x-trace-id", h.trace_id(self.read, shown)),
+        ]
+
+    # Ends
+
+    async def _finish(self, failure: GatewayError | None) -> None:
+        """The reply's end when it is not a good one; nothing is said to a client that is gone."""
+        try:
+            if failure is not None and not self.client_left:
+                errors.log(failure, self.gateway_id, self.trail.route)
+                if not self.done:
+                    await self._refuse(failure)
+        finally:
+            code = "client_disconnected" if self.client_left else (failure.code if failure is not None else "")
+            self.done = True
+            if self.client_left:
+                self.status = CLIENT_LEFT
+            elif failure is not None and not self.streaming:
+                self.status = failure.status
+            tail = self.previous + self.last
+            reply = self.trail.reply
+            usage = reply.usage if reply is not None and reply.usage is not None else usage_tail(tail) if tail else None
+            await self._close(code, usage, outcome_of(failure) if failure is not None else code)
+
+    async def _refuse(self, failure: GatewayError) -> None:
+        send = self._send
+        if self._commenting is not None:
+            await self._commenting
+        if self.streaming:
+            lead = b"" if sse.at_event_boundary(self.last) else b"\n\n"
+            await send({"type": "http.response.body", "body": lead + errors.in_stream(failure), "more_body": False})
+            return
+        body = errors.body_of(failure)
+        headers = self._headers(perf_counter())
+        headers += errors.headers_of(failure)
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": failure.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _close(self, error_code: str, usage: Any, outcome: str = "ok") -> None:
+        plane, trail = self._plane, self.trail
+        self.closed = True
+        plane.watch.leave(self)
+        model = trail.model
+        duration = perf_counter() - self.started
+        try:
+            await plane.dispatcher.release(trail)
+        finally:
+            metrics = plane.metrics
+            if model is None:
+                metrics.requests["-", "-", outcome] += 1
+            else:
+                metrics.requests[model.provider.provider_id, model.model_id, outcome] += 1
+                metrics.overhead.observe(self.overhead)
+            metrics.duration[self._operation.name].observe(duration)
+            if self.first_byte is not None:
+                metrics.first_token.observe(self.first_byte)
+            plane.recorder.add(
+                Entry(
+                    self.gateway_id,
+                    time() - duration,
+                    self._operation.name,
+                    self.identity,
+                    self.model_name,
+                    model,
+                    trail.key.key_id if trail.key is not None else None,
+                    self.stream,
+                    self.status,
+                    error_code[:64],
+                    trail.attempts,
+                    usage,
+                    self._guess(),
+                    duration,
+                    self.first_byte,
+                    trail.upstream,
+                    self.overhead,
+                    self.session_id,
+                )
+            )
+
+    def _guess(self) -> tuple[int, int]:
+        """Tokens when nobody tells: of what was streamed, about one per event; of what was asked, four bytes each."""
+        return (self.size // _BYTES_PER_TOKEN, self.events) if self.events else (0, 0)
+
+    def _why_cancelled(self) -> GatewayError | None:
+        if self.client_left:
+            return None
+        if self.timed_out and not self.body_read:
+            return GatewayError("The request was not sent in time.", status=408, code="request_timeout", retryable=True)
+        if self.timed_out:
+            return UpstreamTimeout("The request was not answered in time.", retryable=True)
+        return GatewayError("The gateway is stopping.", status=503, code="gateway_stopping", retryable=True)
+
+    # Called by the watch
+
+    @property
+    def wants_disconnect(self) -> bool:
+        return self.body_read and not self.done
+
+    async def wait_for_disconnect(self) -> None:
+        while not self.done:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                if not self.done:
+                    self.client_left = True
+                    self._cancel()
+                return
+
+    def time_out(self) -> None:
+        if not self.done and not self.timed_out:
+            self.timed_out = True
+            self._cancel()
+
+    def comment(self) -> None:
+        """Say that we are still here, between two events."""
+        if self.done or not self.stream or (self.request is None and not self.streaming):
+            return
+        if self._commenting is None and sse.at_event_boundary(self.last):
+            self._commenting = self._plane.loop.create_task(self._comment())
+
+    async def _comment(self) -> None:
+        if not self.streaming:
+            await self._start_stream(None)
+        await self._send({"type": "http.response.body", "body": sse.KEEP_ALIVE, "more_body": True})
+        self._commenting = None
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+_STREAM_HEADERS: list[h.Header] = [
+    (b"content-type", sse.CONTENT_TYPE),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def _header_text(value: bytes | None) -> str | None:
+    return value.decode("latin-1")[:255] if value else None

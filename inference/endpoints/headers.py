@@ -1,0 +1,79 @@
+"""The headers of a request that the data plane reads, and the ones that every reply carries."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import quote
+
+Header = tuple[bytes, bytes]
+
+READ = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"content-length",
+        b"x-request-id",
+        b"x-client-request-id",
+        b"x-trace-id",
+        b"trace-id",
+        b"traceparent",
+        b"x-session-id",
+    }
+)
+
+OPENAI_VERSION: Header = (b"openai-version", b"2020-10-01")
+_OURS = frozenset(
+    {
+        b"x-request-id",
+        b"x-trace-id",
+        b"openai-version",
+        b"openai-processing-ms",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"set-cookie",
+        b"date",
+        b"server",
+    }
+)
+_SMALL = tuple(b"%d" % number for number in range(64))
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}").fullmatch
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}").match
+
+
+def new_request_id() -> str:
+    return "req_" + os.urandom(16).hex()
+
+
+def shown_request_id(read: dict[bytes, bytes], own: bytes) -> bytes:
+    """The caller's own id when it sent one that is fit to be logged, else ours."""
+    sent = read.get(b"x-request-id") or read.get(b"x-client-request-id")
+    return sent if sent is not None and _SAFE_ID(sent) else own
+
+
+def trace_id(read: dict[bytes, bytes], shown: bytes) -> bytes:
+    parent = read.get(b"traceparent")
+    if parent is not None and (found := _TRACEPARENT(parent)):
+        return found.group(1)
+    sent = read.get(b"x-trace-id") or read.get(b"trace-id")
+    return sent if sent is not None and _SAFE_ID(sent) else shown
+
+
+def number(value: int) -> bytes:
+    return _SMALL[value] if 0 <= value < 64 else b"%d" % value
+
+
+@lru_cache(maxsize=8192)
+def route_value(route: str) -> bytes:
+    """A route as a header may carry it: model ids can hold any character."""
+    return quote(route, safe="/:@.,+-_~").encode()
+
+
+def relayed(upstream: Iterable[Header]) -> list[Header]:
+    """The upstream's headers without those that are ours to say."""
+    return [header for header in upstream if header[0] not in _OURS]

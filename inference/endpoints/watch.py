@@ -1,0 +1,88 @@
+"""Keeps an eye on requests that last: clients that leave, replies that are late, streams that are silent.
+
+One timer per event loop serves all of them. A request is looked at only when it is older than `watch_after_seconds`; most are
+over by then and cost one append. The others get a task that waits for the client to close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from inference.limits import Limits
+
+if TYPE_CHECKING:
+    from inference.endpoints.exchange import Exchange
+
+_SWEEP_SECONDS = 0.25
+
+
+class Watched:
+    """A request under watch and when it was last seen to move, on the loop's clock."""
+
+    __slots__ = ("pieces", "silent_since", "waiting")
+
+    def __init__(self, now: float) -> None:
+        self.waiting: asyncio.Task[None] | None = None
+        self.pieces = 0
+        self.silent_since = now
+
+
+class Watch:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._fresh: deque[tuple[float, Exchange]] = deque()
+        self._watched: dict[Exchange, Watched] = {}
+        self._armed = False
+        self._sweep_at = 0.0
+        self._sweep_every = min(_SWEEP_SECONDS, limits.keep_alive_seconds / 2, limits.reply_seconds / 2)
+        self.inflight = 0
+
+    def enter(self, exchange: Exchange) -> None:
+        self.inflight += 1
+        self._fresh.append((self._loop.time(), exchange))
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(self._limits.watch_after_seconds, self._tick)
+
+    def leave(self, exchange: Exchange) -> None:
+        self.inflight -= 1
+        watched = self._watched.pop(exchange, None)
+        if watched is not None and watched.waiting is not None:
+            watched.waiting.cancel()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        ripe = now - self._limits.watch_after_seconds
+        fresh = self._fresh
+        while fresh and (fresh[0][1].done or fresh[0][0] <= ripe):
+            began, exchange = fresh.popleft()
+            if not exchange.done:
+                self._watched[exchange] = Watched(began)
+                self._wait_for_disconnect(exchange)
+        if now >= self._sweep_at:
+            self._sweep_at = now + self._sweep_every
+            for exchange, watched in list(self._watched.items()):
+                self._look_at(exchange, watched, now)
+        self._armed = bool(fresh or self._watched)
+        if self._armed:
+            self._loop.call_later(self._limits.watch_after_seconds, self._tick)
+
+    def _look_at(self, exchange: Exchange, watched: Watched, now: float) -> None:
+        if watched.waiting is None:
+            self._wait_for_disconnect(exchange)
+        if now >= exchange.deadline:
+            exchange.time_out()
+        elif exchange.pieces != watched.pieces:
+            watched.pieces, watched.silent_since = exchange.pieces, now
+        elif now - watched.silent_since >= self._limits.keep_alive_seconds:
+            watched.silent_since = now
+            exchange.comment()
+
+    def _wait_for_disconnect(self, exchange: Exchange) -> None:
+        """Two readers of one connection would steal from each other: the body must have been read."""
+        if exchange.wants_disconnect:
+            watched = self._watched[exchange]
+            watched.waiting = self._loop.create_task(exchange.wait_for_disconnect())

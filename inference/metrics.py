@@ -1,0 +1,128 @@
+"""What the data plane counts, and how Prometheus reads it.
+
+The hot path adds to plain dicts; text is made when somebody asks. Labels are names from the registry and words from closed
+vocabularies, never a key, a request id or a name that a client made up. Counters are per process: each web process is a
+target of its own, or is told apart by the `process` that the scraper adds.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class Histogram:
+    """Counts per bucket; the last bucket has no bound."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        cumulative, told = 0, []
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            cumulative += count
+            told.append(("+Inf" if bound == float("inf") else repr(bound), float(cumulative)))
+        return told
+
+
+class Metrics:
+    """One per process."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str, str], int] = defaultdict(int)
+        """By provider, model and outcome; a request that reached no model has `-` for both."""
+        self.attempts: dict[tuple[str, str], int] = defaultdict(int)
+        """By provider and outcome."""
+        self.tokens: dict[str, int] = defaultdict(int)
+        """By direction: `input`, `output`. Written by the recorder's thread only."""
+        self.duration: dict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
+        """By operation."""
+        self.first_token = Histogram(SECONDS)
+        self.overhead = Histogram(OVERHEAD_SECONDS)
+        self.inflight: Callable[[], int] = lambda: 0
+        self.sources: list[Callable[[], Iterable[Metric]]] = []
+        """Further families that others own: the snapshot's age, the recorder's queue."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._requests()
+        yield self._attempts()
+        yield self._tokens()
+        durations = HistogramMetricFamily(
+            "gateway_request_duration_seconds", "From a request's arrival to its reply's end.", labels=["operation"]
+        )
+        for operation, histogram in tuple(self.duration.items()):
+            durations.add_metric([operation], histogram.buckets(), histogram.total)
+        yield durations
+        yield _histogram("gateway_time_to_first_token_seconds", "To the first bytes of a stream.", self.first_token)
+        yield _histogram(
+            "gateway_overhead_seconds", "Time to the reply that was ours, not the upstream's.", self.overhead
+        )
+        yield GaugeMetricFamily("gateway_inflight_requests", "Requests being served now.", value=self.inflight())
+        for source in self.sources:
+            yield from source()
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            "gateway_requests", "Requests to /v1 by what became of them.", labels=["provider", "model", "outcome"]
+        )
+        for labels, count in tuple(self.requests.items()):
+            family.add_metric(labels, count)
+        return family
+
+    def _attempts(self) -> Metric:
+        family = CounterMetricFamily(
+            "gateway_upstream_attempts", "Tries at a provider, failed ones included.", labels=["provider", "outcome"]
+        )
+        for labels, count in tuple(self.attempts.items()):
+            family.add_metric(labels, count)
+        return family
+
+    def _tokens(self) -> Metric:
+        family = CounterMetricFamily("gateway_tokens", "Tokens as recorded.", labels=["direction"])
+        for direction in ("input", "output"):
+            family.add_metric([direction], self.tokens[direction])
+        return family
+
+    def render(self) -> bytes:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+
+def snapshot_families(current: Callable[[], object]) -> Iterator[Metric]:
+    """Revision and age of the registry that this process serves from."""
+    snapshot = current()
+    yield GaugeMetricFamily("gateway_snapshot_revision", "Registry revision being served.", value=snapshot.revision)
+    age = max(0.0, time.time() - snapshot.built_at)
+    yield GaugeMetricFamily("gateway_snapshot_age_seconds", "Since that revision was read.", value=age)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    family = HistogramMetricFamily(name, text)
+    family.add_metric([], histogram.buckets(), histogram.total)
+    return family
+
+
+metrics = Metrics()
+
+
+def render() -> bytes:
+    """This process's counters in Prometheus' text format."""
+    return metrics.render()

@@ -1,0 +1,326 @@
+"""After the reply: one row per request, queued in memory and written in batches by one thread per process.
+
+The request path only appends a tuple; reading the usage out of the reply's last bytes, the cost and the database are the thread's.
+The queue is bounded. What does not fit is dropped, counted and exposed, never silently.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from inference.backends.base import Usage
+from inference.metrics import Metrics
+from providers import pricing
+from routing.types import Identity, ModelView
+
+logger = logging.getLogger("gateway.recording")
+
+BATCH_ROWS = 500
+BATCH_SECONDS = 0.25
+QUEUE_ROWS = 100_000
+KEY_USE_SECONDS = 30.0
+
+_USAGE_TAIL = 2048
+_USAGE_MEMBER = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_raw_usage = msgspec.json.Decoder(dict[str, Any])
+
+
+class Entry(NamedTuple):
+    """What the request path leaves behind. Times: `at` in epoch seconds, spans in seconds."""
+
+    request_id: str
+    at: float
+    operation: str
+    identity: Identity | None
+    requested_model: str
+    model: ModelView | None
+    upstream_key_id: int | None
+    stream: bool
+    status: int
+    error_code: str
+    attempts: int
+    usage: Usage | bytes | None
+    """As the backend counted it, or the bytes of the reply that tell it, or None."""
+    guess: tuple[int, int]
+    """Input and output tokens as counted by us, used when nobody told."""
+    duration: float
+    first_byte: float | None
+    upstream: float
+    overhead: float
+    session_id: str | None
+
+
+class Row(NamedTuple):
+    """The columns of `UsageRecord`, in order."""
+
+    request_id: str
+    at: datetime
+    operation: str
+    client_key_id: int | None
+    client_key_prefix: str
+    requested_model: str
+    provider_id: str
+    model_id: str
+    stream: bool
+    status: int
+    error_code: str
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+    cost: Decimal | None
+    currency: str
+    duration_ms: float
+    first_byte_ms: float | None
+    upstream_ms: float
+    overhead_ms: float
+    session_id: str
+
+
+Write = Callable[[list[Row]], None]
+WriteKeyUse = Callable[[dict[int, float], dict[int, float]], None]
+"""Client keys and upstream keys by id, with the epoch second of their last use."""
+
+
+def usage_tail(body: bytes) -> bytes | None:
+    """The end of a reply from its last usage object on: short enough to keep, found without parsing."""
+    position = body.rfind(b'"usage"')
+    while position >= 0:
+        if _USAGE_MEMBER.match(body, position):
+            return body[position : position + _USAGE_TAIL]
+        position = body.rfind(b'"usage"', 0, position)
+    return None
+
+
+def read_usage(tail: bytes) -> Usage | None:
+    """The usage object at the start of what `usage_tail` found."""
+    begin = tail.find(b"{")
+    end = _end_of_object(tail, begin)
+    if end is None:
+        return None
+    try:
+        told = _raw_usage.decode(tail[begin:end])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    input_details = told.get("prompt_tokens_details") or told.get("input_tokens_details") or {}
+    output_details = told.get("completion_tokens_details") or told.get("output_tokens_details") or {}
+    return Usage(
+        input_tokens=_count(told, "prompt_tokens", "input_tokens"),
+        output_tokens=_count(told, "completion_tokens", "output_tokens"),
+        cached_tokens=_count(input_details, "cached_tokens"),
+        reasoning_tokens=_count(output_details, "reasoning_tokens"),
+    )
+
+
+def _end_of_object(text: bytes, begin: int) -> int | None:
+    depth = 0
+    for position in range(begin, len(text)):
+        if text[position] == 0x7B:
+            depth += 1
+        elif text[position] == 0x7D:
+            depth -= 1
+            if depth == 0:
+                return position + 1
+    return None
+
+
+def _count(told: Any, *names: str) -> int:
+    if not isinstance(told, dict):
+        return 0
+    for name in names:
+        value = told.get(name)
+        if isinstance(value, int) and 0 <= value < 2**31:
+            return value
+    return 0
+
+
+def row_of(entry: Entry) -> Row:
+    usage = entry.usage
+    if isinstance(usage, bytes):
+        usage = read_usage(usage)
+    if usage is None:
+        usage = Usage(entry.guess[0], entry.guess[1], estimated=True) if any(entry.guess) else Usage()
+    return Row(
+        request_id=entry.request_id,
+        at=datetime.fromtimestamp(entry.at, UTC),
+        operation=entry.operation,
+        client_key_id=entry.identity.key_id if entry.identity else None,
+        client_key_prefix=entry.identity.prefix if entry.identity else "",
+        requested_model=_storable(entry.requested_model),
+        provider_id=entry.model.provider.provider_id if entry.model else "",
+        model_id=entry.model.model_id if entry.model else "",
+        stream=entry.stream,
+        status=entry.status,
+        error_code=entry.error_code,
+        attempts=entry.attempts,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        estimated=usage.estimated,
+        cost=_cost(entry.model, usage),
+        currency=entry.model.prices.currency if entry.model else "",
+        duration_ms=round(entry.duration * 1000, 3),
+        first_byte_ms=round(entry.first_byte * 1000, 3) if entry.first_byte is not None else None,
+        upstream_ms=round(entry.upstream * 1000, 3),
+        overhead_ms=round(entry.overhead * 1000, 3),
+        session_id=_storable(entry.session_id or ""),
+    )
+
+
+def _cost(model: ModelView | None, usage: Usage) -> Decimal | None:
+    if model is None:
+        return None
+    return pricing.cost(
+        model.prices.input_cost_per_million,
+        model.prices.output_cost_per_million,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=min(usage.cached_tokens, usage.input_tokens),
+        cached_input_cost_per_million=model.prices.cached_input_cost_per_million,
+    )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL holds no NUL, and no database half a surrogate pair."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()[:255]
+
+
+class Recorder:
+    """The queue and its thread. `write` gets the rows of a batch, in the thread; an exception from it means "try again"."""
+
+    def __init__(
+        self,
+        write: Write,
+        metrics: Metrics,
+        *,
+        write_key_use: WriteKeyUse | None = None,
+        queue_rows: int = QUEUE_ROWS,
+        retry_seconds: float = 1.0,
+    ) -> None:
+        self._write = write
+        self._write_key_use = write_key_use
+        self._metrics = metrics
+        self._queue: deque[Entry] = deque()
+        self._queue_rows = queue_rows
+        self._retry_seconds = retry_seconds
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._give_up_at = float("inf")
+        self._client_keys: dict[int, float] = {}
+        self._upstream_keys: dict[int, float] = {}
+        self._key_use_due = 0.0
+        self.dropped = 0
+        self.written = 0
+
+    def add(self, entry: Entry) -> None:
+        """Called on the request path: never waits."""
+        waiting = len(self._queue)
+        if waiting >= self._queue_rows:
+            self.dropped += 1
+            return
+        self._queue.append(entry)
+        if waiting == BATCH_ROWS:
+            self._wake.set()
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+            self._thread.start()
+
+    def stop(self, grace_seconds: float = 10.0) -> None:
+        """Write what is queued, then end; what cannot be written within the grace counts as dropped."""
+        self._stopping = True
+        self._give_up_at = time.monotonic() + grace_seconds
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def families(self) -> Iterator[Metric]:
+        dropped = CounterMetricFamily("gateway_records_dropped", "Usage rows lost because the queue was full.")
+        dropped.add_metric([], self.dropped)
+        yield dropped
+        yield GaugeMetricFamily("gateway_records_waiting", "Usage rows not yet written.", value=len(self._queue))
+
+    def _run(self) -> None:
+        while True:
+            if len(self._queue) < BATCH_ROWS and not self._stopping:
+                self._wake.wait(BATCH_SECONDS)
+                self._wake.clear()
+            batch = self._take()
+            if batch:
+                self._settle(batch)
+            self._tell_key_use()
+            if self._stopping and not self._queue:
+                return
+
+    def _take(self) -> list[Entry]:
+        queue = self._queue
+        return [queue.popleft() for _ in range(min(len(queue), BATCH_ROWS))]
+
+    def _settle(self, batch: list[Entry]) -> None:
+        rows = []
+        for entry in batch:
+            try:
+                row = row_of(entry)
+            except Exception:
+                logger.exception("a usage row could not be made: request_id=%s", entry.request_id)
+                self.dropped += 1
+                continue
+            rows.append(row)
+            self._metrics.tokens["input"] += row.input_tokens
+            self._metrics.tokens["output"] += row.output_tokens
+            if row.client_key_id is not None:
+                self._client_keys[row.client_key_id] = entry.at
+            if entry.upstream_key_id is not None:
+                self._upstream_keys[entry.upstream_key_id] = entry.at
+        self._store(rows)
+
+    def _store(self, rows: list[Row]) -> None:
+        """Rows wait here while the database is away; the bounded queue behind them is what limits memory."""
+        pause = self._retry_seconds
+        while rows:
+            try:
+                self._write(rows)
+            except Exception as error:
+                if time.monotonic() >= self._give_up_at:
+                    self.dropped += len(rows)
+                    logger.error("%d usage rows dropped at the stop: %s", len(rows), error)
+                    return
+                logger.warning("usage rows not written, will try again in %.1f s: %s", pause, error)
+                self._wake.wait(pause)
+                self._wake.clear()
+                pause = min(pause * 2, 10.0) if not self._stopping else 0.2
+            else:
+                self.written += len(rows)
+                return
+
+    def _tell_key_use(self) -> None:
+        now = time.monotonic()
+        if self._write_key_use is None or (now < self._key_use_due and not self._stopping):
+            return
+        self._key_use_due = now + KEY_USE_SECONDS
+        if not self._client_keys and not self._upstream_keys:
+            return
+        client_keys, self._client_keys = self._client_keys, {}
+        upstream_keys, self._upstream_keys = self._upstream_keys, {}
+        try:
+            self._write_key_use(client_keys, upstream_keys)
+        except Exception as error:
+            logger.warning("times of last use not written: %s", error)

@@ -1,0 +1,97 @@
+"""Where recorded usage goes: rows into the database, many at a time, on the recorder thread's own connection.
+
+Plain SQL, because this is the one place where a row's cost decides how much the gateway can carry: COPY on PostgreSQL, one
+prepared INSERT elsewhere. Times of last use skip the registry's revision on purpose: they change nothing that is served.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from django.db import DataError, IntegrityError, connection, transaction
+from django.db.models.constants import OnConflict
+
+from inference.models import UsageRecord
+from inference.recording import Row
+from providers.models import ApiKey
+from routing.models import ClientKey
+
+logger = logging.getLogger("gateway.recording")
+
+_TABLE = UsageRecord._meta.db_table
+_COST = UsageRecord._meta.get_field("cost")
+_CENT = Decimal(1).scaleb(-_COST.decimal_places)
+
+
+def write(rows: Sequence[Row]) -> None:
+    """Insert the rows, each at most once however often this is repeated. Raises when the database is away."""
+    connection.close_if_unusable_or_obsolete()
+    try:
+        with transaction.atomic():
+            if connection.vendor == "postgresql":
+                _copy(rows)
+            else:
+                _insert(rows)
+    except (DataError, IntegrityError):
+        _insert_one_by_one(rows)
+
+
+def write_key_use(client_keys: dict[int, float], api_keys: dict[int, float]) -> None:
+    connection.close_if_unusable_or_obsolete()
+    with transaction.atomic():
+        _touch(ClientKey._meta.db_table, client_keys)
+        _touch(ApiKey._meta.db_table, api_keys)
+
+
+def _copy(rows: Sequence[Row]) -> None:
+    columns = ", ".join(map(connection.ops.quote_name, Row._fields))
+    with connection.cursor() as cursor, cursor.cursor.copy(f"COPY {_TABLE} ({columns}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row._replace(cost=_money(row.cost)))
+
+
+def _insert(rows: Sequence[Row]) -> None:
+    ops = connection.ops
+    columns = ", ".join(map(ops.quote_name, Row._fields))
+    places = ", ".join(["%s"] * len(Row._fields))
+    begin = ops.insert_statement(on_conflict=OnConflict.IGNORE)
+    end = ops.on_conflict_suffix_sql(["id"], OnConflict.IGNORE, [], []) or ""
+    statement = f"{begin} {ops.quote_name(_TABLE)} ({columns}) VALUES ({places}) {end}"
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, [_adapted(row) for row in rows])
+
+
+def _insert_one_by_one(rows: Sequence[Row]) -> None:
+    """One row that does not fit must not take the others with it."""
+    for row in rows:
+        try:
+            with transaction.atomic():
+                _insert([row])
+        except (DataError, IntegrityError) as error:
+            logger.error("a usage row does not fit the table: request_id=%s %s", row.request_id, error)
+
+
+def _adapted(row: Row) -> Row:
+    ops = connection.ops
+    return row._replace(
+        at=ops.adapt_datetimefield_value(row.at),
+        cost=ops.adapt_decimalfield_value(_money(row.cost), _COST.max_digits, _COST.decimal_places),
+    )
+
+
+def _money(cost: Decimal | None) -> Decimal | None:
+    return None if cost is None else cost.quantize(_CENT)
+
+
+def _touch(table: str, used: dict[int, float]) -> None:
+    if not used:
+        return
+    adapt = connection.ops.adapt_datetimefield_value
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE {connection.ops.quote_name(table)} SET last_used_at = %s WHERE id = %s",
+            [(adapt(datetime.fromtimestamp(at, UTC)), key_id) for key_id, at in sorted(used.items())],
+        )
