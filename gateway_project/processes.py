@@ -33,7 +33,7 @@ class ProgramFailed(Exception):
 class Program:
     """What to run. `{serial}` in the command becomes the number of the start, for names that must differ.
 
-    `ready` returns once the program does its work; `once` programs are not started again when they end. `stop_seconds` is how
+    `ready` returns once the program does its work; `stop_seconds` is how
     long a program may take over a SIGTERM before it is killed, `retire_seconds` the same when a successor already serves.
     """
 
@@ -41,8 +41,6 @@ class Program:
     command: Sequence[str]
     ready: Callable[[Running], Awaitable[None]] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    once: bool = False
-    nice: int = 0
     stop_seconds: float = 10.0
     retire_seconds: float = 600.0
 
@@ -96,6 +94,7 @@ class Supervisor:
         self._running: dict[str, Running] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._serials: dict[str, int] = {}
+        self._order: list[str] = []
         self._stopping = False
         log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -105,6 +104,7 @@ class Supervisor:
 
     async def start(self, program: Program) -> None:
         """Start a program and wait until it is ready; from then on it is kept running. Raises `ProgramFailed`."""
+        self._order.append(program.name)
         running = await self._spawn(program)
         self._running[program.name] = running
         try:
@@ -117,6 +117,7 @@ class Supervisor:
 
     async def run_once(self, program: Program) -> int:
         """Run a program to its end; return its exit status (negative: the signal that ended it)."""
+        self._order.append(program.name)
         running = await self._spawn(program)
         self._running[program.name] = running
         try:
@@ -148,9 +149,9 @@ class Supervisor:
             keeper.cancel()
         for retirement in self._retiring:
             retirement.cancel()
-        for name in reversed(list(self._running)):
-            running = self._running[name]
-            await self._end(running, running.program.stop_seconds)
+        for name in reversed(self._order):
+            if running := self._running.pop(name, None):
+                await self._end(running, running.program.stop_seconds)
         await asyncio.gather(*self._keepers.values(), *self._retiring, return_exceptions=True)
 
     def kill(self) -> None:
@@ -186,7 +187,7 @@ class Supervisor:
                 stdout=writing,
                 stderr=writing,
                 start_new_session=True,
-                preexec_fn=_ending_with(os.getpid(), program.nice),
+                preexec_fn=_ending_with(os.getpid()),
             )
         except BaseException:
             os.close(reading)
@@ -259,7 +260,7 @@ def _appending(path: Path):
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
-def _ending_with(parent: int, nice: int) -> Callable[[], None]:
+def _ending_with(parent: int) -> Callable[[], None]:
     """Runs in the new process before the program: be told to end when the supervisor is gone."""
 
     def prepare() -> None:
@@ -267,8 +268,6 @@ def _ending_with(parent: int, nice: int) -> Callable[[], None]:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:  # it died before we asked
                 os._exit(1)
-        if nice:
-            os.nice(nice)
 
     return prepare
 
