@@ -20,8 +20,8 @@ _SENSITIVE = re.compile(
     r"|secret|password|bearer|access[_\-]?token|api[_\-]?key",
     re.IGNORECASE,
 )
-_REFERENCES = {"api_key_env_var", "api_key_secret", "auth_header", "max_tokens", "public_key"}
-"""Names that look like secrets but only say where one is found, or how it is sent."""
+_REFERENCES = {"api_key_env_var", "api_key_secret", "auth_header", "max_tokens", "public_key", "allow_private"}
+"""Names that look like secrets but are none, such as those that only say where one is found or how it is sent."""
 
 
 _SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url"}
@@ -68,15 +68,28 @@ def split(params: Any, provider_type: str = "") -> tuple[Any, dict[str, str]]:
 
 
 def join(params: dict[str, Any], secrets: dict[str, str]) -> dict[str, Any]:
-    """Put secrets back where they were, each as a `Secret`; a place that is gone is made again."""
+    """Put secrets back where they were, each as a `Secret`; an object that is gone is made again.
+
+    A secret whose place has become something else, such as a shorter list, is left out.
+    """
     whole = json.loads(json.dumps(params))
     for path_text, value in secrets.items():
         *parents, name = json.loads(path_text)
-        place = whole
-        for step in parents:
-            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
-        place[name] = Secret(value)
+        place = _at(whole, parents)
+        if isinstance(place, dict):
+            place[name] = Secret(value)
     return whole
+
+
+def _at(place: Any, steps: list[str | int]) -> Any:
+    for step in steps:
+        if isinstance(place, dict):
+            place = place.setdefault(step, {})
+        elif isinstance(place, list) and isinstance(step, int) and step < len(place):
+            place = place[step]
+        else:
+            return None
+    return place
 
 
 def pack(secrets: dict[str, str]) -> str:

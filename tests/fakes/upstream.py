@@ -208,6 +208,7 @@ class FakeUpstream:
             loop.run_forever()
         finally:
             server.close()
+            loop.run_until_complete(asyncio.sleep(0.01))  # lets connections that were just accepted become protocols
             for protocol in list(self._protocols):
                 protocol.abort()
             loop.run_until_complete(asyncio.sleep(0.01))

@@ -1,0 +1,223 @@
+"""What an upstream offers, compared with what the registry holds of it.
+
+Types that run here answer from the machine itself (files, the script); everybody else is asked over the
+network. Applying a difference adds and disables: a model that is gone is never deleted, its history and prices stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from providers import dialling, upstream
+from providers.capabilities import canonical
+from providers.models import Provider, ProviderModel, validate_identifier
+
+FAKE_MODELS = (("fake-chat", "chat"), ("fake-embedding", "embedding"))
+_EMBEDDING_WORDS = ("embed", "bge-", "gte-", "e5-", "minilm")
+_MOST_FILES = 2000
+
+
+class DiscoveryFailed(Exception):
+    """The offer cannot be read; a sentence for the operator, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """One model that the upstream lists. `parameters` go to the model's row, such as the path of its file."""
+
+    model_id: str
+    model_type: str = "chat"
+    context_window: int | None = None
+    max_tokens: int | None = None
+    capabilities: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`gone` are enabled rows that are no longer listed."""
+
+    new: tuple[Offered, ...]
+    gone: tuple[ProviderModel, ...]
+    unchanged: tuple[ProviderModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    added: tuple[str, ...]
+    disabled: tuple[str, ...]
+
+
+_builtin_files: dict[str, str] = {}
+
+
+def register_builtin_file(reference: str, label: str) -> None:
+    """Offer a file that ships with the product under `reference`, such as `builtin:demo`, as llama.cpp model `label`."""
+    _builtin_files[reference] = label
+
+
+def offered(provider: Provider) -> list[Offered]:
+    """What the upstream lists now, by model id. Raises `DiscoveryFailed`."""
+    try:
+        facts = upstream.load(provider)
+        if runs_here(facts):
+            found = _offered_here(provider, facts)
+        else:
+            found = [_described(model) for model in dialling.list_models(facts)]
+    except (upstream.UnusableProvider, dialling.DialFailed) as error:
+        raise DiscoveryFailed(str(error)) from error
+    unique = {model.model_id: model for model in found if _is_storable(model.model_id)}
+    return [unique[model_id] for model_id in sorted(unique)]
+
+
+def runs_here(facts: upstream.Upstream) -> bool:
+    """Whether the type dials nobody: it declares no base URL."""
+    return all(parameter.name != "base_url" for parameter in facts.kind.parameters)
+
+
+def compare(provider: Provider, offers: Iterable[Offered]) -> Difference:
+    """Three ways: not in the registry, no longer listed, and both. A row counts under the name that the upstream knows."""
+    listed = {offer.model_id: offer for offer in offers}
+    rows = list(provider.models.order_by("model_id"))
+    names = {_upstream_name(row) for row in rows} | {row.model_id for row in rows}
+    return Difference(
+        new=tuple(offer for model_id, offer in listed.items() if model_id not in names),
+        gone=tuple(row for row in rows if row.enabled and not _is_listed(row, listed)),
+        unchanged=tuple(row for row in rows if _is_listed(row, listed)),
+    )
+
+
+def apply(provider: Provider, *, add: Iterable[Offered] = (), disable: Iterable[str] = ()) -> Applied:
+    """Add these models and disable those ids, all or nothing. What is already so stays as it is."""
+    with transaction.atomic():
+        held = set(provider.models.values_list("model_id", flat=True))
+        added = [_add(provider, offer) for offer in add if offer.model_id not in held]
+        disabled = list(provider.models.filter(model_id__in=list(disable), enabled=True))
+        for row in disabled:
+            row.enabled = False
+            row.save(update_fields=["enabled"])
+    return Applied(tuple(row.model_id for row in added), tuple(row.model_id for row in disabled))
+
+
+def _add(provider: Provider, offer: Offered) -> ProviderModel:
+    return ProviderModel.objects.create(
+        provider=provider,
+        model_id=offer.model_id,
+        model_type=offer.model_type,
+        context_window=offer.context_window,
+        max_tokens=offer.max_tokens,
+        capabilities=list(offer.capabilities),
+        parameters=dict(offer.parameters),
+    )
+
+
+def _upstream_name(row: ProviderModel) -> str:
+    parameters = row.parameters if isinstance(row.parameters, dict) else {}
+    return str(parameters.get("upstream_model_id") or row.model_id)
+
+
+def _is_listed(row: ProviderModel, listed: Mapping[str, Offered]) -> bool:
+    parameters = row.parameters if isinstance(row.parameters, dict) else {}
+    path = parameters.get("model_path")
+    if path and any(offer.parameters.get("model_path") == path for offer in listed.values()):
+        return True
+    return _upstream_name(row) in listed
+
+
+def _is_storable(model_id: str) -> bool:
+    try:
+        validate_identifier(model_id)
+    except ValidationError:
+        return False
+    return len(model_id) <= 255
+
+
+def _described(model: Mapping[str, Any]) -> Offered:
+    """What vendors say of a model beside its id; the words for it differ."""
+    model_id = str(model.get("id") or model.get("name"))
+    capabilities = canonical(_capabilities(model))
+    return Offered(
+        model_id=model_id,
+        model_type=_model_type(model_id, model, capabilities),
+        context_window=_whole(model, "context_length", "context_window", "max_model_len", "max_context_length"),
+        max_tokens=_whole(model, "max_completion_tokens", "max_output_tokens"),
+        capabilities=tuple(sorted(capabilities)),
+        note=str(model.get("owned_by") or ""),
+    )
+
+
+def _capabilities(model: Mapping[str, Any]) -> list[str]:
+    told = model.get("capabilities")
+    if isinstance(told, Mapping):
+        return [str(name) for name, holds in told.items() if holds is True]
+    return [str(name) for name in told] if isinstance(told, list) else []
+
+
+def _model_type(model_id: str, model: Mapping[str, Any], capabilities: frozenset[str]) -> str:
+    told = str(model.get("type") or "").lower()
+    if told in {"chat", "completion", "embedding"}:
+        return told
+    if "embedding" in capabilities or told in {"embeddings", "text-embedding"}:
+        return "embedding"
+    return "embedding" if any(word in model_id.lower() for word in _EMBEDDING_WORDS) else "chat"
+
+
+def _whole(model: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = model.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31:
+            return value
+    return None
+
+
+# --- What runs here ------------------------------------------------------------------------------------------------------
+
+
+def _offered_here(provider: Provider, facts: upstream.Upstream) -> list[Offered]:
+    lister = _HERE.get(facts.kind.name)
+    if lister is None:
+        raise DiscoveryFailed(f"The type {facts.kind.label} cannot list models: add them by hand.")
+    return lister(provider)
+
+
+def _scripted(provider: Provider) -> list[Offered]:
+    """The fake answers to any name: what it offers is what is registered, and two names to begin with."""
+    registered = [Offered(row.model_id, model_type=row.model_type) for row in provider.models.all()]
+    return [*(Offered(model_id, model_type=kind) for model_id, kind in FAKE_MODELS), *registered]
+
+
+def _gguf_files(provider: Provider) -> list[Offered]:
+    """The built-in files and those in GATEWAY_MODEL_FOLDERS; of a split model, its first part stands for all."""
+    found = [Offered(label, parameters={"model_path": reference}) for reference, label in _builtin_files.items()]
+    for folder in map(Path, settings.GATEWAY_MODEL_FOLDERS):
+        found += [_gguf_file(path) for path in _files_in(folder.expanduser()) if _is_first_part(path)]
+    return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DiscoveryFailed(f"The model folder {folder} is not there (GATEWAY_MODEL_FOLDERS).")
+    return sorted(path for path in folder.rglob("*.gguf") if path.is_file())[:_MOST_FILES]
+
+
+def _gguf_file(path: Path) -> Offered:
+    name = path.stem.partition("-00001-of-")[0]
+    kind = "embedding" if any(word in name.lower() for word in _EMBEDDING_WORDS) else "chat"
+    size = f"{path.stat().st_size / 1_000_000:.0f} MB"
+    return Offered(name, model_type=kind, parameters={"model_path": str(path)}, note=size)
+
+
+def _is_first_part(path: Path) -> bool:
+    part, of, _ = path.stem.rpartition("-of-")
+    return not of or part.endswith("-00001")
+
+
+_HERE: dict[str, Callable[[Provider], list[Offered]]] = {"llama_cpp": _gguf_files, "fake": _scripted}

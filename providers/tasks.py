@@ -1,0 +1,62 @@
+"""Background steps of the registry: find the providers whose probe is due, and probe one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from celery import shared_task
+from django.conf import settings
+
+from providers import probes
+from providers.models import Provider
+
+JITTER = 0.1
+"""Share of the interval by which each round is shortened or lengthened, so that probes do not march in step."""
+LONGEST_PROBE_SECONDS = 180
+
+
+@shared_task
+def probe_due_providers() -> int:
+    """Wake a probe for every enabled provider whose interval has passed; returns how many.
+
+    A key that lives for one interval is claim and timetable in one: while it is there, nobody else starts a probe.
+    """
+    woken = 0
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5) as store:
+        due = Provider.objects.filter(enabled=True, probe_interval_seconds__gt=0)
+        for pk, interval in due.values_list("pk", "probe_interval_seconds"):
+            if store.set(f"gw:probe:due:{pk}:{interval}", 1, nx=True, px=_jittered(interval)):
+                probe_provider.apply_async((pk,), expires=max(interval, 30))
+                woken += 1
+    return woken
+
+
+@shared_task
+def probe_provider(provider_pk: int, trigger: str = "schedule") -> bool | None:
+    """Probe one provider; None when it is gone or being probed already."""
+    provider = Provider.objects.filter(pk=provider_pk).first()
+    if provider is None:
+        return None
+    with _alone(provider_pk) as mine:
+        return probes.probe(provider, trigger=trigger).healthy if mine else None
+
+
+@contextmanager
+def _alone(provider_pk: int) -> Iterator[bool]:
+    """Whether this process is the only one that probes the provider; the claim ends by itself if we die."""
+    key = f"gw:probe:running:{provider_pk}"
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5) as store:
+        mine = bool(store.set(key, 1, nx=True, ex=LONGEST_PROBE_SECONDS))
+        try:
+            yield mine
+        finally:
+            if mine:
+                store.delete(key)
+
+
+def _jittered(interval_seconds: int) -> int:
+    """Milliseconds until the next round."""
+    return max(1, int(interval_seconds * 1000 * random.uniform(1 - JITTER, 1 + JITTER)))
