@@ -45,6 +45,7 @@ class FirstRun:
 
 def set_up(data_dir: Path, base_url: str) -> FirstRun:
     """Bring the database to what a first run needs and write `quickstart.json`."""
+    (data_dir / "static").mkdir(exist_ok=True)  # for what `collectstatic` may put there; whitenoise warns without
     migrate()
     remembered = _remembered(data_dir)
     with actor.acting_as("command:quickstart"), transaction.atomic():

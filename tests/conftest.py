@@ -36,6 +36,7 @@ def _prepare() -> tuple[Path, str]:
     data_dir = Path(tempfile.mkdtemp(prefix="gwtest-", dir="/tmp"))
     _closing.callback(shutil.rmtree, data_dir, ignore_errors=True)
     first_keys.create_missing(data_dir)
+    (data_dir / "static").mkdir()  # whitenoise warns of a folder that is not there
     # A developer's own settings must neither reach the tests nor be reached by them.
     kept = {"GATEWAY_TEST_DATABASE"}
     for name in [name for name in os.environ if name.startswith("GATEWAY_") and name not in kept]:
