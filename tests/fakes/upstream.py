@@ -207,8 +207,9 @@ class FakeUpstream:
         try:
             loop.run_forever()
         finally:
+            # A connection that was accepted just now must become a protocol first: a closed server would leave it open.
+            loop.run_until_complete(asyncio.sleep(0.01))
             server.close()
-            loop.run_until_complete(asyncio.sleep(0.01))  # lets connections that were just accepted become protocols
             for protocol in list(self._protocols):
                 protocol.abort()
             loop.run_until_complete(asyncio.sleep(0.01))
