@@ -11,13 +11,12 @@ import os
 import re
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks import peers
 from benchmarks.load import Target
-from benchmarks.processes import Program, accepts, children, free_port, resident_kb
+from benchmarks.processes import DidNotStart, Program, accepts, children, free_port, resident_kb
 from benchmarks.upstream import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,14 +194,16 @@ class Gateway(_Served):
 
     def start(self, upstream_port: int, core: int, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        env = {"GATEWAY_DATA_DIR": str(directory), "DATABASE_URL": "", "PYTHONPATH": str(ROOT)}
-        setup = [sys.executable, str(ROOT / "manage.py"), "quickstart", "--setup-only", "--data-dir", str(directory)]
-        made = subprocess.run(
-            setup, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=180
-        )
-        if made.returncode:
-            raise Missing(f"this gateway could not be set up: {(made.stdout + made.stderr)[-600:]}")
-        keys = json.loads((directory / "quickstart.json").read_text())
+        # Whatever database and Redis the caller's shell names, the figures are those of a fresh checkout.
+        env = {
+            "GATEWAY_DATA_DIR": str(directory),
+            "DATABASE_URL": "",
+            "REDIS_URL": "",
+            "GATEWAY_ENVIRONMENT": "development",
+        }
+        _set_up(["manage.py", "quickstart", "--setup-only"], env)
+        _set_up(["-m", "benchmarks.registry", str(upstream_port)], env)
+        key = json.loads((directory / "quickstart.json").read_text())["client_key"]
         port = free_port()
         argv = [
             sys.executable,
@@ -217,33 +218,21 @@ class Gateway(_Served):
         ]
         self.program = Program(argv, core=core, log=directory / "server.log", env=env, cwd=ROOT)
         self.program.await_ready(lambda: accepts(port), 60)
-        self.target = Target(port, key=keys["client_key"])
-        add_provider(port, keys["registry_key"], upstream_port)
+        self.target = Target(port, key=key)
 
 
-def add_provider(port: int, registry_key: str, upstream_port: int) -> None:
-    """Make the mock upstream known over the gateway's own REST API, and wait until a request reaches it."""
-    provider = {
-        "provider_id": "mock",
-        "provider_type": "openai_compatible",
-        "display_name": "The bench's upstream",
-        "enabled": True,
-        "connection_params": {"base_url": f"http://127.0.0.1:{upstream_port}/v1"},
-        "api_key": {"key_value": "sk-upstream", "environment": "development"},
-        "models": [{"model_id": name, "display_name": name, "model_type": "chat"} for name in MODELS],
-    }
-    _post(port, "/providers", registry_key, provider)
-
-
-def _post(port: int, path: str, key: str, body: dict[str, object]) -> None:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}",
-        data=json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-        method="POST",
+def _set_up(arguments: list[str], env: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **env},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        reply.read()
+    if done.returncode:
+        raise DidNotStart(f"{' '.join(arguments)} failed: {(done.stdout + done.stderr)[-600:]}")
 
 
 CONTENDERS: tuple[type, ...] = (Direct, Gateway, Nginx, LiteLLM)
