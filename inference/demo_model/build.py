@@ -256,7 +256,7 @@ def demo(out, *, steps, vocab, dim, layers, heads, ff, rows, width, lr, threads,
         hits_seen = sum(reply(model, tok, [{"role": "user", "content": q.capitalize() + "?"}]) == a for q, a in seen)
 
     hf = PreTrainedTokenizerFast(
-        tokenizer_object=tok, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|endoftext|>"
+        tokenizer_object=tok, bos_token=SPECIAL[0], eos_token=SPECIAL[2], pad_token=SPECIAL[0]
     )
     hf.chat_template = TEMPLATE
     hf.save_pretrained(out / "hf")
