@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -34,7 +34,6 @@ KEY_USE_SECONDS = 30.0
 
 _USAGE_TAIL = 2048
 _USAGE_MEMBER = re.compile(rb'"usage"\s*:\s*(?=\{)')
-_raw_usage = msgspec.json.Decoder(dict[str, Any])
 
 
 class Entry(NamedTuple):
@@ -106,6 +105,30 @@ def usage_tail(body: bytes) -> bytes | None:
     return None
 
 
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = 0
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = 0
+
+
+class _UsageObject(msgspec.Struct):
+    """The usage member under the names of chat completions, and of the responses API."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+_usage_object = msgspec.json.Decoder(_UsageObject)
+
+
 def read_usage(tail: bytes) -> Usage | None:
     """The usage object at the start of what `usage_tail` found."""
     begin = tail.find(b"{")
@@ -113,73 +136,71 @@ def read_usage(tail: bytes) -> Usage | None:
     if end is None:
         return None
     try:
-        told = _raw_usage.decode(tail[begin:end])
+        told = _usage_object.decode(tail[begin:end])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    input_details = told.get("prompt_tokens_details") or told.get("input_tokens_details") or {}
-    output_details = told.get("completion_tokens_details") or told.get("output_tokens_details") or {}
+    asked = told.prompt_tokens_details or told.input_tokens_details
+    answered = told.completion_tokens_details or told.output_tokens_details
     return Usage(
-        input_tokens=_count(told, "prompt_tokens", "input_tokens"),
-        output_tokens=_count(told, "completion_tokens", "output_tokens"),
-        cached_tokens=_count(input_details, "cached_tokens"),
-        reasoning_tokens=_count(output_details, "reasoning_tokens"),
+        _count(told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens),
+        _count(told.completion_tokens if told.completion_tokens is not None else told.output_tokens),
+        _count(asked.cached_tokens) if asked is not None else 0,
+        _count(answered.reasoning_tokens) if answered is not None else 0,
     )
 
 
 def _end_of_object(text: bytes, begin: int) -> int | None:
-    depth = 0
-    for position in range(begin, len(text)):
-        if text[position] == 0x7B:
-            depth += 1
-        elif text[position] == 0x7D:
-            depth -= 1
-            if depth == 0:
-                return position + 1
+    """Usage objects hold numbers and objects of numbers, so brackets can be counted without looking for strings."""
+    end = text.find(b"}", begin)
+    while end >= 0:
+        if text.count(b"{", begin, end) == text.count(b"}", begin, end) + 1:
+            return end + 1
+        end = text.find(b"}", end + 1)
     return None
 
 
-def _count(told: Any, *names: str) -> int:
-    if not isinstance(told, dict):
-        return 0
-    for name in names:
-        value = told.get(name)
-        if isinstance(value, int) and 0 <= value < 2**31:
-            return value
-    return 0
+def _count(told: int | None) -> int:
+    return told if told is not None and 0 <= told < 2**31 else 0
 
 
 def row_of(entry: Entry) -> Row:
     usage = entry.usage
-    if isinstance(usage, bytes):
+    if usage.__class__ is bytes:
         usage = read_usage(usage)
     if usage is None:
-        usage = Usage(entry.guess[0], entry.guess[1], estimated=True) if any(entry.guess) else Usage()
+        usage = Usage(*entry.guess, estimated=True) if any(entry.guess) else _NO_USAGE
+    model, identity = entry.model, entry.identity
+    first_byte = entry.first_byte
+    # By position: this runs once for every request, and names would double its cost.
     return Row(
-        request_id=entry.request_id,
-        at=datetime.fromtimestamp(entry.at, UTC),
-        operation=entry.operation,
-        client_key_id=entry.identity.key_id if entry.identity else None,
-        client_key_prefix=entry.identity.prefix if entry.identity else "",
-        requested_model=_storable(entry.requested_model),
-        provider_id=entry.model.provider.provider_id if entry.model else "",
-        model_id=entry.model.model_id if entry.model else "",
-        stream=entry.stream,
-        status=entry.status,
-        error_code=entry.error_code,
-        attempts=entry.attempts,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.cached_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        estimated=usage.estimated,
-        cost=_cost(entry.model, usage),
-        currency=entry.model.prices.currency if entry.model else "",
-        duration_ms=round(entry.duration * 1000, 3),
-        first_byte_ms=round(entry.first_byte * 1000, 3) if entry.first_byte is not None else None,
-        upstream_ms=round(entry.upstream * 1000, 3),
-        overhead_ms=round(entry.overhead * 1000, 3),
-        session_id=_storable(entry.session_id or ""),
+        entry.request_id,
+        datetime.fromtimestamp(entry.at, UTC),
+        entry.operation,
+        None if identity is None else identity.key_id,
+        "" if identity is None else identity.prefix,
+        _storable(entry.requested_model),
+        "" if model is None else model.provider.provider_id,
+        "" if model is None else model.model_id,
+        entry.stream,
+        entry.status,
+        entry.error_code,
+        entry.attempts,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        usage.estimated,
+        _cost(model, usage),
+        "USD" if model is None else model.prices.currency,
+        entry.duration * 1000,
+        None if first_byte is None else first_byte * 1000,
+        entry.upstream * 1000,
+        entry.overhead * 1000,
+        _storable(entry.session_id) if entry.session_id else "",
     )
+
+
+_NO_USAGE = Usage()
 
 
 def _cost(model: ModelView | None, usage: Usage) -> Decimal | None:
@@ -197,6 +218,8 @@ def _cost(model: ModelView | None, usage: Usage) -> Decimal | None:
 
 def _storable(text: str) -> str:
     """PostgreSQL holds no NUL, and no database half a surrogate pair."""
+    if len(text) <= 255 and text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "").encode("utf-8", "replace").decode()[:255]
 
 
