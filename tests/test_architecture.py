@@ -53,13 +53,14 @@ REQUEST_PATH = (
     "inference.admission",
     "inference.dispatch",
 )
-REQUEST_PATH += (
-    "inference.backends.*",
-    "routing.decide",
-    "routing.snapshot",
-    "routing.filters",
-    "routing.strategies.*",
-)
+REQUEST_PATH += ("inference.backends.*", "routing.decide", "routing.filters", "routing.strategies.*")
+DATABASE = {*(f"{layer}.models" for layer in LAYERS), "django.db"}
+BOUNDARY = "routing.snapshot"
+"""Where the request path meets what the database said: it reads `current()`, the building behind it runs elsewhere."""
+
+HEAVY = {"llama_cpp", "xllamacpp", "torch", "transformers"}
+"""Optional libraries whose import is put off until they are wanted, and with it the module of ours that imports them."""
+
 NO_NAMES = {"utils", "util", "common", "core", "helpers", "services", "manager", "managers", "misc"}
 
 
@@ -183,9 +184,11 @@ def imports_of_leaves(modules: dict[str, Module]) -> Iterator[str]:
 
 
 def _same_leaf(name: str, other: str) -> bool:
-    """Modules of one `api` or `endpoints` folder know each other."""
+    """The REST modules know each other, also those of a package below; the endpoints know their own folder."""
+    if ".api." in other:
+        return ".api" in name
     folder = other.rpartition(".")[0]
-    return folder.endswith((".api", ".endpoints")) and (name == folder or name.startswith(folder + "."))
+    return folder.endswith(".endpoints") and (name == folder or name.startswith(folder + "."))
 
 
 def impurities(modules: dict[str, Module]) -> Iterator[str]:
