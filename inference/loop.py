@@ -36,6 +36,11 @@ def leave(plane: DataPlane) -> None:
         _serving = None
 
 
+def is_serving() -> bool:
+    """Whether this process serves `/v1`, and so holds a snapshot that is kept fresh."""
+    return _serving is not None
+
+
 def loop() -> asyncio.AbstractEventLoop:
     if _serving is not None and not _serving.loop.is_closed():
         return _serving.loop

@@ -1,0 +1,576 @@
+"""Generation from inside the process: the same decision, dispatch and recording as `/v1`, without HTTP.
+
+Three ways in, each synchronous and asynchronous: `complete` takes the body of an OpenAI request, `generate` takes a prompt,
+`respond` takes an `LLMRequest` and always returns an `LLMResponse`, with `error_details` filled when it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter, time
+from typing import Any
+
+import orjson
+from django.db import close_old_connections
+
+from inference import loop as bridge
+from inference import usage_rows
+from inference.backends.base import Usage
+from inference.dispatch import Trail, candidates_for, outcome_of
+from inference.endpoints.headers import new_request_id
+from inference.errors import (
+    ConfigurationError,
+    EngineError,
+    GatewayError,
+    GatewayOverloaded,
+    InvalidRequest,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
+from inference.limits import Limits
+from inference.metrics import metrics
+from inference.plane import DataPlane
+from inference.recording import Entry, Recorder, read_usage, usage_tail
+from inference.wire.openai import OPERATIONS, ParsedRequest, parse
+from routing import snapshot
+from routing.types import Identity, Snapshot
+
+_VERSION = "1.0"
+
+_limits = Limits()
+_recorder: Recorder | None = None
+
+
+def record_with(recorder: Recorder, limits: Limits | None = None) -> None:
+    """Where a process that does not serve `/v1` (a worker, a command) queues its usage, instead of a recorder of its own."""
+    global _recorder, _limits
+    _recorder = recorder
+    _limits = limits or _limits
+
+
+# What comes back ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An OpenAI body and what is known of how it came about. Spans in seconds."""
+
+    request_id: str
+    body: dict[str, Any]
+    provider_id: str
+    model_id: str
+    usage: Usage
+    attempts: int
+    total_seconds: float
+    upstream_seconds: float
+
+    @property
+    def text(self) -> str:
+        choice = _first_choice(self.body)
+        return (choice.get("message") or {}).get("content") or choice.get("text") or ""
+
+    @property
+    def finish_reason(self) -> str:
+        return _first_choice(self.body).get("finish_reason") or "unknown"
+
+
+def _first_choice(body: Mapping[str, Any]) -> dict[str, Any]:
+    choices = body.get("choices") or [{}]
+    return choices[0] if isinstance(choices[0], dict) else {}
+
+
+# Requests in OpenAI's shape ----------------------------------------------------------------------------------------
+
+
+async def complete_async(
+    body: Mapping[str, Any],
+    *,
+    operation: str = "chat",
+    identity: Identity | None = None,
+    provider_id: str | None = None,
+    session_id: str | None = None,
+    timeout_seconds: float | None = None,
+) -> Completion:
+    """The whole reply to a body of `/v1/chat/completions` (or another operation). Raises `GatewayError`.
+
+    `provider_id` pins one provider; `identity` limits the models and is written on the usage row.
+    """
+    request = _parsed({**body, "stream": False}, operation, provider_id, session_id)
+    return await bridge.run_async(_complete(request, identity, timeout_seconds))
+
+
+def complete(body: Mapping[str, Any], *, operation: str = "chat", **options: Any) -> Completion:
+    """As `complete_async`, for synchronous code that does not run on the data plane's loop."""
+    request = _parsed(
+        {**body, "stream": False}, operation, options.pop("provider_id", None), options.pop("session_id", None)
+    )
+    return bridge.run(_complete(request, options.pop("identity", None), options.pop("timeout_seconds", None)))
+
+
+async def stream_async(
+    body: Mapping[str, Any],
+    *,
+    operation: str = "chat",
+    identity: Identity | None = None,
+    provider_id: str | None = None,
+    session_id: str | None = None,
+) -> AsyncIterator[bytes]:
+    """The bytes of the event stream, as an upstream sent them. To be iterated on the data plane's loop (`loop.run`).
+
+    Closing the iterator ends the upstream's work. Raises `GatewayError`, also in the middle.
+    """
+    request = _parsed({**body, "stream": True}, operation, provider_id, session_id)
+    call = _Call(request, identity)
+    try:
+        reply, first = await call.dispatch(_limits.stream_seconds)
+        if first is None:
+            raise UpstreamBroken("The provider answered whole where a stream was asked for.")
+        call.note(first)
+        yield first
+        async for piece in reply.chunks or ():
+            call.note(piece)
+            yield piece
+        call.succeed()
+    except GatewayError as error:
+        call.fail(error)
+        raise
+    finally:
+        await call.close()
+
+
+async def _complete(request: ParsedRequest, identity: Identity | None, most_seconds: float | None) -> Completion:
+    call = _Call(request, identity)
+    try:
+        seconds = min(most_seconds or _limits.reply_seconds, _limits.reply_seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                reply, _ = await call.dispatch(seconds)
+        except TimeoutError:
+            raise UpstreamTimeout("The request was not answered in time.") from None
+        call.note(reply.body or b"")
+        decoded = _decoded(reply.body)
+        call.succeed()
+        return call.completion(decoded)
+    except GatewayError as error:
+        call.fail(error)
+        raise
+    finally:
+        await call.close()
+
+
+def _parsed(body: Mapping[str, Any], operation: str, provider_id: str | None, session_id: str | None) -> ParsedRequest:
+    if operation not in OPERATIONS:
+        raise InvalidRequest(f"Unknown operation '{operation}'.", param="operation")
+    try:
+        raw = orjson.dumps(body)
+    except TypeError as error:
+        raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from None
+    request = parse(OPERATIONS[operation], raw, _limits.json_depth)
+    request.provider_id = provider_id or request.provider_id
+    request.session_id = session_id or request.session_id
+    return request
+
+
+def _decoded(body: bytes | None) -> dict[str, Any]:
+    try:
+        decoded = orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        raise UpstreamBroken("The provider's answer is not JSON.") from None
+    if not isinstance(decoded, dict):
+        raise UpstreamBroken("The provider's answer is not a JSON object.")
+    return decoded
+
+
+class _Call:
+    """One request made in the process, and its row."""
+
+    def __init__(self, request: ParsedRequest, identity: Identity | None) -> None:
+        self.request_id = new_request_id()
+        self.request = request
+        self.identity = identity
+        self.trail = Trail()
+        self.started = perf_counter()
+        self.first_byte: float | None = None
+        self.tail = b""
+        self.events = 0
+        self.usage: Usage | None = None
+        self.status, self.error_code, self.outcome = 499, "client_disconnected", "client_disconnected"
+        self.plane = bridge.plane(_make_plane)
+
+    async def dispatch(self, seconds: float) -> Any:
+        registry = snapshot.current() if bridge.is_serving() else await asyncio.to_thread(_read_registry)
+        self.plane.dispatcher.follow(registry)
+        return await self.plane.dispatcher.send(
+            self.request,
+            candidates_for(self.request, self.identity, registry),
+            self.trail,
+            request_id=self.request_id,
+            deadline=self.plane.loop.time() + seconds,
+        )
+
+    def note(self, piece: bytes) -> None:
+        if self.request.stream and self.first_byte is None:
+            self.first_byte = perf_counter() - self.started
+        self.tail = (self.tail + piece)[-65536:] if self.request.stream else piece
+        self.events += piece.count(b"\n\n") if self.request.stream else 0
+
+    def succeed(self) -> None:
+        self.status, self.error_code, self.outcome = 200, "", "ok"
+
+    def fail(self, error: GatewayError) -> None:
+        self.status, self.error_code, self.outcome = error.status, error.code[:64], outcome_of(error)
+
+    def completion(self, body: dict[str, Any]) -> Completion:
+        usage = self._told()
+        assert self.trail.model is not None
+        return Completion(
+            request_id=self.request_id,
+            body=body,
+            provider_id=self.trail.model.provider.provider_id,
+            model_id=self.trail.model.model_id,
+            usage=usage,
+            attempts=self.trail.attempts,
+            total_seconds=perf_counter() - self.started,
+            upstream_seconds=self.trail.upstream,
+        )
+
+    def _told(self) -> Usage:
+        reply = self.trail.reply
+        if reply is not None and reply.usage is not None:
+            return reply.usage
+        tail = usage_tail(self.tail)
+        return (read_usage(tail) if tail else None) or Usage()
+
+    async def close(self) -> None:
+        trail, model = self.trail, self.trail.model
+        usage = self._told()
+        duration = perf_counter() - self.started
+        try:
+            await self.plane.dispatcher.release(trail)
+        finally:
+            labels = (model.provider.provider_id, model.model_id) if model is not None else ("-", "-")
+            self.plane.metrics.requests[(*labels, self.outcome)] += 1
+            self.plane.metrics.duration[self.request.operation.name].observe(duration)
+            self.plane.recorder.add(
+                Entry(
+                    request_id=self.request_id,
+                    at=time() - duration,
+                    operation=self.request.operation.name,
+                    identity=self.identity,
+                    requested_model=self.request.model,
+                    model=model,
+                    upstream_key_id=trail.key.key_id if trail.key is not None else None,
+                    stream=self.request.stream,
+                    status=self.status,
+                    error_code=self.error_code,
+                    attempts=trail.attempts,
+                    usage=usage if usage != Usage() else None,
+                    guess=(self.request.size // 4, self.events) if self.events else (0, 0),
+                    duration=duration,
+                    first_byte=self.first_byte,
+                    upstream=trail.upstream,
+                    overhead=max(0.0, duration - trail.upstream),
+                    session_id=self.request.session_id,
+                )
+            )
+
+
+def _read_registry() -> Snapshot:
+    """A process that does not serve has nobody who keeps its snapshot fresh: it asks for the revision each time."""
+    try:
+        return snapshot.refresh()
+    finally:
+        close_old_connections()
+
+
+def _forget_after_fork() -> None:
+    """The recorder's thread stays with the parent."""
+    global _recorder
+    _recorder = None
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def _make_plane() -> DataPlane:
+    global _recorder
+    if _recorder is None:
+        _recorder = Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use)
+        atexit.register(_recorder.stop)
+    _recorder.start()
+    return DataPlane(_limits, _recorder)
+
+
+# Requests as a prompt ----------------------------------------------------------------------------------------------
+
+
+def generate(prompt: str | Sequence[Any], model: str, **options: Any) -> LLMResponse:
+    """The answer to a prompt: `options` are `provider_id`, `session_id`, `identity`, `system_prompt` and OpenAI's parameters.
+
+    Raises `GatewayError`: an error is never text in the content.
+    """
+    return bridge.run(_respond(*_request_of(prompt, model, options)))
+
+
+async def generate_async(prompt: str | Sequence[Any], model: str, **options: Any) -> LLMResponse:
+    return await bridge.run_async(_respond(*_request_of(prompt, model, options)))
+
+
+def _request_of(
+    prompt: str | Sequence[Any], model: str, options: dict[str, Any]
+) -> tuple[LLMRequest, Identity | None, str | None]:
+    options = dict(options)
+    identity, session_id = options.pop("identity", None), options.pop("session_id", None)
+    context = {"request_id": options.pop("request_id", None) or str(uuid.uuid4()), "session_id": session_id}
+    tools = options.pop("tools", None)
+    config = {"model_identifier": model, **{name: value for name, value in options.items() if value is not None}}
+    return LLMRequest(prompt_content=prompt, config=config, initial_context=context, tools=tools), identity, None
+
+
+# The source systems' request and response objects ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LLMRequest:
+    """`config` holds `model_identifier` and the parameters; unknown ones go to the model. `provider_id` there is a pin."""
+
+    prompt_content: str | Sequence[Any]
+    config: Mapping[str, Any]
+    initial_context: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
+    tools: Sequence[Mapping[str, Any]] | None = None
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+    version: str = _VERSION
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> LLMRequest:
+        """Raises `InvalidRequest`, naming the member at fault in `param`."""
+        config = told.get("config")
+        if not isinstance(config, Mapping):
+            raise InvalidRequest("'config' must be an object.", param="config")
+        if not isinstance(config.get("model_identifier"), str) or not config["model_identifier"]:
+            raise InvalidRequest("'config.model_identifier' is required.", param="config.model_identifier")
+        prompt = told.get("prompt_content")
+        if not isinstance(prompt, str | list) or not prompt:
+            raise InvalidRequest("'prompt_content' must be a text or a list of content items.", param="prompt_content")
+        for name, kind in (("initial_context", Mapping), ("extensions", Mapping), ("tools", list)):
+            if told.get(name) is not None and not isinstance(told[name], kind):
+                raise InvalidRequest(f"'{name}' is of the wrong type.", param=name)
+        _check_ranges(config)
+        return cls(
+            prompt_content=prompt,
+            config=config,
+            initial_context=told.get("initial_context") or {},
+            stream=bool(told.get("stream", False)),
+            tools=told.get("tools"),
+            extensions=told.get("extensions") or {},
+            version=str(told.get("version") or _VERSION),
+        )
+
+    @property
+    def request_id(self) -> str:
+        return str(self.initial_context.get("request_id") or "")
+
+    @property
+    def session_id(self) -> str | None:
+        return self.initial_context.get("session_id") or self.initial_context.get("conversation_id")
+
+    @property
+    def provider_id(self) -> str | None:
+        return self.config.get("provider_id")
+
+    def chat_body(self) -> dict[str, Any]:
+        """As `/v1/chat/completions` takes it."""
+        body: dict[str, Any] = {"model": self.config["model_identifier"], "messages": self._messages()}
+        for name, value in self.config.items():
+            if value is None or name in _NOT_PARAMETERS:
+                continue
+            body[_RENAMED.get(name, name)] = value
+        if self.tools:
+            body["tools"] = list(self.tools)
+        if self.stream:
+            body["stream"] = True
+        return body
+
+    def _messages(self) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+        if self.config.get("system_prompt"):
+            messages.append({"role": "system", "content": self.config["system_prompt"]})
+        messages += [_turn(turn) for turn in self.initial_context.get("conversation_history") or ()]
+        content = self.prompt_content
+        messages.append({"role": "user", "content": content if isinstance(content, str) else _content_items(content)})
+        return messages
+
+
+_NOT_PARAMETERS = {"model_identifier", "system_prompt", "timeout_seconds", "provider_id"}
+_RENAMED = {"stop_sequences": "stop"}
+_RANGES = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "max_tokens": (1, float("inf")),
+    "timeout_seconds": (0.001, float("inf")),
+}
+
+
+def _check_ranges(config: Mapping[str, Any]) -> None:
+    for name, (least, most) in _RANGES.items():
+        value = config.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise InvalidRequest(f"'config.{name}' must be a number from {least} to {most}.", param=f"config.{name}")
+
+
+def _turn(turn: Any) -> dict[str, Any]:
+    """A turn of the history: `{role, content}`, with the roles of the source systems."""
+    if not isinstance(turn, Mapping):
+        raise InvalidRequest("'conversation_history' must hold objects.", param="initial_context.conversation_history")
+    role = {"ai": "assistant", "model": "assistant", "human": "user"}.get(turn.get("role", ""), turn.get("role"))
+    content = turn.get("content", turn.get("text_content", ""))
+    kept = {name: turn[name] for name in ("name", "tool_calls", "tool_call_id") if turn.get(name)}
+    return {"role": role or "user", "content": content, **kept}
+
+
+def _content_items(items: Sequence[Any]) -> list[Any]:
+    """Content items in OpenAI's shape; the source systems' `{type: text, text_content}` becomes `{type: text, text}`."""
+    converted = []
+    for item in items:
+        if isinstance(item, str):
+            converted.append({"type": "text", "text": item})
+        elif isinstance(item, Mapping) and "text_content" in item:
+            converted.append({"type": "text", "text": item["text_content"]})
+        else:
+            converted.append(item)
+    return converted
+
+
+@dataclass(frozen=True, slots=True)
+class LLMResponse:
+    request_id: str
+    generated_content: str | list[Any] | None
+    finish_reason: str
+    """stop, length, tool_calls, content_filtered, error or unknown."""
+    tool_use_requests: list[dict[str, Any]] | None = None
+    usage: Mapping[str, int] | None = None
+    error_details: Mapping[str, Any] | None = None
+    performance_metrics: Mapping[str, float] | None = None
+    provider_id: str = ""
+    model_id: str = ""
+    version: str = _VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "request_id": self.request_id,
+            "generated_content": self.generated_content,
+            "finish_reason": self.finish_reason,
+            "tool_use_requests": self.tool_use_requests,
+            "usage": dict(self.usage) if self.usage is not None else None,
+            "error_details": dict(self.error_details) if self.error_details is not None else None,
+            "performance_metrics": dict(self.performance_metrics) if self.performance_metrics is not None else None,
+            "provider_id": self.provider_id,
+            "model_id": self.model_id,
+        }
+
+    @classmethod
+    def from_completion(cls, completion: Completion, request_id: str = "") -> LLMResponse:
+        message = _first_choice(completion.body).get("message") or {}
+        total = completion.total_seconds * 1000
+        upstream = completion.upstream_seconds * 1000
+        return cls(
+            request_id=request_id or completion.request_id,
+            generated_content=completion.text or (None if message.get("tool_calls") else ""),
+            finish_reason=_FINISH_REASONS.get(completion.finish_reason, "unknown"),
+            tool_use_requests=message.get("tool_calls") or None,
+            usage={
+                "prompt_tokens": completion.usage.input_tokens,
+                "completion_tokens": completion.usage.output_tokens,
+                "total_tokens": completion.usage.input_tokens + completion.usage.output_tokens,
+            },
+            performance_metrics={
+                "total_duration_ms": total,
+                "llm_latency_ms": upstream,
+                "gateway_overhead_ms": max(0.0, total - upstream),
+            },
+            provider_id=completion.provider_id,
+            model_id=completion.model_id,
+        )
+
+    @classmethod
+    def from_error(cls, error: GatewayError, request_id: str, seconds: float = 0.0) -> LLMResponse:
+        return cls(
+            request_id=request_id,
+            generated_content=None,
+            finish_reason="error",
+            error_details=error_details(error),
+            performance_metrics={
+                "total_duration_ms": seconds * 1000,
+                "llm_latency_ms": 0.0,
+                "gateway_overhead_ms": seconds * 1000,
+            },
+        )
+
+
+_FINISH_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filtered",
+}
+
+
+def error_details(error: GatewayError) -> dict[str, Any]:
+    """As the source systems' clients read an error: their code, our message, whether and when to come back."""
+    return {
+        "code": _legacy_code(error),
+        "message": error.message,
+        "level": "warning" if error.owner == "caller" else "error",
+        "retryable": error.retryable,
+        "retry_after_seconds": None if error.retry_after is None else max(1, round(error.retry_after)),
+        "details": {"code": error.code, "status": error.status, "param": error.param},
+    }
+
+
+def _legacy_code(error: GatewayError) -> str:
+    if isinstance(error, ConfigurationError):
+        return "PROVIDER_INIT_FAILED"
+    if isinstance(error, EngineError):
+        return "RESOURCE_ERROR"
+    if isinstance(error, GatewayOverloaded):
+        return "CIRCUIT_BREAKER_TRIPPED" if error.code == "no_healthy_target" else "RESOURCE_ERROR"
+    if error.owner == "caller":
+        return "CLIENT_PROCESSING_ERROR"
+    return error.code.upper()
+
+
+def respond(request: LLMRequest, identity: Identity | None = None) -> LLMResponse:
+    """Never raises for a failed generation: the response says what went wrong, and its content is None."""
+    return bridge.run(_respond_always(request, identity))
+
+
+async def respond_async(request: LLMRequest, identity: Identity | None = None) -> LLMResponse:
+    return await bridge.run_async(_respond_always(request, identity))
+
+
+async def _respond_always(request: LLMRequest, identity: Identity | None) -> LLMResponse:
+    began = perf_counter()
+    request_id = request.request_id or str(uuid.uuid4())
+    try:
+        return await _respond(request, identity, request_id)
+    except GatewayError as error:
+        return LLMResponse.from_error(error, request_id, perf_counter() - began)
+
+
+async def _respond(request: LLMRequest, identity: Identity | None, request_id: str | None = None) -> LLMResponse:
+    body = replace(request, stream=False).chat_body()
+    parsed = _parsed(body, "chat", request.provider_id, request.session_id)
+    completion = await _complete(parsed, identity, request.config.get("timeout_seconds"))
+    return LLMResponse.from_completion(completion, request_id or request.request_id)
