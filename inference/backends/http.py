@@ -1,0 +1,113 @@
+"""The door to upstream HTTP: from a provider's connection parameters to the client that suits it.
+
+`client_for` gives the lean client, or the aiohttp one where a proxy or a client certificate asks for it. Both are proven
+by the same tests. What they have in common stands in `exchange`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inference.backends.exchange import (
+    MAX_BODY_BYTES,
+    Headers,
+    HttpClient,
+    HttpReply,
+    Limits,
+    Origin,
+    header,
+)
+from inference.backends.http1 import Http1Client
+from inference.backends.inflate import InflatedReply, inflate_whole, is_compressed
+from inference.backends.proxied import ProxiedClient
+from inference.errors import ConfigurationError
+from providers.addresses import AddressRefused, ParsedURL, check_url
+from providers.secrets import Secret
+
+__all__ = ["Headers", "HttpClient", "HttpReply", "Limits", "Origin", "client_for", "header", "limits_of", "origin_of"]
+
+_FALSE = ("false", "no", "off", "0")
+
+
+def client_for(origin: Origin) -> HttpClient:
+    if origin.proxy is not None or origin.client_certificate is not None:
+        return ProxiedClient(origin)
+    return Http1Client(origin)
+
+
+def origin_of(url: str, connection: Mapping[str, Any]) -> tuple[Origin, ParsedURL]:
+    """Where a provider's URL leads, under its `allow_private`, `verify_tls`, `ca_file`, `client_certificate`, `proxy`."""
+    allow_private = flag(connection, "allow_private", default=True)
+    try:
+        parsed = check_url(url, allow_private)
+    except AddressRefused as error:
+        raise ConfigurationError(
+            "The provider's base URL is not allowed.", detail=str(error), param="base_url"
+        ) from error
+    proxy = text(connection, "proxy")
+    origin = Origin(
+        scheme=parsed.scheme,
+        host=parsed.host,
+        port=parsed.port,
+        allow_private=allow_private,
+        verify_tls=flag(connection, "verify_tls", default=True),
+        ca_file=text(connection, "ca_file") or None,
+        client_certificate=text(connection, "client_certificate") or None,
+        proxy=Secret(proxy) if proxy else None,
+        max_connections=int(connection.get("max_connections") or 1000),
+    )
+    return origin, parsed
+
+
+def limits_of(settings: Mapping[str, Any]) -> Limits:
+    """`connect_timeout_seconds`, `first_byte_timeout_seconds`, `idle_timeout_seconds`, `timeout_seconds`."""
+    default = Limits()
+    return Limits(
+        connect=_seconds(settings, "connect_timeout_seconds", default.connect),
+        first_byte=_seconds(settings, "first_byte_timeout_seconds", default.first_byte),
+        idle=_seconds(settings, "idle_timeout_seconds", default.idle),
+        total=_seconds(settings, "timeout_seconds", default.total),
+    )
+
+
+def text(connection: Mapping[str, Any], name: str) -> str:
+    """A connection parameter as text, whether it is kept secret or not; empty when absent."""
+    value = connection.get(name)
+    if isinstance(value, Secret):
+        return value.reveal()
+    return "" if value is None else str(value)
+
+
+def flag(connection: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """Parameters that were typed into a form are texts: `false`, `no`, `off` and `0` are false."""
+    value = text(connection, name).strip().lower()
+    return value not in _FALSE if value else default
+
+
+async def whole_body(reply: HttpReply, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The body of a reply, inflated."""
+    body = await reply.read()
+    encoding = header(reply, b"content-encoding")
+    return await inflate_whole(body, encoding, limit) if is_compressed(encoding) else body
+
+
+def plain_stream(reply: HttpReply) -> HttpReply | InflatedReply:
+    """The pieces of a reply, inflated."""
+    encoding = header(reply, b"content-encoding")
+    return InflatedReply(reply, encoding) if is_compressed(encoding) else reply
+
+
+def _seconds(settings: Mapping[str, Any], name: str, default: float) -> float:
+    value = settings.get(name)
+    if value is None or value == "":
+        return default
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if seconds <= 0:
+        raise ConfigurationError(
+            "The provider's time limits cannot be used.", detail=f"{name} is not a number of seconds", param=name
+        )
+    return seconds
