@@ -6,7 +6,9 @@ minute holds a connection for ever. Here a request's head has a size and a time,
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
 from typing import Any
 from urllib.parse import unquote
 
@@ -288,3 +290,18 @@ def run_web(host: str = "127.0.0.1", port: int = 8000, workers: int = 1, fd: int
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m gateway_project.server", description="Serve both planes.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--fd", type=int, help="a listening socket to take over instead of binding")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    run_web(options.host, options.port, options.workers, options.fd)
+
+
+if __name__ == "__main__":
+    main()
