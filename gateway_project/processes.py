@@ -170,7 +170,8 @@ class Supervisor:
                 failures = 0
             failures += 1
             seconds = self._backoff.seconds(failures)
-            self._told(program.name, f"{_ended(status)}; starting it again in {seconds:.1f} s")
+            last = next((f" ({line})" for line in reversed(running.said) if line and status > 0), "")
+            self._told(program.name, f"{_ended(status)}{last}; starting it again in {seconds:.1f} s")
             await asyncio.sleep(seconds)
             running = self._running[program.name] = await self._spawn(program)
 

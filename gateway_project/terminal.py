@@ -14,14 +14,16 @@ from gateway_project.first_run import FirstRun
 from gateway_project.serving import Plan
 
 _DJANGO_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?P<level>[A-Z]+)")
-_REDIS_LINE = re.compile(r"\d+:[A-Z] .* (?P<level>[.\-*#]) ")
 _STEP = re.compile(r"\[(?P<step>\d+)/(?P<steps>\d+)\] (?P<message>.*)")
-_LOUD = {"WARNING", "ERROR", "CRITICAL", "#"}
+_LOUD = {"WARNING", "ERROR", "CRITICAL"}
 _COLOURS = {"redis": "red", "worker": "cyan", "beat": "magenta", "web": "green", "engine": "yellow", "gateway": "bold"}
 
 
 class Loudness:
-    """Decides line by line; a line without a level of its own, as of a traceback, follows the one before it."""
+    """Decides line by line; a line without a level of its own, as of a traceback, follows the one before it.
+
+    Redis is never loud: it calls an orderly shutdown a warning, and what ends it is told by the supervisor.
+    """
 
     def __init__(self, verbose: bool = False) -> None:
         self._verbose = verbose
@@ -30,7 +32,7 @@ class Loudness:
     def shows(self, program: str, line: str) -> bool:
         if self._verbose:
             return True
-        found = _DJANGO_LINE.match(line) or _REDIS_LINE.match(line)
+        found = _DJANGO_LINE.match(line)
         if found:
             self._loud[program] = found["level"] in _LOUD
         elif line.startswith("Traceback (most recent call last)"):

@@ -103,8 +103,7 @@ def mariadb_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium."""
-    found = filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"]))
-    return next(found, None) or missing("a Chromium for browser tests (make services)")
+    return services.chromium() or missing("a Chromium for browser tests (make services)")
 
 
 def missing(what: str) -> NoReturn:

@@ -56,7 +56,7 @@ def private_redis(folder: Path) -> Service:
 def external_redis(folder: Path) -> Service:
     """A Redis reached over TCP, as REDIS_URL would name it."""
     given = os.environ.get("TEST_REDIS_URL")
-    if given or _listens(6379):
+    if given or listens(6379):
         with contextlib.suppress(redis.RedisError):
             return _empty_redis_database(given or "redis://127.0.0.1:6379")
     if given:
@@ -68,7 +68,7 @@ def external_redis(folder: Path) -> Service:
     port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = _start(command, folder / "external-redis.log")
-    _wait_for(lambda: _listens(port), "the private Redis")
+    _wait_for(lambda: listens(port), "the private Redis")
     return Service(f"redis://127.0.0.1:{port}/0", [lambda: _end(process)])
 
 
@@ -96,6 +96,11 @@ def mariadb(folder: Path) -> Service:
     server = _private_mariadb(folder)
     database = _new_mariadb_database(server.url)
     return Service(database.url, [server.stop, database.stop])
+
+
+def chromium() -> str | None:
+    names = ["chromium", "chromium-browser", "google-chrome"]
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def free_port() -> int:
@@ -159,7 +164,7 @@ def _on_postgresql(server: str, statement: str) -> None:
 
 
 def _private_postgresql(folder: Path) -> Service:
-    binaries = _postgresql_binaries()
+    binaries = postgresql_binaries()
     if binaries is None:
         raise ServiceMissing("no PostgreSQL: apt-get install postgresql, or set TEST_DATABASE_URL")
     data, port = folder / "postgresql", free_port()
@@ -175,7 +180,7 @@ def _private_postgresql(folder: Path) -> Service:
     return Service(url, [lambda: _end(process, signal.SIGINT)])
 
 
-def _postgresql_binaries() -> Path | None:
+def postgresql_binaries() -> Path | None:
     candidates = [Path(found).parent for found in [shutil.which("initdb")] if found]
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     with contextlib.suppress(ImportError):
@@ -222,10 +227,18 @@ def _on_mariadb(server: str, statement: str) -> None:
         cursor.execute(statement)
 
 
+def mariadb_binaries() -> tuple[str, str] | None:
+    """The server and the program that makes its first files."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+    server, install = shutil.which("mariadbd", path=path), shutil.which("mariadb-install-db", path=path)
+    return (server, install) if server and install else None
+
+
 def _private_mariadb(folder: Path) -> Service:
-    server, install = shutil.which("mariadbd") or "/usr/sbin/mariadbd", shutil.which("mariadb-install-db")
-    if not install or not Path(server).is_file():
+    binaries = mariadb_binaries()
+    if binaries is None:
         raise ServiceMissing("no MariaDB: apt-get install mariadb-server, or set TEST_MARIADB_URL")
+    server, install = binaries
     data, port = folder / "mariadb", free_port()
     me = ["--user=root"] if os.geteuid() == 0 else []
     common = ["--no-defaults", f"--datadir={data}", *me]
@@ -260,7 +273,7 @@ def _end(process: subprocess.Popen[bytes], with_signal: int = signal.SIGTERM) ->
         process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as connection:
         connection.settimeout(1)
         return connection.connect_ex(("127.0.0.1", port)) == 0

@@ -12,7 +12,12 @@ import pytest
 
 from gateway_project.processes import Backoff, Program, ProgramFailed, Supervisor
 
-PATIENT = "import signal, sys, time; print('up', flush=True); signal.signal(15, lambda *a: (print('bye', flush=True), sys.exit(0))); time.sleep(600)"
+PATIENT = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("bye", flush=True), sys.exit(0)))
+print("up", flush=True)
+time.sleep(600)
+"""
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 PARENT = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print(p.pid, flush=True); print('up', flush=True); time.sleep(600)"
 
@@ -93,6 +98,12 @@ async def test_a_killed_program_comes_back(supervisor, told):
     assert "SIGKILL" in told[0][1]
 
 
+async def test_what_a_failing_program_said_last_is_told(supervisor, told):
+    await supervisor.start(python("one", "print('up', flush=True); raise SystemExit('no more disk')"))
+    await until(lambda: told)
+    assert told[0][1].startswith("ended with status 1 (no more disk); starting it again")
+
+
 async def test_the_children_of_a_killed_program_go_with_it(supervisor, heard):
     await supervisor.start(python("one", PARENT))
     grandchild = int(heard[0][1])
@@ -121,7 +132,7 @@ async def test_a_successor_serves_before_its_predecessor_leaves(supervisor, hear
 
 
 async def test_a_failing_successor_leaves_the_predecessor_in_place(supervisor, tmp_path):
-    source = f"import pathlib, sys; p = pathlib.Path({str(tmp_path)!r}, 'started'); p.exists() and sys.exit(4); p.touch(); {PATIENT}"
+    source = f"import pathlib, sys; p = pathlib.Path({str(tmp_path)!r}, 'started'); p.exists() and sys.exit(4); p.touch()\n{PATIENT}"
     await supervisor.start(python("one", source))
     old = supervisor.pids["one"]
     with pytest.raises(ProgramFailed):
@@ -137,7 +148,7 @@ async def test_a_program_that_runs_once_returns_its_status(supervisor, tmp_path)
 
 async def test_each_start_has_its_number(supervisor, heard):
     program = Program(
-        "one", [sys.executable, "-c", PATIENT.replace("'up'", "'{serial} up'")], lambda run: run.says("up")
+        "one", [sys.executable, "-c", PATIENT.replace('"up"', '"{serial} up"')], lambda run: run.says("up")
     )
     await supervisor.start(program)
     await supervisor.replace("one")

@@ -30,9 +30,8 @@ def test_a_bare_traceback_is_shown():
     ]
 
 
-def test_a_warning_of_redis_is_shown():
-    warning = "12:M 21 Nov 2026 01:02:03.004 # Out of memory"
-    assert shown(["12:M 21 Nov 2026 01:02:03.004 * Ready", warning], "redis") == [warning]
+def test_redis_is_not_loud():
+    assert shown(["12:M 21 Nov 2026 01:02:03.004 # User requested shutdown..."], "redis") == []
 
 
 def test_verbose_shows_everything():
