@@ -45,6 +45,13 @@ class EncryptedField(models.TextField):
 
     descriptor_class = _EncryptedAttribute
 
+    def to_python(self, value: Any) -> Any:
+        # TextField's own would make a text of the mask, and cleaning a row would store it.
+        return value if isinstance(value, (Secret, Sealed)) else super().to_python(value)
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        super().validate(value.reveal() if isinstance(value, Secret) else value, model_instance)
+
     def bound_to(self, instance: models.Model) -> str:
         return f"{instance._meta.label_lower}/{instance.identity}/{self.name}"  # type: ignore[attr-defined]
 

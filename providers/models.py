@@ -60,8 +60,18 @@ class RegistryModel(models.Model):
     unaudited = frozenset({"id", "identity", "created_at", "updated_at", "created_by", "last_used_at"})
     """Fields that are not facts of the configuration."""
 
+    written_by_save: frozenset[str] = frozenset()
+    """Fields that need the row in hand to be written, so `QuerySet.update` refuses them."""
+
     def audit_name(self) -> str:
         raise NotImplementedError
+
+    def prepare(self) -> bool:
+        """Put what the caller set into the form it is stored in; before every write, the bulk ones included.
+
+        True when other fields changed with it.
+        """
+        return False
 
     def facts(self) -> dict[str, Any]:
         """The row's configuration as the audit log keeps it; secrets as fingerprints."""
@@ -89,6 +99,8 @@ class RegistryModel(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
             adding = self._state.adding
+            if self.prepare() and kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = {*kwargs["update_fields"], *self.written_by_save}
             before = None if adding else self._stored_facts()
             if adding and not self.created_by:
                 self.created_by = actor.current().name
@@ -161,11 +173,11 @@ class Provider(RegistryModel):
             if not isinstance(getattr(self, name), dict):
                 raise ValidationError({name: "A JSON object is needed."})
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
+    written_by_save = frozenset({"connection_params", "secret_params"})
+
+    def prepare(self) -> bool:
         self.display_name = self.display_name or self.provider_id
-        if self._move_secrets() and kwargs.get("update_fields") is not None:
-            kwargs["update_fields"] = {*kwargs["update_fields"], "connection_params", "secret_params"}
-        super().save(*args, **kwargs)
+        return self._move_secrets()
 
     def audit_name(self) -> str:
         return self.provider_id
@@ -179,21 +191,25 @@ class Provider(RegistryModel):
 
     def full_connection_params(self) -> dict[str, Any]:
         """connection_params with the secrets back in their places, each as a `Secret`."""
-        return connection.join(self.connection_params, self._secrets())
+        return connection.join(self.connection_params, self.stored_secrets())
 
     def replace_connection_params(self, params: dict[str, Any]) -> None:
         """Set the whole object; secrets that it does not name are forgotten."""
         self.connection_params, self.secret_params = params, None
 
-    def _secrets(self) -> dict[str, str]:
+    def stored_secrets(self) -> dict[str, str]:
+        """The secrets of connection_params by their JSON path."""
         return connection.unpack(self.secret_params.reveal()) if self.secret_params is not None else {}
+
+    def set_stored_secrets(self, secrets: dict[str, str]) -> None:
+        self.secret_params = Secret(connection.pack(secrets)) if secrets else None
 
     def _move_secrets(self) -> bool:
         public, found = connection.split(self.connection_params, self.provider_type)
         if not found:
             return False
         self.connection_params = public
-        self.secret_params = Secret(connection.pack(self._secrets() | found))
+        self.set_stored_secrets(self.stored_secrets() | found)
         return True
 
 
@@ -243,9 +259,9 @@ class ProviderModel(RegistryModel):
         if not isinstance(self.parameters, dict):
             raise ValidationError({"parameters": "A JSON object is needed."})
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
+    def prepare(self) -> bool:
         self.display_name = self.display_name or self.model_id
-        super().save(*args, **kwargs)
+        return False
 
     def audit_name(self) -> str:
         return f"{self.provider.provider_id}:{self.model_id}"
@@ -274,15 +290,15 @@ class ApiKey(RegistryModel):
     def __str__(self) -> str:
         return self.name or self.hint
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.describe()
-        super().save(*args, **kwargs)
+    written_by_save = frozenset({"secret", "hint", "fingerprint"})
 
-    def describe(self) -> None:
-        """Derive hint and fingerprint from a new secret; `bulk_create` callers call it themselves."""
+    def prepare(self) -> bool:
+        """Derive hint and fingerprint from a new secret."""
         value = self.__dict__.get("secret")
-        if isinstance(value, Secret):
-            self.hint, self.fingerprint = hint(value.reveal()), keyring.fingerprint(value.reveal())
+        if not isinstance(value, Secret):
+            return False
+        self.hint, self.fingerprint = hint(value.reveal()), keyring.fingerprint(value.reveal())
+        return True
 
     def audit_name(self) -> str:
         return f"{self.provider.provider_id}/key/{self.pk}"
@@ -335,10 +351,13 @@ class ConnectionParameter(RegistryModel):
         self.plain_value = None if self.is_sensitive else value
         self.secret_value = Secret(value) if self.is_sensitive else None
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if connection.is_sensitive_name(self.param_name) and self.plain_value is not None:
-            self.set_value(self.plain_value, is_sensitive=True)
-        super().save(*args, **kwargs)
+    written_by_save = frozenset({"plain_value", "secret_value", "is_sensitive"})
+
+    def prepare(self) -> bool:
+        if self.plain_value is None or not connection.is_sensitive_name(self.param_name):
+            return False
+        self.set_value(self.plain_value, is_sensitive=True)
+        return True
 
     def audit_name(self) -> str:
         return f"{self.provider.provider_id}/{self.environment}/{self.param_name}"

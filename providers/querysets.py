@@ -7,13 +7,17 @@ from typing import Any
 
 from django.db import models, transaction
 
-from providers import audit, revision
+from providers import actor, audit, revision
 
 
 class RegistryQuerySet(models.QuerySet):
     """`update`, `delete`, `bulk_create` and `bulk_update` leave one entry each, with the facts of every row they touched."""
 
     def update(self, **values: Any) -> int:
+        """Raises `TypeError` for fields that are only right when each row writes them itself, such as secrets."""
+        refused = self.model.written_by_save & values.keys()
+        if refused:
+            raise TypeError(f"{', '.join(sorted(refused))} of {self.model.__name__} can only be written by save()")
         with transaction.atomic(using=self.db):
             before = _facts(self._rows())
             changed = super().update(**values)
@@ -23,24 +27,31 @@ class RegistryQuerySet(models.QuerySet):
 
     def delete(self) -> tuple[int, dict[str, int]]:
         with transaction.atomic(using=self.db):
-            before = _facts(self._rows())
+            before = {row.pk: (row.audit_name(), row.facts() | row.dependent_facts()) for row in self._rows()}
             deleted = super().delete()
             self._write_down("delete", before, {})
         return deleted
 
     def bulk_create(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        objs = list(objs)
+        for obj in objs:
+            obj.prepare()
+            obj.created_by = obj.created_by or actor.current().name
         with transaction.atomic(using=self.db):
-            created = super().bulk_create(list(objs), *args, **kwargs)
+            created = super().bulk_create(objs, *args, **kwargs)
             self._write_down("create", {}, _facts(created))
         return created
 
-    def bulk_update(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> int:
-        objs = list(objs)
+    def bulk_update(self, objs: Iterable[Any], fields: Iterable[str], *args: Any, **kwargs: Any) -> int:
+        objs, fields = list(objs), set(fields)
+        prepared = [obj.prepare() for obj in objs]
+        if any(prepared):
+            fields |= self.model.written_by_save
         with transaction.atomic(using=self.db):
             keys = [obj.pk for obj in objs]
             before = _facts(self.model._base_manager.filter(pk__in=keys))
             # Django's own bulk_update ends in update() on a queryset of this class: one write, one entry.
-            changed = models.QuerySet(self.model, using=self.db).bulk_update(objs, *args, **kwargs)
+            changed = models.QuerySet(self.model, using=self.db).bulk_update(objs, fields, *args, **kwargs)
             self._write_down("update", before, _facts(self.model._base_manager.filter(pk__in=keys)))
         return changed
 
