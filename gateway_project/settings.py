@@ -180,7 +180,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "PREPROCESSING_HOOKS": ["gateway_project.schema.without_trailing_slashes"],
+    "COMPONENT_SPLIT_REQUEST": True,
 }
+GATEWAY_METRICS_OPEN = env.flag("GATEWAY_METRICS_OPEN", True)
+"""Whether `/metrics` answers without a key; right on 127.0.0.1 and behind a firewall."""
 
 # --- Celery: the message is a wake-up, the row is the truth -------------------------------------------------------------
 

@@ -33,3 +33,8 @@ def acting_as(name: str, *, request_id: str = "", reason: str = "") -> Iterator[
         yield actor
     finally:
         _current.reset(token)
+
+
+def become(name: str) -> None:
+    """Name the actor once authentication knows it; holds until the enclosing `acting_as` ends."""
+    _current.set(Actor(name=name, request_id=current().request_id, reason=current().reason))

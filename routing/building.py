@@ -133,6 +133,19 @@ def _by_name(models: tuple[ModelView, ...]) -> dict[str, tuple[ModelView, ...]]:
     return {name: tuple(found) for name, found in names.items()}
 
 
+def credentials(prefix: str) -> Snapshot:
+    """The client key of that prefix alone, as the database has it now: for the control plane, where a key that was issued or
+    revoked a moment ago must count."""
+    rows = ClientKey.objects.filter(prefix=prefix)
+    return Snapshot(
+        revision=0,
+        built_at=time.time(),
+        environment=settings.GATEWAY_ENVIRONMENT,
+        client_keys={row.prefix: _client_key(row) for row in rows},
+        peppers=_peppers(),
+    )
+
+
 def _client_keys() -> dict[str, ClientKeyView]:
     return {row.prefix: _client_key(row) for row in ClientKey.objects.all()}
 

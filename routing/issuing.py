@@ -17,6 +17,7 @@ def issue(
     *,
     allowed_models: list[str] | None = None,
     expires_at: datetime | None = None,
+    enabled: bool = True,
 ) -> tuple[ClientKey, Secret]:
     """Create a client key; the returned secret is shown once and stored nowhere."""
     new = client_keys.generate()
@@ -27,6 +28,7 @@ def issue(
         scopes=list(scopes),
         allowed_models=allowed_models,
         expires_at=expires_at,
+        enabled=enabled,
         pepper_id=peppers.current_id,
         digest=client_keys.digest(new.plaintext.reveal(), peppers.derive("client-key", peppers.current_id)).hex(),
     )

@@ -95,6 +95,10 @@ class Identity:
     allowed_models: tuple[str, ...] | None = None
     """Patterns of model names; None allows all."""
 
+    def may(self, scope: str) -> bool:
+        """`admin` holds every scope."""
+        return scope in self.scopes or "admin" in self.scopes
+
 
 @dataclass(frozen=True, slots=True)
 class ClientKeyView:

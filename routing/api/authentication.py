@@ -1,0 +1,62 @@
+"""The API's only credential: a client key in a header. Sessions of the admin are worth nothing here."""
+
+from __future__ import annotations
+
+import time
+
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from providers import actor
+from routing import building, client_keys
+from routing.types import Identity
+
+_LONGEST_KEY = 512
+
+
+class ClientKeyAuthentication(BaseAuthentication):
+    """Finds the `Identity` behind `Authorization: Bearer`, `x-api-key` or `api-key`, and attributes changes to it.
+
+    The key is checked against its row, not against the snapshot: revoking counts from the next request on.
+    """
+
+    realm = "llm-gateway"
+
+    def authenticate(self, request: Request) -> tuple[Identity, Identity] | None:
+        presented = _presented_key(request)
+        if presented is None:
+            return None
+        try:
+            credentials = building.credentials(client_keys.prefix_of(presented))
+            identity = client_keys.verify(presented, credentials, now=time.time())
+        except client_keys.KeyRefused as refused:
+            raise AuthenticationFailed(_sentence(refused.reason), code="invalid_key") from None
+        actor.become(f"key:{identity.prefix}")
+        return identity, identity
+
+    def authenticate_header(self, request: Request) -> str:
+        return f'Bearer realm="{self.realm}"'
+
+
+def _presented_key(request: Request) -> str | None:
+    """The key out of whichever header holds it; two different ones are refused, not ranked."""
+    scheme, _, bearer = get_authorization_header(request).partition(b" ")
+    if scheme and scheme.lower() != b"bearer":
+        raise AuthenticationFailed("Send the key as 'Authorization: Bearer YOUR_KEY'.", code="invalid_key")
+    others = (request.headers.get(name, "").encode("latin-1", "replace") for name in ("x-api-key", "api-key"))
+    found = {value.strip() for value in (bearer, *others) if value.strip()}
+    if not found:
+        return None
+    if len(found) > 1:
+        raise AuthenticationFailed("Two different keys were sent; send one.", code="invalid_key")
+    key = found.pop()
+    if len(key) > _LONGEST_KEY or not key.isascii():
+        raise AuthenticationFailed(_sentence("unknown"), code="invalid_key")
+    return key.decode("ascii")
+
+
+def _sentence(reason: str) -> str:
+    return {"disabled": "This key has been disabled.", "expired": "This key has expired."}.get(
+        reason, "This key is not known."
+    )
