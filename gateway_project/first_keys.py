@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from providers.secrets import EncryptionKey
@@ -21,7 +22,7 @@ DJANGO_SECRET = "django.secret"  # noqa: S105  (the name of a file)
 def create_missing(data_dir: Path) -> list[Path]:
     """Make the directory (0700) and the files (0600) that are not there yet; return those made."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    contents = {
+    contents: dict[str, Callable[[], str]] = {
         ENCRYPTION_KEYS: _ring,
         CLIENT_KEY_PEPPERS: _ring,
         DJANGO_SECRET: lambda: secrets.token_urlsafe(48),

@@ -70,7 +70,7 @@ def alone(data_dir: Path) -> Iterator[None]:
 
 def free_port(host: str) -> int:
     with _bound(host, 0) as probe:
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def refuse_taken_port(host: str, port: int) -> None:
