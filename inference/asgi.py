@@ -113,7 +113,7 @@ async def _answer_small(plane: DataPlane, scope: dict[str, Any], send: Send) -> 
     except GatewayError as error:
         await _refuse(scope, send, error, allow=b"GET" if error.status == 405 else None)
         return
-    headers = [errors.JSON, *_common_headers(read, began, registry.revision)]
+    headers = [errors.JSON, *_common_headers(read, began)]
     await _send_whole(send, 200, headers, body)
 
 
@@ -127,29 +127,28 @@ def _model_name(scope: dict[str, Any]) -> str:
 async def _refuse(scope: dict[str, Any], send: Send, error: GatewayError, *, allow: bytes | None = None) -> None:
     began = perf_counter()
     read = {name: value for name, value in scope["headers"] if name in h.READ}
-    headers = [*errors.headers_of(error), *_common_headers(read, began, None)]
+    headers = [*errors.headers_of(error), *_common_headers(read, began)]
     if allow is not None:
         headers.append((b"allow", allow))
     await _send_whole(send, error.status, headers, errors.body_of(error))
 
 
-def _common_headers(read: dict[bytes, bytes], began: float, revision: int | None) -> list[h.Header]:
+def _common_headers(read: dict[bytes, bytes], began: float) -> list[h.Header]:
     own = h.new_request_id().encode()
     shown = h.shown_request_id(read, own)
     elapsed = (perf_counter() - began) * 1000
-    headers = [
+    return [
         (b"x-request-id", shown),
         (b"openai-processing-ms", b"%d" % elapsed),
         h.OPENAI_VERSION,
         (b"x-gateway-request-id", own),
+        (b"x-gateway-route", b""),
         (b"x-gateway-attempts", b"0"),
         (b"x-gateway-fallback", b"0"),
         (b"x-gateway-overhead-ms", b"%.3f" % elapsed),
+        (b"x-gateway-revision", h.number(snapshot.current().revision)),
         (b"x-trace-id", h.trace_id(read, shown)),
     ]
-    if revision is not None:
-        headers.append((b"x-gateway-revision", h.number(revision)))
-    return headers
 
 
 async def _send_whole(send: Send, status: int, headers: list[h.Header], body: bytes) -> None:
