@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from typing import Any
 
 import orjson
 
@@ -19,7 +20,8 @@ logger = logging.getLogger("gateway.errors")
 JSON = (b"content-type", b"application/json")
 _NO_RETRY = (b"x-should-retry", b"false")
 _SECRETS = re.compile(
-    r"(?i)(bearer\s+|basic\s+|api[-_]?key[\"'=:\s]+|authorization[\"'=:\s]+|\b(?:sk|gsk|xai|gw|pk|rk)-)[^\s\"',;}]+"
+    r"(?i)((?:authorization[\"'=:\s]+)?(?:bearer|basic)\s+|authorization[\"'=:\s]+|api[-_]?key[\"'=:\s]+"
+    r"|\b(?:sk|gsk|xai|gw|pk|rk)-)[^\s\"',;}]+"
 )
 _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 _LINE_ENDS = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
@@ -33,8 +35,11 @@ def redact(text: str) -> str:
 
 def body_of(error: GatewayError) -> bytes:
     """The JSON body. An upstream's own error object is relayed as it is: its code and param are what clients look at."""
-    if isinstance(error, UpstreamRejected) and _is_envelope(error.body):
-        return error.body
+    if isinstance(error, UpstreamRejected):
+        said = _error_object(error.body)
+        if said is not None:
+            missing = {name: value for name, value in error.envelope()["error"].items() if name not in said}
+            return orjson.dumps({"error": {**said, **missing}}) if missing else error.body
     return orjson.dumps(error.envelope())
 
 
@@ -70,7 +75,8 @@ def log(error: GatewayError, request_id: str, route: str) -> None:
         error.code,
         route or "-",
         error.owner,
-        orjson.dumps(redact(error.message)).decode(),
+        # What an upstream says of a request may quote it.
+        orjson.dumps("" if isinstance(error, UpstreamRejected) else redact(error.message)).decode(),
         orjson.dumps(redact(error.detail)).decode(),
     )
 
@@ -80,9 +86,10 @@ def _is_worth_another_try(error: GatewayError) -> bool:
     return error.retryable and not isinstance(error, UpstreamError) and error.owner == "gateway"
 
 
-def _is_envelope(body: bytes) -> bool:
+def _error_object(body: bytes) -> dict[str, Any] | None:
     try:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return False
-    return isinstance(decoded, dict) and isinstance(decoded.get("error"), dict)
+        return None
+    said = decoded.get("error") if isinstance(decoded, dict) else None
+    return said if isinstance(said, dict) and isinstance(said.get("message"), str) else None
