@@ -1,0 +1,285 @@
+"""Upstreams that speak the OpenAI protocol: requests and replies pass through, only the model's name is exchanged.
+
+Unknown fields reach the upstream, unknown members reach the client. What this backend adds is the key, the meaning of a
+status, and the request for usage in streams. Azure's URLs are a `url_style`. The protocol: https://platform.openai.com/docs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from inference.backends import http, refusals
+from inference.backends.base import Reply, UpstreamCall
+from inference.backends.sse_relay import RelayedStream
+from inference.errors import ConfigurationError, GatewayError, UpstreamBroken
+from providers.addresses import ParsedURL
+from providers.secrets import Secret
+from routing.types import ProviderView, UpstreamKey
+
+_PATHS = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
+_STREAMING = ("chat", "completions")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_RELAYED = frozenset(
+    {b"openai-processing-ms", b"openai-version", b"openai-organization", b"retry-after", b"retry-after-ms"}
+)
+_RATE_LIMIT = b"x-ratelimit-"
+_TRUE = msgspec.Raw(b"true")
+_FALSE = msgspec.Raw(b"false")
+_ONLY_USAGE = msgspec.Raw(b'{"include_usage":true}')
+_MOST_PREPARED = 4096
+
+_encode = msgspec.json.Encoder().encode
+_read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class OpenAICompatible:
+    """See `base.Backend`. Connection: `base_url` (or `api_base`), `headers`, `auth_header`, `url_style`, `api_version`,
+    `organization`, `project`, and those of `http.origin_of`; settings: those of `http.limits_of` and `stream_usage`
+    (`inject` asks the upstream for the usage of every stream, anything else leaves that to the client)."""
+
+    def __init__(self, provider: ProviderView) -> None:
+        connection = provider.connection
+        url = http.text(connection, "base_url") or http.text(connection, "api_base")
+        if not url:
+            raise ConfigurationError("The provider has no base URL.", detail="base_url is missing", param="base_url")
+        origin, parsed = http.origin_of(url, connection)
+        self._provider = provider
+        self._limits = http.limits_of(provider.settings)
+        self._client = http.client_for(origin)
+        self._target = (
+            _azure_target(parsed, connection) if connection.get("url_style") == "azure" else _openai_target(parsed)
+        )
+        self._headers = _headers(connection)
+        self._auth_header = http.text(connection, "auth_header").lower() or "authorization"
+        self._asks_for_usage = provider.settings.get("stream_usage", "inject") == "inject"
+        self._refuse = refusals.Reader(_secrets(provider))
+        self._prepared: dict[tuple[str, str, int | None], object] = {}
+        self._names: dict[str, msgspec.Raw] = {}
+
+    async def send(self, call: UpstreamCall) -> Reply:
+        body, strip_usage = self._body(call)
+        reply = await self._client.send(
+            self._head(call.operation, call.model.upstream_model_id, call.key),
+            body,
+            request_id=call.request_id,
+            whole=not call.stream,
+            limits=self._limits,
+            deadline=call.deadline,
+        )
+        if not 200 <= reply.status < 300:
+            raise await self._refuse.refusal(reply)
+        if call.stream:
+            return await self._streamed(reply, strip_usage)
+        return await self._whole(reply)
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        key = self._provider.keys[0] if self._provider.keys else None
+        reply = await self._client.send(self._head("models", "", key), limits=self._limits)
+        if not 200 <= reply.status < 300:
+            raise await self._refuse.refusal(reply)
+        return _listed(await http.whole_body(reply))
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    # The request
+
+    def _head(self, operation: str, model: str, key: UpstreamKey | None) -> object:
+        """Everything of a request but its body and id, made once for each key."""
+        target = self._target(operation, model)
+        known = (operation, target, None if key is None else key.key_id)
+        prepared = self._prepared.get(known)
+        if prepared is None:
+            headers = dict(self._headers)
+            if key is not None:
+                headers[self._auth_header] = self._credential(key)
+            if operation != "models":
+                headers["content-type"] = "application/json"
+            if len(self._prepared) >= _MOST_PREPARED:
+                self._prepared.clear()
+            prepared = self._prepared[known] = self._client.prepare(
+                "GET" if operation == "models" else "POST", target, _wire_headers(headers)
+            )
+        return prepared
+
+    def _credential(self, key: UpstreamKey) -> str:
+        value = key.secret.reveal()
+        return f"Bearer {value}" if self._auth_header == "authorization" else value
+
+    def _body(self, call: UpstreamCall) -> tuple[bytes, bool]:
+        """The body, and whether we asked for usage that the client did not ask for."""
+        fields = dict(call.fields)
+        fields["model"] = self._name(call.model.upstream_model_id)
+        strip_usage = False
+        if call.stream:
+            fields["stream"] = _TRUE
+            if self._asks_for_usage and call.operation in _STREAMING:
+                strip_usage = _ask_for_usage(fields)
+        elif "stream" in fields:
+            fields["stream"] = _FALSE
+        return _encode(fields), strip_usage
+
+    def _name(self, model: str) -> msgspec.Raw:
+        name = self._names.get(model)
+        if name is None:
+            if len(self._names) >= _MOST_PREPARED:
+                self._names.clear()
+            name = self._names[model] = msgspec.Raw(_encode(model))
+        return name
+
+    # The reply
+
+    async def _whole(self, reply: http.HttpReply) -> Reply:
+        body = await http.whole_body(reply)
+        try:
+            members = _read_members(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._not_json(reply, body) from error
+        if (
+            "error" in members
+            and bytes(members["error"]) != b"null"
+            and "choices" not in members
+            and "data" not in members
+        ):
+            raise self._refuse.in_band(body)
+        return Reply(reply.status, _relayed(reply.headers), body)
+
+    async def _streamed(self, reply: http.HttpReply, strip_usage: bool) -> Reply:
+        kind = http.header(reply, b"content-type").lower()
+        if b"event-stream" not in kind and (b"json" in kind or b"html" in kind):
+            raise await self._no_stream(reply)
+        stream = RelayedStream(http.plain_stream(reply), strip_usage=strip_usage, redact=self._refuse.redacted)
+        answer = Reply(reply.status, _relayed(reply.headers), None, stream, None, b"text/event-stream")
+        stream.reply = answer
+        return answer
+
+    async def _no_stream(self, reply: http.HttpReply) -> GatewayError:
+        body = await http.whole_body(reply)
+        try:
+            failed = "error" in _read_members(body)
+        except (msgspec.DecodeError, RecursionError):
+            return self._not_json(reply, body)
+        if failed:
+            return self._refuse.in_band(body)
+        return UpstreamBroken("The provider did not stream its answer.", detail="a whole body for a stream request")
+
+    def _not_json(self, reply: http.HttpReply, body: bytes) -> UpstreamBroken:
+        kind = http.header(reply, b"content-type").decode("latin-1")[:80]
+        what = f"{len(body)} bytes of {kind or 'no content type'}"
+        return UpstreamBroken("The provider's answer is not a JSON object.", detail=self._refuse.redacted_text(what))
+
+
+def _openai_target(base: ParsedURL) -> Any:
+    query = f"?{base.query}" if base.query else ""
+    root = quote(base.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
+    targets = {operation: f"{root}{path}{query}" for operation, path in {**_PATHS, "models": "/models"}.items()}
+    return lambda operation, model: targets[operation]
+
+
+def _azure_target(base: ParsedURL, connection: Mapping[str, Any]) -> Any:
+    """https://learn.microsoft.com/azure/ai-services/openai/reference: the model's deployment stands in the path."""
+    root = quote(base.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
+    if not root.endswith("/openai"):
+        root += "/openai"
+    version = http.text(connection, "api_version")
+    queries = [each for each in (base.query, f"api-version={quote(version, safe='')}" if version else "") if each]
+    query = f"?{'&'.join(queries)}" if queries else ""
+
+    def target(operation: str, model: str) -> str:
+        if operation == "models":
+            return f"{root}/models{query}"
+        return f"{root}/deployments/{quote(model, safe='')}{_PATHS[operation]}{query}"
+
+    return target
+
+
+def _headers(connection: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of every request, by lower-case name; the provider's own win over our defaults."""
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "accept-encoding": "identity",
+        "user-agent": "llm-gateway",
+    }
+    for name in ("organization", "project"):
+        value = http.text(connection, name)
+        if value:
+            headers[f"openai-{name}"] = value
+    extra = connection.get("headers")
+    if isinstance(extra, Mapping):
+        for name, value in extra.items():
+            headers[str(name).lower()] = value.reveal() if isinstance(value, Secret) else str(value)
+    for ours in ("host", "content-length", "transfer-encoding", "connection"):
+        headers.pop(ours, None)
+    return headers
+
+
+def _wire_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    wire = []
+    for name, value in headers.items():
+        if not _HEADER_NAME.match(name) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+            raise ConfigurationError(
+                "A header of the provider cannot be sent.", detail="bad name or value", param="headers"
+            )
+        wire.append((name.encode("ascii"), value.strip().encode("utf-8")))
+    return wire
+
+
+def _ask_for_usage(fields: dict[str, msgspec.Raw]) -> bool:
+    """Ask in the client's name; True when the client did not ask itself."""
+    given = fields.get("stream_options")
+    if given is None or bytes(given) == b"null":
+        fields["stream_options"] = _ONLY_USAGE
+        return True
+    try:
+        options = _read_members(given)
+    except msgspec.DecodeError:
+        return False  # the upstream shall say what is wrong with it
+    if bytes(options.get("include_usage", _FALSE)) == b"true":
+        return False
+    fields["stream_options"] = msgspec.Raw(_encode({**options, "include_usage": _TRUE}))
+    return True
+
+
+def _relayed(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple([header for header in headers if header[0] in _RELAYED or header[0].startswith(_RATE_LIMIT)])
+
+
+def _secrets(provider: ProviderView) -> list[str]:
+    """Every secret that an upstream could say back to us."""
+    found = [key.secret.reveal() for key in provider.keys]
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Secret):
+            found.append(value.reveal())
+        elif isinstance(value, Mapping):
+            for member in value.values():
+                walk(member)
+        elif isinstance(value, (list, tuple)):
+            for member in value:
+                walk(member)
+
+    walk(provider.connection)
+    return found
+
+
+def _listed(body: bytes) -> list[dict[str, Any]]:
+    """The models of `{"data": [...]}`, of a bare list (Together) or of `{"models": [...]}`."""
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UpstreamBroken("The provider's list of models is not JSON.") from error
+    listed = (told.get("data") or told.get("models") or []) if isinstance(told, dict) else told
+    if not isinstance(listed, list):
+        raise UpstreamBroken("The provider's list of models cannot be read.")
+    models = []
+    for item in listed:
+        if isinstance(item, str):
+            models.append({"id": item})
+        elif isinstance(item, dict) and (name := item.get("id") or item.get("name") or item.get("model")):
+            models.append({**item, "id": str(name)})
+    return models

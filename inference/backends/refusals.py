@@ -1,0 +1,129 @@
+"""What an upstream's refusal means: its status and error body as one of our errors, without our secrets in it."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from typing import Any
+
+import msgspec
+
+from inference.backends import http
+from inference.errors import (
+    GatewayError,
+    UpstreamBroken,
+    UpstreamFailed,
+    UpstreamRateLimited,
+    UpstreamRefusedOurKey,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+
+_SHORTEST_SECRET = 4
+_LONGEST_MESSAGE = 500
+_LONGEST_WAIT_SECONDS = 86_400.0
+_UNAVAILABLE = (503, 529)
+
+
+class Reader:
+    """Reads refusals of one provider; `secrets` are never relayed."""
+
+    def __init__(self, secrets: list[str]) -> None:
+        found: set[bytes] = set()
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                found |= {secret.encode(), msgspec.json.encode(secret)[1:-1]}
+        self._secrets = sorted(found, key=len, reverse=True)
+
+    async def refusal(self, reply: http.HttpReply) -> GatewayError:
+        status = reply.status
+        if status < 200 or 300 <= status < 400:
+            await reply.aclose()
+            return UpstreamBroken(
+                "The provider answered with a redirect, which is not followed.", detail=f"status {status}"
+            )
+        body = self.redacted(await http.whole_body(reply))
+        error = _error_of(body)
+        message = _message_of(error, body)
+        wait = _retry_after(reply)
+        if status in (401, 403):
+            return UpstreamRefusedOurKey(
+                "The provider refused the gateway's key.", detail=f"status {status}: {message}"
+            )
+        if status == 408:
+            return UpstreamTimeout("The provider gave up waiting.", detail=f"status 408: {message}", retry_after=wait)
+        if status >= 500:
+            kept = 503 if status in _UNAVAILABLE else 502
+            text = f"The provider failed: {message}" if error else "The provider failed."
+            return UpstreamFailed(text, detail=f"status {status}: {message}", status=kept, retry_after=wait)
+        refused = UpstreamRateLimited if status == 429 else UpstreamRejected
+        return refused(
+            message,
+            body=body if isinstance(error, dict) else _enveloped(message, refused.type),
+            status=status,
+            code=_text(error, "code"),
+            param=_text(error, "param"),
+            detail=f"status {status}",
+            retry_after=wait,
+        )
+
+    def in_band(self, body: bytes) -> GatewayError:
+        """An error under a status that says all is well."""
+        body = self.redacted(body)
+        message = _message_of(_error_of(body), body)
+        return UpstreamFailed(f"The provider failed: {message}", detail="an error body under status 200")
+
+    def redacted(self, data: bytes) -> bytes:
+        for secret in self._secrets:
+            data = data.replace(secret, "••••".encode())
+        return data
+
+    def redacted_text(self, text: str) -> str:
+        return self.redacted(text.encode()).decode("utf-8", "replace")
+
+
+def _error_of(body: bytes) -> Any:
+    """The member `error` of an OpenAI style body: an object, some text (Ollama), or None."""
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return told.get("error") if isinstance(told, dict) else None
+
+
+def _message_of(error: Any, body: bytes) -> str:
+    said = error.get("message") if isinstance(error, dict) else error
+    text = said if isinstance(said, str) else body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace")
+    text = " ".join(text.split())
+    if text.startswith("<"):
+        return "an HTML page"
+    return text[:_LONGEST_MESSAGE] or "no reason given"
+
+
+def _text(error: Any, name: str) -> str | None:
+    value = error.get(name) if isinstance(error, dict) else None
+    return str(value) if value is not None else None
+
+
+def _enveloped(message: str, kind: str) -> bytes:
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": None}})
+
+
+def _retry_after(reply: http.HttpReply) -> float | None:
+    """Seconds to wait, by OpenAI's `retry-after-ms` or by RFC 9110's two forms of Retry-After."""
+    try:
+        milliseconds = http.header(reply, b"retry-after-ms")
+        if milliseconds:
+            return _bounded(float(milliseconds) / 1000)
+        value = http.header(reply, b"retry-after").decode("latin-1").strip()
+        if not value:
+            return None
+        if value[:1].isdigit():
+            return _bounded(float(value))
+        return _bounded(email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _bounded(seconds: float) -> float | None:
+    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS) if seconds == seconds else None
