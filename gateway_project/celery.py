@@ -9,6 +9,8 @@ from celery import Celery
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
 app = Celery("gateway_project")
+# For every thread: the app of a new Celery object is otherwise only that of the thread which made it.
+app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.task_routes = {
     "inference.tasks.run_relayed": {"queue": "llama_cpp"},

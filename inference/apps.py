@@ -1,6 +1,18 @@
+from functools import partial
+
 from django.apps import AppConfig
 
 
 class InferenceConfig(AppConfig):
     name = "inference"
     verbose_name = "Inference"
+
+    def ready(self) -> None:
+        from django.conf import settings
+
+        from inference import probing, relay
+        from inference.wakeups import wake
+        from providers import probes
+
+        relay.configure(settings.REDIS_URL, partial(wake, relay.TASK, relay.QUEUE))
+        probes.register_generation(probing.one_token)

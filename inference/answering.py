@@ -1,0 +1,236 @@
+"""What a worker answers a job with: the decision and dispatch of `/v1`, streamed, and put together to one answer.
+
+Unlike `inference.client` it records nothing: what the answer cost is told as an `Entry`, for the job to write in the
+transaction that ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter, time
+from typing import Any
+
+import orjson
+
+from inference import usage_rows
+from inference.backends.base import Chunk, Usage
+from inference.backends.table import BackendTable
+from inference.client import Completion
+from inference.dispatch import Trail, candidates_for
+from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
+from inference.limits import Limits
+from inference.metrics import metrics
+from inference.plane import DataPlane
+from inference.recording import Entry, Recorder, read_usage, usage_tail
+from inference.wire import openai
+from inference.wire.openai import ParsedRequest
+from routing import snapshot
+from routing.types import Identity
+
+holds_models = False
+"""Whether local engines run in this very process. Set by `tasks`, once, when a worker knows its queues."""
+
+OnEvents = Callable[[list[bytes]], Awaitable[None]]
+
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_DONE = b"[DONE]"
+
+
+_plane: DataPlane | None = None
+
+
+def plane() -> DataPlane:
+    """What this worker answers with, on the running loop: a plane of its own, since in it local engines are not relayed."""
+    global _plane
+    if _plane is None or _plane.loop is not asyncio.get_running_loop():
+        # Its recorder is never started.
+        _plane = DataPlane(
+            Limits(), Recorder(usage_rows.write, metrics), table=BackendTable(inside_worker=holds_models)
+        )
+    return _plane
+
+
+class Question:
+    """One request and what became of it."""
+
+    def __init__(self, request: ParsedRequest, identity: Identity | None, request_id: str) -> None:
+        self.request = request
+        self.identity = identity
+        self.request_id = request_id
+        self.trail = Trail()
+        self.usage: Usage | None = None
+        self.events = 0
+        self.first_byte: float | None = None
+        self.llm_seconds = 0.0
+        self._at = time()
+        self._began = perf_counter()
+        self._ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (self._ended or perf_counter()) - self._began
+
+    async def streamed(self, on_events: OnEvents, seconds: float | None = None) -> dict[str, Any]:
+        """A chat completion put together of the stream, after `on_events` was given the data of each event as it came."""
+        async with self._dispatched(seconds) as (reply, first):
+            assert first is not None
+            assert reply.chunks is not None
+            self.first_byte = perf_counter() - self._began
+            collected = Collected()
+            if events := collected.feed(first):
+                self.events += len(events)
+                await on_events(events)
+            async for piece in reply.chunks:
+                if events := collected.feed(piece):
+                    self.events += len(events)
+                    await on_events(events)
+            completion = collected.whole(self.request_id)
+            self.usage = reply.usage or read_usage(usage_tail(orjson.dumps(completion)) or b"") or self._guessed()
+            return completion
+
+    @contextlib.asynccontextmanager
+    async def _dispatched(self, seconds: float | None) -> AsyncIterator[Any]:
+        serving = plane()
+        registry = snapshot.current()
+        limit = serving.limits.stream_seconds
+        deadline = serving.loop.time() + min(limit, seconds or limit)
+        serving.dispatcher.follow(registry)
+        candidates = candidates_for(self.request, self.identity, registry)
+        failed = ""
+        began = perf_counter()
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield await serving.dispatcher.send(
+                    self.request, candidates, self.trail, request_id=self.request_id, deadline=deadline
+                )
+        except TimeoutError:
+            failed = "upstream_timeout"
+            raise UpstreamTimeout("The request was not answered in time.") from None
+        except GatewayError as error:
+            failed = error.code
+            raise
+        except asyncio.CancelledError:
+            failed = "cancelled"
+            raise
+        finally:
+            self._ended = perf_counter()
+            self.llm_seconds = self._ended - began
+            await serving.dispatcher.release(self.trail)
+            if (model := self.trail.model) is not None:
+                serving.metrics.requests[model.provider.provider_id, model.model_id, failed or "ok"] += 1
+
+    def _guessed(self) -> Usage:
+        """When nobody told: about one token per event, and four bytes of the question each. Nothing before the first event."""
+        return Usage(self.request.size // 4, self.events, estimated=True) if self.events else Usage()
+
+    def completion(self, body: dict[str, Any]) -> Completion:
+        model = self.trail.model
+        assert model is not None
+        return Completion(
+            request_id=self.request_id,
+            body=body,
+            provider_id=model.provider.provider_id,
+            model_id=model.model_id,
+            usage=self.usage or self._guessed(),
+            attempts=self.trail.attempts,
+            total_seconds=self.seconds,
+            upstream_seconds=self.llm_seconds,
+        )
+
+    def entry(self, status: int, error_code: str = "") -> Entry:
+        trail = self.trail
+        return Entry(
+            request_id=self.request_id,
+            at=self._at,
+            operation=self.request.operation.name,
+            identity=self.identity,
+            requested_model=self.request.model,
+            model=trail.model,
+            upstream_key_id=trail.key.key_id if trail.key is not None else None,
+            stream=self.request.stream,
+            status=status,
+            error_code=error_code,
+            attempts=trail.attempts,
+            usage=self.usage or self._guessed(),
+            guess=(0, 0),
+            duration=self.seconds,
+            first_byte=self.first_byte,
+            upstream=trail.upstream,
+            overhead=max(0.0, self.seconds - max(self.llm_seconds, trail.upstream)),
+            session_id=self.request.session_id,
+        )
+
+
+class Collected:
+    """An event stream taken apart into its events, and put together to one answer."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._chunks: list[Chunk] = []
+        self._usage: dict[str, Any] | None = None
+        self._model = ""
+        self._created = int(time())
+        self._complete = False
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of the events that `piece` completes. Raises when the upstream says in the stream that it failed."""
+        parts = _EVENT_END.split(self._rest + piece)
+        self._rest = parts.pop()
+        events = [data for part in parts if (data := _data(part))]
+        said = []
+        for data in events:
+            if data == _DONE:
+                self._complete = True
+                continue
+            self._take(_object(data))
+            said.append(data)
+        return said
+
+    def whole(self, request_id: str) -> dict[str, Any]:
+        """A chat completion; with the upstream's usage when it told."""
+        if not self._complete:
+            raise UpstreamBroken("The provider's stream ended before its answer was complete.")
+        rendering = openai.Rendering("chat", f"chatcmpl-{request_id}", self._model, self._created)
+        completion: dict[str, Any] = orjson.loads(rendering.whole(self._chunks))
+        if self._usage is not None:
+            completion["usage"] = self._usage
+        return completion
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event.get("error"):
+            error = event["error"]
+            message = error.get("message") if isinstance(error, dict) else error
+            raise UpstreamFailed(f"The provider failed: {str(message)[:500]}")
+        self._model = event.get("model") or self._model
+        self._usage = event.get("usage") or self._usage
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            self._complete = self._complete or choice.get("finish_reason") is not None
+            self._chunks.append(
+                Chunk(
+                    text=delta.get("content") or "",
+                    index=choice.get("index") or 0,
+                    finish_reason=choice.get("finish_reason"),
+                    logprobs=choice.get("logprobs"),
+                    tool_calls=delta.get("tool_calls"),
+                    reasoning=delta.get("reasoning_content"),
+                )
+            )
+
+
+def _data(event: bytes) -> bytes:
+    lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise UpstreamBroken("The provider's answer is not a JSON object.")
+    return decoded

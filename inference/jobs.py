@@ -1,0 +1,366 @@
+"""Background jobs: made, claimed, renewed, ended and found again. The row is the truth, a Celery message a wake-up.
+
+A worker claims a job by a conditional update that raises its fence and gives it a lease. Every later write of that worker is
+guarded by the fence, so a redelivered message, a second worker and one that was thought dead do no harm. `sweep` finds what
+was lost: leases that ran out and jobs whose message never came. The result and the usage row are one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import orjson
+import redis
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from inference import answering, events, relay, wakeups
+from inference import loop as bridge
+from inference.client import LLMRequest, LLMResponse, error_details
+from inference.dispatch import candidates_for
+from inference.errors import GatewayError, InvalidKey, WorkerLost
+from inference.models import Job, UsageRecord
+from inference.recording import Entry, row_of
+from inference.wire import openai
+from routing import snapshot
+from routing.types import Identity
+
+logger = logging.getLogger("gateway.jobs")
+
+LEASE_SECONDS = 12.0
+RENEW_SECONDS = 3.0
+LOOK_SECONDS = 0.5
+MOST_ATTEMPTS = 3
+WAKE_AGAIN_SECONDS = 20
+"""A queued job's message counts as lost after this long; a second one does no harm."""
+LONGEST_SECONDS = 3600.0
+_SAVE_SECONDS = 60.0
+
+REMOTE = ("inference.tasks.run_job", "generation")
+LOCAL = ("inference.tasks.run_local_job", relay.QUEUE)
+_WAITING = (Job.State.QUEUED, Job.State.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a job for as long as the fence stands and the lease is renewed."""
+
+    job_id: Any
+    fence: int
+    attempt: int
+    owner: str
+    request: Mapping[str, Any]
+    request_id: str
+
+
+# Making ---------------------------------------------------------------------------------------------------------------
+
+
+def create(request: Mapping[str, Any], identity: Identity) -> Job:
+    """Store the job and, on commit, wake a worker. Raises the `GatewayError` of a request that nobody may or can serve."""
+    parsed = _parsed(request)
+    candidates_for(parsed, identity, snapshot.current())
+    with transaction.atomic():
+        job = Job.objects.create(
+            owner=identity.prefix,
+            request=request,
+            operation=openai.CHAT.name,
+            model=parsed.model,
+            provider_id=parsed.provider_id or "",
+        )
+        transaction.on_commit(partial(wake, job.pk, job.model, job.provider_id))
+    return job
+
+
+def wake(job_id: Any, model: str, provider_id: str) -> bool:
+    """Tell a worker, at most once in a while. A broker that is away is no error: the sweep tells again."""
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as store:
+            if not store.set(f"gw:job:{job_id}:woken", b"1", nx=True, ex=WAKE_AGAIN_SECONDS):
+                return False
+        wakeups.wake(*(LOCAL if _runs_in_worker(model, provider_id) else REMOTE), str(job_id))
+    except (redis.RedisError, OSError) as error:
+        logger.warning("job %s waits for the sweep: %s", job_id, type(error).__name__)
+        return False
+    return True
+
+
+def _runs_in_worker(model: str, provider_id: str) -> bool:
+    named = snapshot.current().by_name.get(model, ())
+    first = next((one for one in named if not provider_id or one.provider.provider_id == provider_id), None)
+    return first is not None and first.provider.runs_in == "worker"
+
+
+def _parsed(request: Mapping[str, Any]) -> openai.ParsedRequest:
+    """Raises `InvalidRequest`, naming the member at fault."""
+    asked = LLMRequest.from_dict(request)
+    body = {**asked.chat_body(), "stream": True, "stream_options": {"include_usage": True}}
+    parsed = openai.parse(openai.CHAT, orjson.dumps(body))
+    parsed.provider_id, parsed.session_id = asked.provider_id, asked.session_id
+    return parsed
+
+
+# Claiming -------------------------------------------------------------------------------------------------------------
+
+
+def claim(job_id: Any) -> Claim | None:
+    """None when there is nothing to do: it is over, unknown, or another worker's lease stands."""
+    job = Job.objects.filter(pk=job_id).first()
+    if job is None or job.is_over:
+        return None
+    now = timezone.now()
+    free = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, leased_until__lt=now)
+    mine = Job.objects.filter(free, pk=job.pk, fence=job.fence, cancel_requested=False, attempts__lt=MOST_ATTEMPTS)
+    claimed = mine.update(
+        state=Job.State.RUNNING,
+        fence=job.fence + 1,
+        attempts=job.attempts + 1,
+        leased_until=now + timedelta(seconds=LEASE_SECONDS),
+        started_at=job.started_at or now,
+    )
+    if not claimed:
+        return None
+    return Claim(job.pk, job.fence + 1, job.attempts + 1, job.owner, job.request, request_id(job.pk))
+
+
+def request_id(job_id: Any) -> str:
+    """The id of a job's usage row: one per job, however many attempts it took."""
+    return f"job_{job_id.hex}"
+
+
+def _held(held: Claim) -> Any:
+    return Job.objects.filter(pk=held.job_id, fence=held.fence, state=Job.State.RUNNING)
+
+
+def renew(held: Claim) -> bool:
+    """Lengthen the lease; False when the job is another's or was ended."""
+    return bool(_held(held).update(leased_until=timezone.now() + timedelta(seconds=LEASE_SECONDS)))
+
+
+def release(held: Claim) -> bool:
+    """Give the job back unfinished, as one that was never begun, and wake another worker."""
+    with transaction.atomic():
+        given = _held(held).update(state=Job.State.QUEUED, leased_until=None, attempts=held.attempt - 1)
+        if given:
+            job = Job.objects.only("model", "provider_id").get(pk=held.job_id)
+            transaction.on_commit(partial(_wake_now, job.pk, job.model, job.provider_id))
+    return bool(given)
+
+
+# Ending ---------------------------------------------------------------------------------------------------------------
+
+
+def complete(held: Claim, result: Mapping[str, Any], entry: Entry) -> bool:
+    return _end(_held(held), held, Job.State.SUCCEEDED, entry, result=result)
+
+
+def fail(held: Claim, error: GatewayError, entry: Entry) -> bool:
+    return _end(_held(held), held, Job.State.FAILED, entry, error=error_of(error))
+
+
+def end_cancelled(held: Claim, entry: Entry) -> bool:
+    return _end(_held(held), held, Job.State.CANCELLED, entry)
+
+
+def _end(mine: Any, held: Claim, state: Job.State, entry: Entry, **outcome: Any) -> bool:
+    """The final state and the usage, or neither. False when the fence has moved: somebody else tells how it ended."""
+    with transaction.atomic():
+        if not mine.update(state=state, finished_at=timezone.now(), leased_until=None, **outcome):
+            return False
+        UsageRecord.objects.create(**row_of(entry)._asdict())
+    _say_over(held.job_id, held.fence)
+    return True
+
+
+def error_of(error: GatewayError) -> dict[str, Any]:
+    return error_details(error)
+
+
+def cancel(job: Job) -> Job:
+    """End a job that waits; ask the worker of one that runs, which stops within a second."""
+    queued = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED)
+    if queued.update(state=Job.State.CANCELLED, finished_at=timezone.now(), cancel_requested=True):
+        _say_over(job.pk, job.fence)
+    else:
+        Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).update(cancel_requested=True)
+    job.refresh_from_db()
+    return job
+
+
+def _say_over(job_id: Any, fence: int) -> None:
+    events.note(settings.REDIS_URL, job_id, "over", fence)
+
+
+# Finding again ----------------------------------------------------------------------------------------------------------
+
+
+def sweep() -> int:
+    """Bring back what was lost: running jobs whose lease is over, queued ones whose message did not come."""
+    snapshot.refresh()
+    now = timezone.now()
+    for job in Job.objects.filter(state=Job.State.RUNNING, leased_until__lt=now):
+        _bring_back(job, now)
+    waiting = Job.objects.filter(state=Job.State.QUEUED).order_by("created_at")
+    return sum(wake(*facts) for facts in waiting.values_list("pk", "model", "provider_id").iterator())
+
+
+def _bring_back(job: Job, now: Any) -> None:
+    lost = Job.objects.filter(pk=job.pk, fence=job.fence, state=Job.State.RUNNING, leased_until__lt=now)
+    if job.cancel_requested:
+        if lost.update(state=Job.State.CANCELLED, finished_at=now, leased_until=None):
+            _say_over(job.pk, job.fence)
+    elif job.attempts >= MOST_ATTEMPTS:
+        error = WorkerLost(
+            f"The job was given up after {job.attempts} attempts whose workers were lost.", retryable=False
+        )
+        if lost.update(state=Job.State.FAILED, error=error_of(error), finished_at=now, leased_until=None):
+            logger.error("job %s: %s workers were lost with it", job.pk, job.attempts)
+            _say_over(job.pk, job.fence)
+    elif lost.update(state=Job.State.QUEUED, leased_until=None):
+        logger.warning("job %s: its worker was lost, it is queued again", job.pk)
+        _wake_now(job.pk, job.model, job.provider_id)
+
+
+def _wake_now(job_id: Any, model: str, provider_id: str) -> None:
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as store:
+            store.delete(f"gw:job:{job_id}:woken")
+    except (redis.RedisError, OSError):
+        return
+    wake(job_id, model, provider_id)
+
+
+# Running --------------------------------------------------------------------------------------------------------------
+
+_stop_at = float("inf")
+
+
+def stop_soon(seconds: float) -> None:
+    """The worker is stopping: jobs that are not over by then go back into the queue."""
+    global _stop_at
+    _stop_at = time.monotonic() + seconds
+
+
+def run(job_id: Any) -> bool:
+    """Claim the job and work on it to its end, in this thread's name; the work itself runs on the process's loop.
+
+    False when there was nothing to claim, or when the job was lost or given back.
+    """
+    held = claim(job_id)
+    if held is None:
+        return False
+    events.note(
+        settings.REDIS_URL, held.job_id, "restarted" if held.fence > 1 else "running", held.fence, attempt=held.attempt
+    )
+    try:
+        question = _question(held)
+    except GatewayError as error:
+        return _saved(held, partial(fail, held, error, _entry_of_refused(held, error)))
+    log = events.Log(settings.REDIS_URL, held.job_id, held.fence)
+    seconds = (held.request.get("config") or {}).get("timeout_seconds") or LONGEST_SECONDS
+    working = asyncio.run_coroutine_threadsafe(_work(question, log, seconds), bridge.loop())
+    end = _stand_by(held, working)
+    if end is not None:
+        working.cancel()
+        _wait_for(working)
+    if end == "lost":
+        return False
+    if end == "stopping":
+        _saved(held, partial(release, held))
+        return False
+    if end == "cancelled":
+        return _saved(held, partial(end_cancelled, held, question.entry(499, "cancelled")))
+    return _saved(held, _outcome(held, question, working))
+
+
+def _question(held: Claim) -> answering.Question:
+    registry = snapshot.refresh()
+    view = registry.client_keys.get(held.owner)
+    if view is None or not view.enabled:
+        raise InvalidKey("The client key that asked for this job is not valid any more.")
+    return answering.Question(_parsed(held.request), view.identity, held.request_id)
+
+
+def _entry_of_refused(held: Claim, error: GatewayError) -> Entry:
+    return answering.Question(_parsed(held.request), None, held.request_id).entry(error.status, error.code)
+
+
+async def _work(question: answering.Question, log: events.Log, seconds: float) -> dict[str, Any]:
+    try:
+        return await question.streamed(partial(log.append, "chunk"), seconds)
+    finally:
+        await log.aclose()
+
+
+def _stand_by(held: Claim, working: Future[Any]) -> str | None:
+    """Renew the lease until the work is done; else why it is to be stopped: lost, cancelled or stopping."""
+    renew_at = time.monotonic() + RENEW_SECONDS
+    while True:
+        try:
+            working.exception(timeout=LOOK_SECONDS)
+            return None
+        except CancelledError:
+            return None
+        except TimeoutError:
+            if working.done():
+                return None
+        if time.monotonic() >= _stop_at:
+            return "stopping"
+        try:
+            if Job.objects.filter(pk=held.job_id, cancel_requested=True).exists():
+                return "cancelled"
+            if time.monotonic() >= renew_at:
+                if not renew(held):
+                    return "lost"
+                renew_at = time.monotonic() + RENEW_SECONDS
+        except DatabaseError as error:
+            # The work goes on: unless another worker claims it meanwhile, the fence lets us end it later.
+            logger.warning("job %s: the lease was not renewed: %s", held.job_id, type(error).__name__)
+            close_old_connections()
+
+
+def _wait_for(working: Future[Any]) -> None:
+    try:
+        working.exception(timeout=10)
+    except (CancelledError, TimeoutError):
+        return
+
+
+def _outcome(held: Claim, question: answering.Question, working: Future[Any]) -> Callable[[], bool]:
+    try:
+        completion = working.result()
+    except GatewayError as error:
+        return partial(fail, held, error, question.entry(error.status, error.code))
+    except CancelledError:
+        return partial(release, held)
+    except Exception as problem:
+        logger.exception("job %s: the gateway failed", held.job_id)
+        error = GatewayError("The gateway failed while it served the request.", detail=type(problem).__name__)
+        return partial(fail, held, error, question.entry(error.status, error.code))
+    asked = LLMRequest.from_dict(held.request)
+    result = LLMResponse.from_completion(question.completion(completion), asked.request_id).to_dict()
+    return partial(complete, held, result, question.entry(200))
+
+
+def _saved(held: Claim, save: Callable[[], bool]) -> bool:
+    """Write the end down, patiently: the answer was paid for."""
+    give_up_at = time.monotonic() + _SAVE_SECONDS
+    while True:
+        try:
+            return save()
+        except DatabaseError as error:
+            logger.warning("job %s: its end was not saved: %s", held.job_id, type(error).__name__)
+            if time.monotonic() > give_up_at or time.monotonic() >= _stop_at:
+                return False
+            close_old_connections()
+            time.sleep(1)

@@ -1,0 +1,101 @@
+"""Celery's doors: an id in, one call out. What is done lies in `serving` and `jobs`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+from celery import shared_task
+from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, worker_shutting_down
+from django.conf import settings
+from django.db import close_old_connections
+
+from inference import answering, jobs, relay, serving
+from inference.backends import llama_cpp
+from routing import snapshot
+
+logger = logging.getLogger("gateway.relay")
+
+_lock = threading.Lock()
+_services: dict[int, serving.Service] = {}
+"""By process id: a forked child makes its own."""
+
+
+@shared_task
+def run_relayed(relay_id: str) -> bool:
+    """Serve one interactive call. A redelivered message finds nothing to claim and ends at once."""
+    return _service().serve(relay_id)
+
+
+@shared_task
+def run_job(job_id: str) -> bool:
+    """Run a background job, unless another worker has it."""
+    return jobs.run(job_id)
+
+
+@shared_task
+def run_local_job(job_id: str) -> bool:
+    """The same for a job whose model is best run by this very worker."""
+    return jobs.run(job_id)
+
+
+@shared_task
+def sweep_jobs() -> int:
+    """Wake the jobs whose worker or whose message was lost; returns how many."""
+    return jobs.sweep()
+
+
+@celeryd_after_setup.connect
+def learn_queues(instance: Any, **_: Any) -> None:
+    """Before the first task comes: does this worker run local models, or does it hand them to one that does?"""
+    answering.holds_models = relay.QUEUE in instance.app.amqp.queues.consume_from
+    if answering.holds_models:
+        llama_cpp.configure(memory_budget_mb=settings.GATEWAY_LOCAL_MEMORY_MB, data_dir=settings.DATA_DIR)
+
+
+@worker_ready.connect
+def begin(**_: Any) -> None:
+    """Say that the queue of relayed calls is served, and load what is to be loaded before anybody asks."""
+    if answering.holds_models:
+        _service()
+        threading.Thread(target=_preload, name="preload", daemon=True).start()
+
+
+@worker_shutting_down.connect
+def end(**_: Any) -> None:
+    """A warm shutdown waits for tasks: give answers a few seconds to end by themselves, then end them with an error."""
+    jobs.stop_soon(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT)
+    service = _services.get(os.getpid())
+    if service is not None:
+        timer = threading.Timer(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT, service.stop)
+        timer.daemon = True
+        timer.start()
+
+
+@worker_shutdown.connect
+def unload(**_: Any) -> None:
+    llama_cpp.close()
+
+
+def _service() -> serving.Service:
+    with _lock:
+        service = _services.get(os.getpid())
+        if service is None:
+            service = serving.Service(settings.REDIS_URL)
+            _services[os.getpid()] = service
+            service.start()
+        return service
+
+
+def _preload() -> None:
+    try:
+        local = [model for model in snapshot.refresh().models if model.provider.backend.startswith(llama_cpp.__name__)]
+    except Exception:  # the first call reads the registry again, and says what is wrong
+        logger.exception("no model was preloaded: the registry could not be read")
+        return
+    finally:
+        close_old_connections()
+    for route, error in llama_cpp.preload(local).items():
+        logger.warning("%s was not preloaded: %s %s", route, error.message, error.detail)
