@@ -34,6 +34,8 @@ from routing import snapshot
 _GENERATING = {"/v1/chat/completions": chat, "/v1/completions": completions, "/v1/embeddings": embeddings}
 _MODELS = "/v1/models"
 
+_COLLECT_EVERY = (20_000, 20, 20)
+
 Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Awaitable[None]]
 
 
@@ -69,9 +71,11 @@ class Application:
             await asyncio.to_thread(snapshot.refresh)
             self._refresher = asyncio.get_running_loop().create_task(snapshot.keep_fresh())
         self._recorder.start()
-        # What start-up made lives as long as the process: keep the collector from walking it again and again.
+        # What start-up made lives as long as the process, and a request makes no cycles: keep the collector from walking
+        # the one again and again, and from looking for the other a hundred times a second.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_COLLECT_EVERY)
 
     async def shutdown(self) -> None:
         """After the last request: write what is queued, close what is open."""

@@ -78,23 +78,46 @@ class Trail:
         return self.model.route if self.model is not None else ""
 
 
-def candidates_for(
-    request: ParsedRequest, identity: Identity | None, snapshot: Snapshot, provider_id: str | None = None
-) -> Sequence[Candidate]:
+class _Decisions:
+    """Decisions already made under the snapshot in force. What they depend on is the key here, and the second, since keys expire."""
+
+    __slots__ = ("made", "second", "snapshot")
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+        self.second = 0
+        self.made: dict[tuple[str, str, str | None, tuple[str, ...] | None], Sequence[Candidate]] = {}
+
+
+_MOST_DECISIONS = 10_000
+_decisions = _Decisions()
+
+
+def candidates_for(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) -> Sequence[Candidate]:
     """Who may serve, best first. Raises the caller's error when nobody may."""
     now = time()
+    decisions = _decisions
+    if decisions.snapshot is not snapshot or decisions.second != int(now) or len(decisions.made) > _MOST_DECISIONS:
+        decisions.snapshot, decisions.second, decisions.made = snapshot, int(now), {}
+    patterns = None if identity is None else identity.allowed_models
+    question = (request.model, request.operation.name, request.provider_id, patterns)
+    candidates = decisions.made.get(question)
+    if candidates is None:
+        candidates = decisions.made[question] = _decide(request, identity, snapshot, now)
+    return candidates
+
+
+def _decide(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot, now: float) -> Sequence[Candidate]:
     facts = RequestFacts(
         model=request.model,
         operation=request.operation.name,
         stream=request.stream,
-        provider_id=provider_id or request.provider_id,
+        provider_id=request.provider_id,
         identity=identity,
         session_id=request.session_id,
     )
     decision = decide(facts, snapshot, now=now)
-    candidates = decision.candidates
-    if identity is not None and identity.allowed_models is not None:
-        candidates = tuple(candidate for candidate in candidates if may_use(identity, candidate.model))
+    candidates = tuple(candidate for candidate in decision.candidates if may_use(identity, candidate.model))
     if not candidates:
         raise refusal(facts, decision)
     return candidates

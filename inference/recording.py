@@ -298,22 +298,29 @@ class Recorder:
         return [queue.popleft() for _ in range(min(len(queue), BATCH_ROWS))]
 
     def _settle(self, batch: list[Entry]) -> None:
-        rows = []
+        try:
+            rows = [row_of(entry) for entry in batch]
+        except Exception:
+            rows = self._rows_that_can_be_made(batch)
+        tokens = self._metrics.tokens
+        tokens["input"] += sum([row.input_tokens for row in rows])
+        tokens["output"] += sum([row.output_tokens for row in rows])
         for entry in batch:
-            try:
-                row = row_of(entry)
-            except Exception:
-                logger.exception("a usage row could not be made: request_id=%s", entry.request_id)
-                self.dropped += 1
-                continue
-            rows.append(row)
-            self._metrics.tokens["input"] += row.input_tokens
-            self._metrics.tokens["output"] += row.output_tokens
-            if row.client_key_id is not None:
-                self._client_keys[row.client_key_id] = entry.at
+            if entry.identity is not None:
+                self._client_keys[entry.identity.key_id] = entry.at
             if entry.upstream_key_id is not None:
                 self._upstream_keys[entry.upstream_key_id] = entry.at
         self._store(rows)
+
+    def _rows_that_can_be_made(self, batch: list[Entry]) -> list[Row]:
+        rows = []
+        for entry in batch:
+            try:
+                rows.append(row_of(entry))
+            except Exception:
+                logger.exception("a usage row could not be made: request_id=%s", entry.request_id)
+                self.dropped += 1
+        return rows
 
     def _store(self, rows: list[Row]) -> None:
         """Rows wait here while the database is away; the bounded queue behind them is what limits memory."""

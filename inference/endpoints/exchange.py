@@ -118,8 +118,9 @@ class Exchange:
         plane = self._plane
         loop = plane.loop
         self._task = asyncio.current_task(loop)
-        self.deadline = loop.time() + plane.limits.body_seconds
-        plane.watch.enter(self)
+        now = loop.time()
+        self.deadline = now + plane.limits.body_seconds
+        plane.watch.enter(self, now)
         failure: GatewayError | None = None
         try:
             await self._serve()

@@ -1,13 +1,12 @@
 """Keeps an eye on requests that last: clients that leave, replies that are late, streams that are silent.
 
 One timer per event loop serves all of them. A request is looked at only when it is older than `watch_after_seconds`; most are
-over by then and cost one append. The others get a task that waits for the client to close.
+over by then and cost one entry. The others get a task that waits for the client to close.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 from inference.limits import Limits
@@ -33,22 +32,26 @@ class Watch:
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
         self._loop = loop
         self._limits = limits
-        self._fresh: deque[tuple[float, Exchange]] = deque()
+        self._fresh: dict[Exchange, float] = {}
+        """By arrival, and in its order."""
         self._watched: dict[Exchange, Watched] = {}
         self._armed = False
         self._sweep_at = 0.0
         self._sweep_every = min(_SWEEP_SECONDS, limits.keep_alive_seconds / 2, limits.reply_seconds / 2)
-        self.inflight = 0
 
-    def enter(self, exchange: Exchange) -> None:
-        self.inflight += 1
-        self._fresh.append((self._loop.time(), exchange))
+    @property
+    def inflight(self) -> int:
+        return len(self._fresh) + len(self._watched)
+
+    def enter(self, exchange: Exchange, now: float) -> None:
+        self._fresh[exchange] = now
         if not self._armed:
             self._armed = True
             self._loop.call_later(self._limits.watch_after_seconds, self._tick)
 
     def leave(self, exchange: Exchange) -> None:
-        self.inflight -= 1
+        if self._fresh.pop(exchange, None) is not None:
+            return
         watched = self._watched.pop(exchange, None)
         if watched is not None and watched.waiting is not None:
             watched.waiting.cancel()
@@ -56,17 +59,19 @@ class Watch:
     def _tick(self) -> None:
         now = self._loop.time()
         ripe = now - self._limits.watch_after_seconds
-        fresh = self._fresh
-        while fresh and (fresh[0][1].done or fresh[0][0] <= ripe):
-            began, exchange = fresh.popleft()
-            if not exchange.done:
-                self._watched[exchange] = Watched(began)
-                self._wait_for_disconnect(exchange)
+        grown = []
+        for exchange, arrived in self._fresh.items():
+            if arrived > ripe:
+                break
+            grown.append(exchange)
+        for exchange in grown:
+            self._watched[exchange] = Watched(self._fresh.pop(exchange))
+            self._wait_for_disconnect(exchange)
         if now >= self._sweep_at:
             self._sweep_at = now + self._sweep_every
             for exchange, watched in list(self._watched.items()):
                 self._look_at(exchange, watched, now)
-        self._armed = bool(fresh or self._watched)
+        self._armed = bool(self._fresh or self._watched)
         if self._armed:
             self._loop.call_later(self._limits.watch_after_seconds, self._tick)
 
