@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
@@ -41,10 +41,10 @@ class ClientKeyAuthentication(BaseAuthentication):
 
 def _presented_key(request: Request) -> str | None:
     """The key out of whichever header holds it; two different ones are refused, not ranked."""
-    scheme, _, bearer = get_authorization_header(request).partition(b" ")
+    scheme, _, bearer = _header(request, "Authorization").partition(b" ")
     if scheme and scheme.lower() != b"bearer":
         raise AuthenticationFailed("Send the key as 'Authorization: Bearer YOUR_KEY'.", code="invalid_key")
-    others = (request.headers.get(name, "").encode("latin-1", "replace") for name in ("x-api-key", "api-key"))
+    others = (_header(request, name) for name in ("x-api-key", "api-key"))
     found = {value.strip() for value in (bearer, *others) if value.strip()}
     if not found:
         return None
@@ -54,6 +54,10 @@ def _presented_key(request: Request) -> str | None:
     if len(key) > _LONGEST_KEY or not key.isascii():
         raise AuthenticationFailed(_sentence("unknown"), code="invalid_key")
     return key.decode("ascii")
+
+
+def _header(request: Request, name: str) -> bytes:
+    return request.headers.get(name, "").encode("latin-1", "replace")
 
 
 def _sentence(reason: str) -> str:

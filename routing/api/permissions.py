@@ -29,7 +29,7 @@ class DenyUnlessScoped(BasePermission):
 
 def _needed(method: str, view: Any) -> tuple[str, ...]:
     declared: dict[str, str | tuple[str, ...]] = getattr(view, "required_scopes", {})
-    if method not in declared and (method in {"HEAD", "OPTIONS"} or method not in view.allowed_methods):
+    if (method in {"HEAD", "OPTIONS"} and method not in declared) or method not in view.allowed_methods:
         # A method that only describes, or that the view will answer with 405, needs what the view's mildest method needs.
         method = "GET" if "GET" in declared else next(iter(declared), "")
     needed = declared.get(method, ())

@@ -192,7 +192,15 @@ def test_what_is_not_there_is_404(api, openai, method, path):
     assert getattr(api, method)(path, {}).status_code == 404
 
 
-MODEL_IDS = ["meta-llama/Meta-Llama-3-8B-Instruct", "llama3:8b", "通义千问-72b", "a b", "x.y/z:w@1", "models", "api-keys"]
+MODEL_IDS = [
+    "meta-llama/Meta-Llama-3-8B-Instruct",
+    "llama3:8b",
+    "通义千问-72b",
+    "a b",
+    "x.y/z:w@1",
+    "models",
+    "api-keys",
+]
 
 
 @pytest.mark.parametrize("prefix", ["/providers", "/api/providers"])
