@@ -74,7 +74,7 @@ def _question(asked, plan, cores, directory, wanted, measured, notes, say) -> No
                 continue
             running.append(contender)
             notes[contender.name] = contender.how
-        bench = Bench(running, mock, cores, plan, say)
+        bench = Bench(running, mock, cores, plan, directory, say)
         for name in wanted:
             begun = time.monotonic()
             measured[name] = MEASURES[name](bench)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from benchmarks import peers
 from benchmarks.load import Target
-from benchmarks.processes import DidNotStart, Program, accepts, children, free_port, resident_kb
+from benchmarks.processes import DidNotStart, Program, accepts, children, free_port, last_lines, resident_kb
 from benchmarks.upstream import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -232,7 +232,7 @@ def _set_up(arguments: list[str], env: dict[str, str]) -> None:
         timeout=180,
     )
     if done.returncode:
-        raise DidNotStart(f"{' '.join(arguments)} failed: {(done.stdout + done.stderr)[-600:]}")
+        raise DidNotStart(f"{' '.join(arguments)} failed: {last_lines(done.stdout + done.stderr)}")
 
 
 CONTENDERS: tuple[type, ...] = (Direct, Gateway, Nginx, LiteLLM)

@@ -32,10 +32,11 @@ def measure(plan: Plan, directory: Path, say: Callable[[str], None]) -> Results:
     if model_file is None:
         say("local inference: no built-in model in inference/demo_model")
         return results
-    threads = os.cpu_count() or 1
-    direct = _direct(model_file, threads, plan.seconds, say)
-    if direct:
-        results["direct"] = direct
+    # Threads wait for one another by spinning: a small model on a busy machine is often fastest with one. The best counts.
+    tried = [_direct(model_file, threads, plan.seconds, say) for threads in {1, os.cpu_count() or 1}]
+    found = [numbers for numbers in tried if numbers]
+    if found:
+        results["direct"] = max(found, key=lambda numbers: numbers["tokens_per_second_1"])
     results["gateway"] = _through_gateway(plan, directory, say)
     return results
 
@@ -53,8 +54,8 @@ def _direct(model_file: Path, threads: int, seconds: float, say: Callable[[str],
         )
         return None
     seen = json.loads(done.stdout.strip().splitlines()[-1])
-    say(f"Llama called directly: llama-cpp-python {seen['version']}, {threads} threads; it serves one call at a time")
     rate, first = seen["tokens_per_second"], seen["first_token_ms"]
+    say(f"Llama called directly, llama-cpp-python {seen['version']}, {threads} thread(s): {rate:,.0f} tokens/s")
     return {"tokens_per_second_1": rate, "tokens_per_second_8": rate, "first_token_ms_1": first}
 
 

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import upstream
 from benchmarks.load import Findings, hold, run
@@ -41,7 +42,9 @@ class Bench:
     mock: upstream.Upstream
     cores: Cores
     plan: Plan
+    directory: Path
     say: Callable[[str], None]
+    restarts: int = 0
 
     def ask(self, contender, model: str, *, stream: bool = False, **how) -> Findings:
         findings = run(
@@ -55,6 +58,12 @@ class Bench:
         if findings.complaint:
             self.say(f"{contender.name}: {findings.complaint[:300]}")
         return findings
+
+    def restart(self, contender) -> None:
+        """As fresh as at the start, in a directory of its own."""
+        contender.stop()
+        self.restarts += 1
+        contender.start(self.mock.port, self.cores.contender, self.directory / f"{contender.name}-{self.restarts}")
 
     def rounds(self) -> Iterable[tuple]:
         """Every contender once per round, the order turned each time so that no one always follows the same peer."""
@@ -178,10 +187,29 @@ def _streams(bench: Bench, model: str, connections: int) -> Results:
 
 
 def memory(bench: Bench) -> Results:
-    """Resident memory after many requests, and what each of many held streams adds; then whether leaving was noticed."""
+    """What each of many held streams adds, whether their end was noticed, and resident memory after many requests.
+
+    Each contender is started afresh and held streams come first, so that they do not live in memory that an earlier peak
+    has left behind.
+    """
     plan, results = bench.plan, {}
     for contender in bench.served():
+        bench.restart(contender)
+        bench.ask(contender, upstream.WHOLE, seconds=20, requests=50, warmup=0.0, connections=2)
         start_kb = contender.resident_kb()
+        with hold(
+            contender.target,
+            upstream.body(contender.model(upstream.ONE_A_SECOND), stream=True),
+            streams=plan.held,
+            core=bench.cores.load,
+        ) as held:
+            time.sleep(3)
+            held_kb = contender.resident_kb()
+            open_upstream = bench.mock.stats()["open_streams"]
+            seen = held.release()
+        time.sleep(1)
+        still_read = bench.mock.stats()["open_streams"]
+        _await_quiet(bench)
         served = bench.ask(
             contender,
             upstream.WHOLE,
@@ -190,29 +218,16 @@ def memory(bench: Bench) -> Results:
             warmup=0.0,
             connections=plan.connections,
         )
-        after_kb = contender.resident_kb()
-        with hold(
-            contender.target,
-            upstream.body(contender.model(upstream.ONE_A_SECOND), stream=True),
-            streams=plan.held,
-            core=bench.cores.load,
-        ) as held:
-            time.sleep(2)
-            held_kb = contender.resident_kb()
-            open_upstream = bench.mock.stats()["open_streams"]
-            seen = held.release()
-        time.sleep(1)
         results[contender.name] = {
             "start_mb": start_kb / 1024,
-            "requests": float(served.finished),
-            "after_requests_mb": after_kb / 1024,
             "held_streams": float(open_upstream),
             "held_mb": held_kb / 1024,
-            "kb_per_held_stream": (held_kb - after_kb) / max(open_upstream, 1),
+            "kb_per_held_stream": (held_kb - start_kb) / max(open_upstream, 1),
             "cut": float(seen.cut + seen.failed),
-            "still_read_a_second_after_leaving": float(bench.mock.stats()["open_streams"]),
+            "still_read_a_second_after_leaving": float(still_read),
+            "requests": float(served.finished),
+            "after_requests_mb": contender.resident_kb() / 1024,
         }
-        _await_quiet(bench)
     return results
 
 

@@ -71,11 +71,13 @@ class Program:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self._child.poll() is not None:
-                raise DidNotStart(f"{self.argv[0]} ended with status {self._child.returncode}: {self.log_tail()}")
+                raise DidNotStart(
+                    f"{self.argv[0]} ended with status {self._child.returncode}: {last_lines(self.log_tail())}"
+                )
             if ready():
                 return
             time.sleep(0.1)
-        raise DidNotStart(f"{self.argv[0]} was not ready after {seconds:.0f} s: {self.log_tail()}")
+        raise DidNotStart(f"{self.argv[0]} was not ready after {seconds:.0f} s: {last_lines(self.log_tail())}")
 
     def log_tail(self) -> str:
         return self.log.read_text(errors="replace")[-1500:]
@@ -101,6 +103,11 @@ class Program:
         for pid in family[1:]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def last_lines(text: str, count: int = 3) -> str:
+    """Where programs say why they ended."""
+    return " / ".join([line.strip() for line in text.splitlines() if line.strip()][-count:])
 
 
 def children(pid: int) -> list[int]:

@@ -159,13 +159,13 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
         "Memory",
         (
             ("start_mb", "at start MB", ",.0f"),
-            ("requests", "requests", ",.0f"),
-            ("after_requests_mb", "after them MB", ",.0f"),
             ("held_streams", "held streams", ",.0f"),
             ("held_mb", "with them MB", ",.0f"),
             ("kb_per_held_stream", "KB/stream", ",.1f"),
             ("cut", "cut", ",.0f"),
             ("still_read_a_second_after_leaving", "still read 1 s after clients left", ",.0f"),
+            ("requests", "requests", ",.0f"),
+            ("after_requests_mb", "after them MB", ",.0f"),
         ),
     ),
     "slow_neighbours": (
