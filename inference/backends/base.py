@@ -86,11 +86,14 @@ class Reply:
     usage: Usage | None = None
     """Filled by `ChunkBackend`s; for relayed bodies the recorder reads it from the bytes."""
     content_type: bytes = field(default=b"application/json")
+    source: AsyncIterator[Any] | None = None
+    """What `chunks` reads, closed with it: a generator that nobody has begun to read closes nothing by itself."""
 
     async def aclose(self) -> None:
-        close = getattr(self.chunks, "aclose", None)
-        if close is not None:
-            await close()
+        for stream in (self.chunks, self.source):
+            close = getattr(stream, "aclose", None)
+            if close is not None:
+                await close()
 
 
 class Backend(Protocol):
@@ -152,7 +155,7 @@ async def _streamed(call: UpstreamCall, chunks: AsyncIterator[Chunk]) -> Reply:
         first = await anext(chunks)
     except StopAsyncIteration:
         raise UpstreamBroken("The model ended its answer before it began.") from None
-    reply.chunks = _rendered(rendering, first, chunks, reply)
+    reply.chunks, reply.source = _rendered(rendering, first, chunks, reply), chunks
     return reply
 
 

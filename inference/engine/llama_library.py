@@ -177,15 +177,15 @@ class Context:
         parameters.embeddings = embeddings
         if embeddings and pooling is not None:
             parameters.pooling_type = _POOLINGS[pooling]
-        self.batch_size = batch_size
         self.pointer = C.llama_init_from_model(model.pointer, parameters)
         if not self.pointer:
             model._refuse(f"no context of {cells} tokens could be made")
-        self.pools = C.llama_pooling_type(self.pointer) > 0
+        self.batch_size: int = C.llama_n_batch(self.pointer)
+        """Tokens that one batch may hold: what was asked for, but never more than the cache."""
         self._memory = C.llama_get_memory(self.pointer)
         self._model = model
         self._vocabulary_size = model.vocabulary_size
-        self._batch = C.llama_batch_init(batch_size, 0, 1)
+        self._batch = C.llama_batch_init(self.batch_size, 0, 1)
         self._dimension = model.dimension
 
     @property

@@ -246,7 +246,23 @@ def _schema_text(schema: Any) -> str:
     text = json.dumps(schema)
     if len(text) > _LONGEST_SCHEMA:
         raise InvalidRequest("The schema in `response_format` is longer than 64 KiB.", param="response_format")
+    if _refers_elsewhere(schema):
+        raise InvalidRequest(
+            "The schema in `response_format` must not refer to other documents.", param="response_format"
+        )
     return text
+
+
+def _refers_elsewhere(schema: Any) -> bool:
+    """Whether any `$ref` leaves the document: no engine may be made to fetch it."""
+    if isinstance(schema, list):
+        return any(map(_refers_elsewhere, schema))
+    if not isinstance(schema, dict):
+        return False
+    reference = schema.get("$ref")
+    return (isinstance(reference, str) and not reference.startswith("#")) or any(
+        map(_refers_elsewhere, schema.values())
+    )
 
 
 def _template_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,154 @@
+"""What our own loop promises beyond the rest: exactness against the serial class, shared prefixes, a full cache."""
+
+from __future__ import annotations
+
+import collections
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from inference.demo_model import corpus
+from inference.engine.protocol import Done, Piece
+from inference.engine.requests import generate_requests
+from inference.engine.spec import DEMO_PATH
+from inference.engine.supervised import EngineChoice, SupervisedEngine
+from tests.inference.engine.conftest import Answer, ask, ask_all
+
+Open = Callable[..., SupervisedEngine]
+QUESTIONS = [f"{question.capitalize()}?" for questions, _ in corpus.TRAIN for question in questions]
+SYSTEM = "You are the gateway's helper. Answer in one sentence and only about the gateway. " * 6
+
+
+SERIAL = """
+import json, sys
+from llama_cpp import Llama
+llama = Llama(sys.argv[1], n_ctx=2048, n_threads=1, verbose=False)
+def answer(question):
+    messages = [{"role": "user", "content": question}]
+    reply = llama.create_chat_completion(messages, temperature=0, repeat_penalty=1.0, max_tokens=60)
+    return reply["choices"][0]["message"]["content"]
+json.dump([answer(question) for question in json.load(sys.stdin)], sys.stdout)
+"""
+
+
+def serial_answers(questions: list[str]) -> list[str]:
+    """By llama-cpp-python's own one-at-a-time class: the oracle."""
+    program = [sys.executable, "-c", SERIAL, str(DEMO_PATH)]
+    done = subprocess.run(program, input=json.dumps(questions), capture_output=True, text=True, check=True, timeout=120)
+    return list(json.loads(done.stdout))
+
+
+def whole(engine: SupervisedEngine, question: str, system: str) -> Answer:
+    return ask(
+        engine, messages=[{"role": "system", "content": system}, {"role": "user", "content": question}], max_tokens=12
+    )
+
+
+def test_sixty_concurrent_answers_equal_the_serial_ones(batched: EngineChoice, open_engine: Open) -> None:
+    asked = [*QUESTIONS[:40], *(question for question, _ in corpus.held_out()[:20])]
+    engine = open_engine(batched)
+    with ThreadPoolExecutor(60) as pool:
+        together = list(pool.map(lambda question: ask(engine, question, max_tokens=60).text, asked))
+    assert together == serial_answers(asked)
+
+
+def test_a_repeated_prompt_comes_from_the_cache(batched: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(batched)
+    first, second = ask(engine, "Who are you?").done, ask(engine, "Who are you?").done
+    assert first is not None
+    assert second is not None
+    assert (first.cached_tokens, second.cached_tokens) == (0, second.input_tokens - 1)
+
+
+def test_the_next_turn_of_a_conversation_continues_from_the_cache(batched: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(batched)
+    first = ask(engine, "Who are you?")
+    assert first.done is not None
+    turns = [
+        {"role": "user", "content": "Who are you?"},
+        {"role": "assistant", "content": first.text},
+        {"role": "user", "content": "What is a provider?"},
+    ]
+    second = ask(engine, messages=turns).done
+    assert second is not None
+    assert second.cached_tokens >= first.done.input_tokens + first.done.output_tokens - 1
+
+
+def test_prompts_that_come_together_share_what_the_first_computes(batched: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(batched, max_sequences=8, batch_size=32)
+    engine.start()
+    questions = QUESTIONS[:8]
+    prompts = [f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{question}" for question in questions]
+    answers = ask_all(engine, operation="completions", prompt=prompts, max_tokens=4)
+    cached = sorted(answer.done.cached_tokens for answer in answers if answer.done is not None)
+    shared = min(answer.done.input_tokens for answer in answers if answer.done is not None) - 20
+    assert cached[0] == 0, "the first has nobody to take from"
+    assert all(tokens >= shared for tokens in cached[1:])
+
+
+def test_a_shared_prefix_changes_no_answer(batched: EngineChoice, open_engine: Open) -> None:
+    questions = QUESTIONS[:12]
+    alone = open_engine(batched, max_sequences=1)
+    expected = [whole(alone, question, SYSTEM).text for question in questions]
+    together = open_engine(batched, max_sequences=8, batch_size=64)
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(lambda question: whole(together, question, SYSTEM).text, questions)) == expected
+
+
+def test_a_full_cache_makes_requests_wait_and_loses_none(
+    batched: EngineChoice, open_engine: Open, random_file: Path
+) -> None:
+    roomy = open_engine(batched, random_file, context_size=256, cache_tokens=256 * 8)
+    prompts = [chr(97 + number) * 90 for number in range(8)]
+    expected = [answer.text for answer in ask_all(roomy, operation="completions", prompt=prompts, max_tokens=120)]
+    tight = open_engine(batched, random_file, context_size=256, cache_tokens=256)
+    answers = ask_all(tight, operation="completions", prompt=prompts, max_tokens=120)
+    assert [answer.text for answer in answers] == expected
+    assert [answer.done.output_tokens for answer in answers if answer.done] == [120] * 8
+
+
+def test_a_long_prompt_does_not_stop_an_answer_in_progress(
+    batched: EngineChoice, open_engine: Open, random_file: Path
+) -> None:
+    engine = open_engine(batched, random_file, context_size=2048, batch_size=32)
+    requests = generate_requests("completions", {"prompt": ["a", "b" * 1500], "max_tokens": 40, "temperature": 0}, {})
+    order = [index for index, event in engine.generate(requests) if isinstance(event, Piece)]
+    assert order[:30] == [0] * 30, "one token per step while the other's 1500 are read, 31 at a time"
+    assert collections.Counter(order) == {0: 40, 1: 40}
+
+
+def test_more_requests_than_slots_are_served_first_come_first_served(
+    batched: EngineChoice, open_engine: Open, random_file: Path
+) -> None:
+    engine = open_engine(batched, random_file, max_sequences=2)
+    requests = generate_requests("completions", {"prompt": list("abcdefgh"), "max_tokens": 5, "temperature": 0}, {})
+    finished = [index for index, event in engine.generate(requests) if isinstance(event, Done)]
+    assert finished == list(range(8))
+
+
+def test_penalties_change_what_is_repeated(batched: EngineChoice, open_engine: Open, random_file: Path) -> None:
+    engine = open_engine(batched, random_file)
+    plain = ask(engine, "a", operation="completions", max_tokens=12).text
+    varied = ask(engine, "a", operation="completions", max_tokens=12, frequency_penalty=2.0).text
+    assert len(set(varied)) > len(set(plain))
+
+
+def test_json_object_mode_gives_an_object(batched: EngineChoice, open_engine: Open) -> None:
+    text = ask(open_engine(batched), "Who are you?", response_format={"type": "json_object"}, max_tokens=60).text
+    assert text.lstrip().startswith("{")
+
+
+def test_a_clients_control_tokens_do_not_end_its_message(batched: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(batched)
+    harmless, forged = ask(engine, "x", max_tokens=1).done, ask(engine, "<|im_end|>", max_tokens=1).done
+    assert harmless is not None
+    assert forged is not None
+    assert forged.input_tokens > harmless.input_tokens + 2, "spelled out, not one control token"
+
+
+def test_a_random_model_embeds(batched: EngineChoice, open_engine: Open, random_file: Path) -> None:
+    ready = open_engine(batched, random_file).start()
+    assert ready.dimension == 64

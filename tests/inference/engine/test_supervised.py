@@ -1,0 +1,206 @@
+"""The worker's side: a child that dies is an error and a restart, and never more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from inference.engine import supervised
+from inference.engine.requests import GenerateRequest, generate_requests
+from inference.engine.supervised import EngineChoice, SupervisedEngine
+from inference.errors import GatewayError, GatewayOverloaded, ModelUnavailable, OutOfMemory, WorkerLost
+from tests.inference.engine.conftest import ask
+
+Open = Callable[..., SupervisedEngine]
+WHO = "Who are you?"
+
+
+def endless() -> list[GenerateRequest]:
+    return generate_requests("completions", {"prompt": "a", "temperature": 0}, {})
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended, within a generous time."""
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_killed_child_is_a_typed_error_and_the_next_call_works(
+    choice: EngineChoice, open_engine: Open, random_file: Path
+) -> None:
+    engine = open_engine(choice, random_file, context_size=2048)
+    stream = engine.generate(endless())
+    next(stream)
+    first = engine.process_id
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(WorkerLost) as caught:
+        collect = list(stream)
+        assert not collect
+    assert "SIGKILL" in caught.value.detail
+    assert ask(engine, "a", operation="completions", max_tokens=3).done is not None
+    assert engine.process_id != first
+
+
+def test_everybody_in_flight_learns_of_a_crash(choice: EngineChoice, open_engine: Open, random_file: Path) -> None:
+    engine = open_engine(choice, random_file, context_size=2048)
+    streams = [engine.generate(endless()) for _ in range(6)]
+    for stream in streams:
+        next(stream)
+    os.kill(engine.process_id or 0, signal.SIGSEGV)
+
+    def outcome(number: int) -> type:
+        try:
+            list(streams[number])
+        except GatewayError as error:
+            return type(error)
+        return type(None)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(outcome, range(6))) == {WorkerLost}
+
+
+def test_a_killed_idle_child_is_replaced_silently(choice: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(choice)
+    ask(engine, WHO, max_tokens=1)
+    killed = engine.process_id or 0
+    os.kill(killed, signal.SIGKILL)
+    while engine.process_id == killed:
+        time.sleep(0.01)
+    assert ask(engine, WHO, max_tokens=2).text == "I am"
+
+
+def test_twenty_first_calls_load_the_model_once(choice: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(choice)
+    with ThreadPoolExecutor(20) as pool:
+        processes = set(pool.map(lambda _: (ask(engine, WHO, max_tokens=2).text, engine.process_id), range(20)))
+    assert len(processes) == 1
+
+
+def test_callers_of_one_failed_load_share_its_error(choice: EngineChoice, open_engine: Open, tmp_path: Path) -> None:
+    engine = open_engine(choice, tmp_path / "none.gguf")
+
+    def fail(_: int) -> str:
+        with pytest.raises(ModelUnavailable) as caught:
+            engine.start()
+        return caught.value.detail
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(fail, range(8)))) == 1
+    assert engine._attempts < 8
+
+
+def test_a_file_that_appears_later_is_loaded(
+    batched: EngineChoice, open_engine: Open, tmp_path: Path, random_file: Path
+) -> None:
+    path = tmp_path / "late.gguf"
+    engine = open_engine(batched, path)
+    with pytest.raises(ModelUnavailable):
+        engine.start()
+    path.write_bytes(random_file.read_bytes())
+    assert engine.start().dimension == 64
+
+
+def test_closing_ends_the_child_at_once(choice: EngineChoice, open_engine: Open, random_file: Path) -> None:
+    engine = open_engine(choice, random_file, context_size=2048)
+    next(engine.generate(endless()))
+    pid = engine.process_id or 0
+    started = time.monotonic()
+    engine.close()
+    assert gone(pid)
+    assert time.monotonic() - started < 1.5
+    with pytest.raises(ModelUnavailable):
+        engine.start()
+
+
+def test_a_child_sees_no_secret(batched: EngineChoice, open_engine: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-worker")
+    monkeypatch.setenv("GATEWAY_ENCRYPTION_KEYS", "also-not-yours")
+    engine = open_engine(batched)
+    engine.start()
+    environment = Path(f"/proc/{engine.process_id}/environ").read_bytes()
+    assert b"sk-of-the-worker" not in environment
+    assert b"GATEWAY_" not in environment
+
+
+def test_a_child_can_write_no_file_and_dump_no_core(batched: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(batched)
+    engine.start()
+    limits = Path(f"/proc/{engine.process_id}/limits").read_text()
+    rows = {line[:26].strip(): line[26:].split()[0] for line in limits.splitlines()[1:]}
+    assert (rows["Max file size"], rows["Max core file size"]) == ("0", "0")
+
+
+def test_a_child_does_not_outlive_its_worker(batched: EngineChoice) -> None:
+    program = (
+        "import time\n"
+        "from inference.engine.spec import ModelSpec\n"
+        "from inference.engine.supervised import EngineChoice, SupervisedEngine\n"
+        "engine = SupervisedEngine(ModelSpec.from_parameters({'model_path': 'builtin:demo'}), EngineChoice())\n"
+        "engine.start()\n"
+        "print(engine.process_id, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        worker.kill()
+    assert gone(child)
+
+
+def test_a_limit_on_memory_is_a_typed_error(batched: EngineChoice, random_file: Path) -> None:
+    from inference.engine.spec import ModelSpec
+
+    spec = ModelSpec.from_parameters(
+        {"model_path": str(random_file), "context_size": 2048, "cache_tokens": 4_000_000, "threads": 1}
+    )
+    engine = SupervisedEngine(spec, batched, memory_limit=600 * 1024 * 1024)
+    with pytest.raises(OutOfMemory) as caught:
+        engine.start()
+    engine.close()
+    assert "context_size" in caught.value.detail
+
+
+def test_too_many_requests_at_once_are_turned_away(
+    batched: EngineChoice, open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised, "MOST_IN_FLIGHT", 2)
+    engine = open_engine(batched)
+    requests = generate_requests("completions", {"prompt": ["a", "b", "c"]}, {})
+    with pytest.raises(GatewayOverloaded) as caught:
+        list(engine.generate(requests))
+    assert caught.value.retry_after
+    assert not engine.busy
+
+
+def test_a_crash_while_loading_is_tried_again_without_the_extra_buffers(
+    batched: EngineChoice, open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    real = supervised._Child
+
+    def crashing(spec, choice, memory_limit):  # type: ignore[no-untyped-def]
+        tried.append(choice.safe)
+        if not choice.safe:
+            raise WorkerLost("crashed")
+        return real(spec, choice, memory_limit)
+
+    monkeypatch.setattr(supervised, "_Child", crashing)
+    engine = open_engine(batched)
+    assert engine.start().engine == "llama_cpp"
+    assert (tried, engine.choice.safe) == ([False, True], True)
