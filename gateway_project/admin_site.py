@@ -1,7 +1,14 @@
-"""The admin site: unfold's, under our name."""
+"""The admin site: unfold's, under our name, with a first page of our own."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.templatetags.static import static
+from django.urls import reverse_lazy
 from unfold.sites import UnfoldAdminSite
 
 
@@ -9,3 +16,69 @@ class GatewayAdminSite(UnfoldAdminSite):
     site_title = "LLM Gateway"
     site_header = "LLM Gateway"
     index_title = "Overview"
+    index_template = "gateway/dashboard.html"
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        from gateway_project import dashboard  # the site exists before the models that the dashboard reads
+
+        shown = dashboard.context() if request.user.has_perm("inference.view_usagerecord") else {"restricted": True}
+        return super().index(request, {**shown, **(extra_context or {})})
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: what this user may see, in the order in which people need it."""
+    groups = [
+        (
+            "",
+            [("Overview", "space_dashboard", "admin:index", None)],
+        ),
+        (
+            "Registry",
+            [
+                ("Providers", "hub", "admin:providers_provider_changelist", "providers.view_provider"),
+                ("Models", "neurology", "admin:providers_providermodel_changelist", "providers.view_providermodel"),
+            ],
+        ),
+        (
+            "Traffic",
+            [
+                ("Requests", "receipt_long", "admin:inference_usagerecord_changelist", "inference.view_usagerecord"),
+                ("Jobs", "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
+            ],
+        ),
+        (
+            "Access",
+            [
+                ("Client keys", "key", "admin:routing_clientkey_changelist", "routing.view_clientkey"),
+                ("Users", "person", "admin:auth_user_changelist", "auth.view_user"),
+                ("Groups", "group", "admin:auth_group_changelist", "auth.view_group"),
+                ("Audit", "history", "admin:providers_auditentry_changelist", "providers.view_auditentry"),
+            ],
+        ),
+    ]
+    return [
+        {"title": title, "separator": bool(title), "items": [_item(*item) for item in items]}
+        for title, items in groups
+        if any(permission is None or request.user.has_perm(permission) for *_, permission in items)
+    ]
+
+
+def _item(title: str, icon: str, url_name: str, permission: str | None) -> dict[str, Any]:
+    item: dict[str, Any] = {"title": title, "icon": icon, "link": reverse_lazy(url_name)}
+    if permission is not None:
+        item["permission"] = lambda request: request.user.has_perm(permission)
+    return item
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("gateway/admin.css")
+
+
+def script(request: HttpRequest) -> str:
+    return static("gateway/admin.js")
+
+
+def environment(request: HttpRequest) -> list[str]:
+    """Whose keys and parameters are used, as a label in the header."""
+    name = settings.GATEWAY_ENVIRONMENT
+    return [name, {"production": "danger", "staging": "warning"}.get(name, "info")]

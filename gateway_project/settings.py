@@ -221,6 +221,10 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "gateway_project.admin_site.environment",
+    "STYLES": ["gateway_project.admin_site.stylesheet"],
+    "SCRIPTS": ["gateway_project.admin_site.script"],
+    "SIDEBAR": {"navigation": "gateway_project.admin_site.navigation"},
     "COLORS": {
         "primary": {
             "50": "240 253 250",

@@ -1,0 +1,293 @@
+"""The admin's forms: a provider's is made from what its type declares; secrets go in and never come out.
+
+Declared parameters become fields named `param__NAME`; what the type does not declare stands in one JSON object. A stored
+secret is never put into a page: an empty password field keeps it, and a tick forgets it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from providers import connection, keyring
+from providers.addresses import AddressRefused, check_url
+from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
+from providers.provider_types import Parameter, ProviderType
+from providers.secrets import Secret, SecretError, hint
+
+PREFIX = "param__"
+_REFERENCE_HELP = "Stored encrypted and never shown again. `env:NAME` and `file:PATH` refer to a secret kept elsewhere."
+
+
+class SecretInput(UnfoldAdminPasswordWidget):
+    """A password field that browsers neither fill nor remember, and that never renders a value."""
+
+    def __init__(self, placeholder: str = "") -> None:
+        super().__init__(attrs={"autocomplete": "new-password", "placeholder": placeholder}, render_value=False)
+
+
+class WordsField(forms.CharField):
+    """A list of words, written with commas."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
+        words = value if isinstance(value, list) else str(value or "").split(",")
+        return [word.strip() for word in words if word.strip()]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self.to_python(initial) != self.to_python(data)
+
+
+class ObjectField(forms.JSONField):
+    """A JSON object, pretty in its text area."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = UnfoldAdminTextareaWidget(attrs={"rows": 3, "class": "gw-code", "spellcheck": "false"})
+        super().__init__(widget=widget, required=kwargs.pop("required", False), **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return json.dumps(value, indent=2, ensure_ascii=False) if value else ""
+        return value
+
+    def clean(self, value: Any) -> dict[str, Any]:
+        value = super().clean(value)
+        if value in (None, ""):
+            return {}
+        if not isinstance(value, dict):
+            raise ValidationError('A JSON object is needed, such as {"name": "value"}.')
+        return value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(initial or {}, data or "{}")
+
+
+class ProviderForm(forms.ModelForm):
+    """The fields that every provider has. `form_of` adds those of its type."""
+
+    kind: ProviderType | None = None
+
+    new_key = forms.CharField(
+        label="API key", required=False, strip=True, widget=SecretInput(), help_text=_REFERENCE_HELP
+    )
+    extra_params = ObjectField(
+        label="Other parameters",
+        help_text="Connection parameters that this type does not declare, as a JSON object. Secrets in it are moved to encrypted storage.",
+    )
+    forget_secrets = forms.MultipleChoiceField(
+        label="Stored secrets",
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="Tick those to forget. Their values are never shown.",
+    )
+    request_settings = ObjectField(help_text="Timeouts and behaviour of calls to this provider, as a JSON object.")
+
+    class Meta:
+        model = Provider
+        fields = (
+            "provider_id",
+            "display_name",
+            "description",
+            "enabled",
+            "priority",
+            "probe_interval_seconds",
+            "allow_paid_probes",
+            "request_settings",
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.kind is not None and not self.instance.provider_type:
+            self.instance.provider_type = self.kind.name
+        stored = connection.canonical(self.instance.connection_params or {})
+        for parameter in self._parameters():
+            if not parameter.sensitive:
+                self.initial.setdefault(PREFIX + parameter.name, stored.pop(parameter.name, parameter.default))
+        self.initial.setdefault("extra_params", stored)
+        self._offer_to_forget()
+        if "display_name" in self.fields:
+            self.fields["display_name"].help_text = "Empty takes the provider id."
+
+    def clean_param__base_url(self) -> str:
+        value = self.cleaned_data[f"{PREFIX}base_url"]
+        if value:
+            try:
+                check_url(value)
+            except AddressRefused as error:
+                raise ValidationError(str(error)) from error
+        return value
+
+    def save(self, commit: bool = True) -> Provider:
+        if any(name.startswith(PREFIX) or name == "extra_params" for name in self.changed_data) or not self.instance.pk:
+            self.instance.connection_params = self._connection_params()
+        forgotten = set(self.cleaned_data.get("forget_secrets") or ())
+        if forgotten and self.instance.secret_params is not None:
+            kept = {
+                path: value
+                for path, value in connection.unpack(self.instance.secret_params.reveal()).items()
+                if path not in forgotten
+            }
+            self.instance.secret_params = Secret(connection.pack(kept)) if kept else None
+        return super().save(commit)
+
+    def _parameters(self) -> tuple[Parameter, ...]:
+        return self.kind.parameters if self.kind is not None else ()
+
+    def _connection_params(self) -> dict[str, Any]:
+        """What differs from the type's defaults, so that a better default of a later release arrives by itself."""
+        params = dict(self.cleaned_data.get("extra_params") or {})
+        for parameter in self._parameters():
+            value = self.cleaned_data.get(PREFIX + parameter.name)
+            empty = value in (None, "", {})
+            if value == parameter.default or (empty and not isinstance(value, bool) and parameter.default is None):
+                continue
+            if parameter.sensitive and empty:
+                continue
+            if value is False and parameter.default is None:
+                continue
+            params[parameter.name] = value
+        return params
+
+    def _offer_to_forget(self) -> None:
+        field = self.fields.get("forget_secrets")
+        if field is None:
+            return
+        stored = stored_secrets(self.instance)
+        if stored:
+            field.choices = stored
+        else:
+            del self.fields["forget_secrets"]
+
+
+def form_of(kind: ProviderType | None) -> type[ProviderForm]:
+    """The form of a provider of that type."""
+    fields = {PREFIX + parameter.name: _field(parameter) for parameter in (kind.parameters if kind else ())}
+    return type("TypedProviderForm", (ProviderForm,), {**fields, "kind": kind})
+
+
+def stored_secrets(provider: Provider) -> list[tuple[str, str]]:
+    """The secrets inside connection_params: their path, and what may be said of each."""
+    if provider.pk is None:
+        return []
+    try:
+        sealed = provider.secret_params
+    except SecretError:
+        return []
+    if sealed is None:
+        return []
+    return [
+        (path, f"{'.'.join(map(str, json.loads(path)))} · {hint(value)} · {keyring.fingerprint(value)}")
+        for path, value in connection.unpack(sealed.reveal()).items()
+    ]
+
+
+def _field(parameter: Parameter) -> forms.Field:
+    common = {"label": parameter.label, "help_text": parameter.help, "required": parameter.required}
+    if parameter.sensitive:
+        return forms.CharField(**(common | {"required": False}), widget=SecretInput("stored values stay hidden"))
+    if parameter.kind == "flag":
+        return forms.BooleanField(**(common | {"required": False}), widget=UnfoldBooleanSwitchWidget())
+    if parameter.kind == "integer":
+        return forms.IntegerField(**common, widget=UnfoldAdminIntegerFieldWidget())
+    if parameter.kind == "number":
+        return forms.FloatField(**common, widget=UnfoldAdminDecimalFieldWidget())
+    if parameter.kind == "choice":
+        choices = [("", "—"), *((choice, choice) for choice in parameter.choices)]
+        return forms.ChoiceField(**common, choices=choices, widget=UnfoldAdminSelectWidget())
+    if parameter.kind == "object":
+        return ObjectField(**common)
+    placeholder = str(parameter.default) if parameter.default not in (None, "") else ""
+    return forms.CharField(**common, widget=UnfoldAdminTextInputWidget(attrs={"placeholder": placeholder}))
+
+
+class ApiKeyForm(forms.ModelForm):
+    """A key of a provider: its secret can be given and replaced, never read."""
+
+    new_secret = forms.CharField(label="Secret", required=False, strip=True, widget=SecretInput())
+
+    class Meta:
+        model = ApiKey
+        fields = ("name", "environment", "weight", "expires_at", "enabled")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields.get("new_secret")
+        if field is not None:
+            field.widget.attrs["placeholder"] = "empty keeps it" if self.instance.pk else "the key itself"
+
+    def clean_new_secret(self) -> str:
+        value = self.cleaned_data["new_secret"]
+        if not value and not self.instance.pk:
+            raise ValidationError("A key needs its secret.")
+        return value
+
+    def save(self, commit: bool = True) -> ApiKey:
+        if self.cleaned_data.get("new_secret"):
+            self.instance.secret = self.cleaned_data["new_secret"]
+        return super().save(commit)
+
+
+class ConnectionParameterForm(forms.ModelForm):
+    """A named value of one environment; a sensitive one can be replaced, never read."""
+
+    value = forms.CharField(required=False, widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}))
+
+    class Meta:
+        model = ConnectionParameter
+        fields = ("param_name", "environment", "is_sensitive")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields.get("value")
+        if field is None:
+            return
+        if self.instance.is_sensitive:
+            field.widget = SecretInput("empty keeps it")
+        else:
+            self.initial["value"] = self.instance.plain_value or ""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        unsealed = self.initial.get("is_sensitive") and not cleaned.get("is_sensitive")
+        if unsealed and not cleaned.get("value"):
+            self.add_error("value", "Give the value again: a sensitive one cannot be read back.")
+        return cleaned
+
+    def save(self, commit: bool = True) -> ConnectionParameter:
+        value, sensitive = self.cleaned_data.get("value") or "", self.cleaned_data["is_sensitive"]
+        if value or not self.instance.pk or not sensitive:
+            self.instance.set_value(value, is_sensitive=sensitive)
+        elif sensitive and self.instance.plain_value is not None:
+            self.instance.set_value(self.instance.plain_value, is_sensitive=True)
+        return super().save(commit)
+
+
+class ProviderModelForm(forms.ModelForm):
+    """One model; its lists are written with commas."""
+
+    capabilities = WordsField(required=False, help_text="Such as chat, tools, vision, json_mode, embedding.")
+    tasks = WordsField(required=False)
+    parameters = ObjectField(
+        help_text="Defaults and engine options as a JSON object, such as model_path or upstream_model_id."
+    )
+
+    class Meta:
+        model = ProviderModel
+        fields = "__all__"  # noqa: DJ007  (the admin's fieldsets choose)

@@ -1,0 +1,76 @@
+// What the gateway's own admin pages do beyond links and forms; every page works without it.
+"use strict";
+(() => {
+  const fragment = { "X-Fragment": "1" };
+
+  async function load(place, url, options = {}) {
+    place.classList.add("gw-busy");
+    try {
+      const response = await fetch(url, { ...options, headers: fragment, redirect: "error" });
+      if (!response.ok) throw new Error(`HTTP ${response.status}`);
+      place.innerHTML = await response.text();
+    } catch (error) {
+      place.textContent = `The gateway did not answer: ${error.message}`;
+    } finally {
+      place.classList.remove("gw-busy");
+    }
+  }
+
+  function openDialog(url) {
+    const dialog = document.createElement("dialog");
+    dialog.className = "gw-dialog";
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "gw-close";
+    close.setAttribute("aria-label", "Close");
+    close.textContent = "×";
+    close.addEventListener("click", () => dialog.close());
+    const place = document.createElement("div");
+    place.textContent = "…";
+    dialog.append(close, place);
+    dialog.addEventListener("close", () => dialog.remove());
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+    document.body.append(dialog);
+    dialog.showModal();
+    load(place, url);
+  }
+
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("a[data-dialog]");
+    if (opener && !event.ctrlKey && !event.metaKey && event.button === 0) {
+      event.preventDefault();
+      openDialog(opener.href);
+    }
+    const copier = event.target.closest("[data-copy]");
+    if (copier) {
+      const text = document.getElementById(copier.dataset.copy).textContent;
+      navigator.clipboard.writeText(text).then(() => { copier.textContent = "Copied"; });
+    }
+  });
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.matches("form[data-fragment]")) return;
+    const place = form.closest("[data-fragment-root]");
+    if (!place) return;
+    event.preventDefault();
+    const body = new FormData(form);
+    form.querySelectorAll("button").forEach((button) => { button.disabled = true; button.textContent = "Testing…"; });
+    load(place.parentElement, form.action, { method: "POST", body });
+  });
+
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-check-all]");
+    if (!all) return;
+    document.querySelectorAll(`input[name="${all.dataset.checkAll}"]`).forEach((box) => { box.checked = all.checked; });
+  });
+
+  document.addEventListener("DOMContentLoaded", async () => {
+    const csrf = document.querySelector("#gw-csrf input");
+    for (const place of document.querySelectorAll("[data-test-one]")) {
+      const body = new FormData();
+      body.set("csrfmiddlewaretoken", csrf.value);
+      await load(place, place.dataset.testOne, { method: "POST", body });
+    }
+  });
+})();

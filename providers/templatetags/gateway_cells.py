@@ -1,0 +1,38 @@
+"""The cells of `providers.cells` for templates."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django import template
+from django.utils.safestring import SafeString
+
+from providers import cells
+from providers.models import ProbeResult
+
+register = template.Library()
+
+_STAGES = {
+    "dns": "DNS",
+    "tcp": "TCP",
+    "tls": "TLS",
+    "auth": "Key",
+    "list_models": "List of models",
+    "one_token": "One token",
+    "one_stream": "One stream",
+}
+
+
+@register.filter
+def stage_label(name: str) -> str:
+    return _STAGES.get(name, name)
+
+
+@register.simple_tag
+def time_ago(at: datetime | None) -> SafeString:
+    return cells.ago(at)
+
+
+@register.simple_tag
+def state_pill(probe: ProbeResult | None) -> SafeString:
+    return cells.pill(*cells.state_of(probe), probe.message if probe else "")
