@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from inference.backends.exchange import Limits, Origin
 from inference.errors import ConfigurationError, GatewayError, UpstreamTimeout, UpstreamUnreachable
@@ -31,9 +32,7 @@ _REASONS = {
 """OpenSSL's verification codes (X509_V_ERR_*)."""
 
 
-async def connect(
-    origin: Origin, addresses: list[str], protocol: Callable[[], asyncio.Protocol], limits: Limits
-) -> asyncio.Protocol:
+async def connect(origin: Origin, addresses: list[str], protocol: Callable[[], Any], limits: Limits) -> Any:
     """Try the addresses in order; all of them share the time to connect."""
     loop = asyncio.get_running_loop()
     context = tls_context(origin)
@@ -61,7 +60,7 @@ async def look_up(origin: Origin) -> list[str]:
         found = await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UpstreamUnreachable("The provider's host name does not resolve.", detail="name look-up failed") from error
-    return allowed_addresses([entry[4][0] for entry in found], origin.allow_private)
+    return allowed_addresses([str(entry[4][0]) for entry in found], origin.allow_private)
 
 
 def allowed_addresses(found: list[str], allow_private: bool) -> list[str]:

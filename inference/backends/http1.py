@@ -40,7 +40,7 @@ class Http1Client:
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
-        self._pool: pools.Pool | None = None
+        self._pool: pools.Pool[Connection] | None = None
 
     def prepare(self, method: str, target: str, headers: Headers) -> bytes:
         lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + _authority(self.origin)]
@@ -67,11 +67,11 @@ class Http1Client:
         if connection is None:
             connection = await pool.take(limits)
         try:
-            return await connection.ask(data, whole, limits, deadline)
+            return await connection.ask(data, whole, limits, deadline).head()
         except _Stale:
             connection = await pool.take(limits, fresh=True)
         try:
-            return await connection.ask(data, whole, limits, deadline)
+            return await connection.ask(data, whole, limits, deadline).head()
         except _Stale as error:
             raise hung_up() from error
 
@@ -90,6 +90,7 @@ class Exchange:
         "_error",
         "_first_due",
         "_limits",
+        "_loop",
         "_parts",
         "_pending",
         "_waiter",
@@ -104,7 +105,8 @@ class Exchange:
     )
 
     def __init__(self, connection: Connection, whole: bool, limits: Limits, deadline: float | None) -> None:
-        now = connection.pool.loop.time()
+        self._loop = connection.pool.loop
+        now = self._loop.time()
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.finished = False
@@ -130,8 +132,7 @@ class Exchange:
         self._check_size()
         if self.paused:
             self._resume()
-        while not self.finished:
-            await self._wait()
+        await self.head()
         if self._error is not None:
             raise self._error
         return self._take()
@@ -140,16 +141,20 @@ class Exchange:
         return self
 
     async def __anext__(self) -> bytes:
-        while True:
-            if self._parts:
-                return self._take()
+        while not self._parts:
             if self.finished:
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
             if self.paused:
                 self._resume()
-            await self._wait()
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.abort()
+                raise
+        return self._take()
 
     async def aclose(self) -> None:
         self.abort()
@@ -167,23 +172,10 @@ class Exchange:
         self._pending = 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _wait(self) -> None:
-        """Until something came: the head, a piece, the end. A cancelled wait ends the connection."""
-        connection = self._connection
-        assert connection is not None
-        waiter = self._waiter = connection.pool.loop.create_future()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        finally:
-            self._waiter = None
-
     def _resume(self) -> None:
         self.paused = False
         if self._connection is not None:
-            self.read_at = self._connection.pool.loop.time()
+            self.read_at = self._loop.time()
             self._connection.transport.resume_reading()
             self._connection.pool.watch(self.due_at())
 
@@ -257,7 +249,12 @@ class Exchange:
     async def head(self) -> Exchange:
         """Wait for the head or, if `whole`, for the end."""
         while not self.finished and (self._whole or not self.status):
-            await self._wait()
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.abort()
+                raise
         if self._error is not None and (self._whole or not self.status):
             raise self._error
         return self
@@ -271,6 +268,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_reusable",
         "_surplus",
+        "_time",
         "asked",
         "counted",
         "exchange",
@@ -279,8 +277,9 @@ class Connection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, pool: pools.Pool) -> None:
+    def __init__(self, pool: pools.Pool[Connection]) -> None:
         self.pool = pool
+        self._time = pool.loop.time
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.exchange: Exchange | None = None
         self.idle_since = 0.0
@@ -291,7 +290,7 @@ class Connection(asyncio.Protocol):
         self._reusable = False
         self._surplus = False
 
-    async def ask(self, data: bytes, whole: bool, limits: Limits, deadline: float | None) -> Exchange:
+    def ask(self, data: bytes, whole: bool, limits: Limits, deadline: float | None) -> Exchange:
         self.asked += 1
         self._head_complete = False
         if self.transport.is_closing():
@@ -300,7 +299,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange = Exchange(self, whole, limits, deadline)
         self.pool.watch(exchange.due_at())
         self.transport.write(data)
-        return await exchange.head()
+        return exchange
 
     def abort(self) -> None:
         self.transport.abort()
@@ -316,7 +315,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         exchange.received += len(data)
-        exchange.read_at = self.pool.loop.time()
+        exchange.read_at = self._time()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:

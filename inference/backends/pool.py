@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from inference.backends import dial
 from inference.backends.exchange import IDLE_SECONDS, Limits, Origin
@@ -29,20 +29,21 @@ class Connection(Protocol):
     def abort(self) -> None: ...
 
 
-class Pool:
+C = TypeVar("C", bound=Connection)
+
+
+class Pool(Generic[C]):
     """Kept by `lease`, which shares it among all backends of one origin."""
 
-    def __init__(
-        self, origin: Origin, loop: asyncio.AbstractEventLoop, make: Callable[[Pool], asyncio.Protocol]
-    ) -> None:
+    def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop, make: Callable[[Pool[C]], C]) -> None:
         self.origin = origin
         self._make = make
         self.loop = loop
-        self.idle: deque[Connection] = deque()
-        self.busy: set[Connection] = set()
+        self.idle: deque[C] = deque()
+        self.busy: set[C] = set()
         self.users = 0
         self._open = 0
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._waiting: deque[asyncio.Future[C | None]] = deque()
         self._addresses: list[str] = []
         self._addresses_until = 0.0
         self._looking_up: asyncio.Task[list[str]] | None = None
@@ -52,7 +53,7 @@ class Pool:
 
     # Taking
 
-    def take_idle(self) -> Connection | None:
+    def take_idle(self) -> C | None:
         """The connection used last: the likeliest to be alive still."""
         idle = self.idle
         while idle:
@@ -63,7 +64,7 @@ class Pool:
             connection.abort()
         return None
 
-    async def take(self, limits: Limits, *, fresh: bool = False) -> Connection:
+    async def take(self, limits: Limits, *, fresh: bool = False) -> C:
         """An idle connection, a new one, or the next that comes free; `fresh` asks for a new one."""
         until = self.loop.time() + limits.connect
         while True:
@@ -78,11 +79,11 @@ class Pool:
             if connection is not None and not connection.transport.is_closing():
                 return connection
 
-    async def _dial(self, limits: Limits) -> Connection:
+    async def _dial(self, limits: Limits) -> C:
         self._open += 1
         try:
             addresses = await self._look_up()
-            made: Any = await dial.connect(self.origin, addresses, lambda: self._make(self), limits)
+            made: C = await dial.connect(self.origin, addresses, lambda: self._make(self), limits)
         except BaseException:
             self._one_less()
             raise
@@ -93,8 +94,8 @@ class Pool:
         self.busy.add(made)
         return made
 
-    async def _next_free(self, seconds: float) -> Connection | None:
-        waiter: asyncio.Future[Connection | None] = self.loop.create_future()
+    async def _next_free(self, seconds: float) -> C | None:
+        waiter: asyncio.Future[C | None] = self.loop.create_future()
         self._waiting.append(waiter)
         try:
             async with asyncio.timeout(seconds):
@@ -106,7 +107,7 @@ class Pool:
             self._give_back(waiter)
             raise
 
-    def _give_back(self, waiter: asyncio.Future[Connection | None]) -> None:
+    def _give_back(self, waiter: asyncio.Future[C | None]) -> None:
         """A waiter that gave up may have been handed a connection in the same moment."""
         if not waiter.done() or waiter.cancelled():
             return
@@ -132,7 +133,7 @@ class Pool:
 
     # Giving back
 
-    def release(self, connection: Connection, *, reusable: bool) -> None:
+    def release(self, connection: C, *, reusable: bool) -> None:
         if not reusable or self._closed:
             self.busy.discard(connection)
             connection.abort()
@@ -143,7 +144,7 @@ class Pool:
         connection.idle_since = self.loop.time()
         self.idle.append(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: C) -> None:
         """The connection is lost."""
         self.busy.discard(connection)
         if connection in self.idle:
@@ -156,7 +157,7 @@ class Pool:
         self._open -= 1
         self._wake(None)
 
-    def _wake(self, connection: Connection | None) -> bool:
+    def _wake(self, connection: C | None) -> bool:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -199,10 +200,10 @@ class Pool:
             self.idle.pop().abort()
 
 
-_pools: dict[asyncio.AbstractEventLoop, dict[Origin, Pool]] = {}
+_pools: dict[asyncio.AbstractEventLoop, dict[Origin, Pool[Any]]] = {}
 
 
-def lease(origin: Origin, make: Callable[[Pool], asyncio.Protocol]) -> Pool:
+def lease(origin: Origin, make: Callable[[Pool[C]], C]) -> Pool[C]:
     """The running loop's pool for an origin; each lease is given back by `give_back`."""
     loop = asyncio.get_running_loop()
     pools = _pools.get(loop)
@@ -217,7 +218,7 @@ def lease(origin: Origin, make: Callable[[Pool], asyncio.Protocol]) -> Pool:
     return pool
 
 
-def give_back(pool: Pool) -> None:
+def give_back(pool: Pool[Any]) -> None:
     pool.users -= 1
     if pool.users:
         return

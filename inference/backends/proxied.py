@@ -244,7 +244,7 @@ class _JudgingResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        families = {entry[4][0]: entry[0] for entry in found}
+        families = {str(entry[4][0]): entry[0] for entry in found}
         allowed = dial.allowed_addresses(list(families), self._origin.allow_private)
         return [
             ResolveResult(
