@@ -23,7 +23,7 @@ KEPT_EVENTS = 20_000
 KEPT_SECONDS = 24 * 3600
 BEGINNING = "0-0"
 POLL_SECONDS = 1.0
-_ID = re.compile(r"\d{1,20}-\d{1,20}")
+_ID = re.compile(r"\d{1,19}-\d{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ def note(redis_url: str, job_id: object, kind: str, fence: int, **data: object) 
 
 
 async def follow(redis_url: str, job_id: object, after: str = BEGINNING) -> AsyncIterator[Event | None]:
-    """The events after an id, then those that come. None at least each second, whatever happens: time to look at the row.
+    """The events after an id, then those that come. None after each second without any: time to look at the row.
 
-    When a later attempt has begun, the reader first gets a `restarted`: what it was told of the answer is void.
+    A `restarted` says that a later attempt has begun: what was told of the answer before is void.
     """
     fence = 0
     async with redis.asyncio.Redis.from_url(redis_url, socket_timeout=POLL_SECONDS + 2) as client:
@@ -111,4 +111,5 @@ async def follow(redis_url: str, job_id: object, after: str = BEGINNING) -> Asyn
                         continue
                     fence = event.fence
                     yield event
-            yield None
+            if not found:
+                yield None

@@ -1,0 +1,194 @@
+"""The life of a job, as its row tells it: claimed once, renewed, ended once, found again. No worker here; see test_tasks."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from django.utils import timezone
+
+from inference import answering, jobs
+from inference.errors import InvalidRequest, ModelNotFound, UpstreamFailed
+from inference.models import Job, UsageRecord
+from inference.wire import openai
+from routing import snapshot
+from routing.types import Identity
+from tests.inference import workers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OWNER = Identity(key_id=1, prefix="gw-owner", name="owner", scopes=frozenset({"generate"}))
+REQUEST = {"prompt_content": "hello", "config": {"model_identifier": "words"}}
+
+
+@pytest.fixture(autouse=True)
+def registry(transactional_db: None) -> Any:
+    workers.fresh_registry()
+    workers.add_model(workers.add_provider("web", "fake"))
+    yield
+    snapshot.replace(None)
+
+
+@pytest.fixture
+def job() -> Job:
+    return jobs.create(REQUEST, OWNER)
+
+
+def entry_for(held: jobs.Claim, status: int = 200) -> Any:
+    body = b'{"model": "words", "messages": [{"role": "user", "content": "hello"}]}'
+    return answering.Question(openai.parse(openai.CHAT, body), OWNER, held.request_id).entry(status)
+
+
+def lose(job: Job) -> None:
+    Job.objects.filter(pk=job.pk).update(leased_until=timezone.now() - timedelta(seconds=1))
+
+
+def test_a_new_job_waits_and_one_wake_up_is_sent(job: Job, redis_url: str) -> None:
+    assert job.state == "queued"
+    with redis.Redis.from_url(redis_url) as store:
+        assert store.llen("generation") == 1
+        assert b"hello" not in store.lindex("generation", 0)
+
+
+def test_a_request_that_nobody_can_serve_makes_no_job() -> None:
+    with pytest.raises(ModelNotFound):
+        jobs.create({**REQUEST, "config": {"model_identifier": "wrods"}}, OWNER)
+    with pytest.raises(InvalidRequest):
+        jobs.create({"config": {"model_identifier": "words"}}, OWNER)
+    assert not Job.objects.exists()
+
+
+def test_a_job_is_claimed_once(job: Job) -> None:
+    held = jobs.claim(job.pk)
+    assert held is not None
+    assert (held.fence, held.attempt) == (1, 1)
+    assert jobs.claim(job.pk) is None
+
+
+def test_a_job_whose_lease_is_over_is_claimed_again_and_the_first_holder_can_do_nothing(job: Job) -> None:
+    first = jobs.claim(job.pk)
+    lose(job)
+    second = jobs.claim(job.pk)
+    assert second.fence == 2
+    assert not jobs.renew(first)
+    assert not jobs.complete(first, {"generated_content": "stale"}, entry_for(first))
+    assert not UsageRecord.objects.exists()
+    assert jobs.complete(second, {"generated_content": "fresh"}, entry_for(second))
+    job.refresh_from_db()
+    assert (job.state, job.result) == ("succeeded", {"generated_content": "fresh"})
+    assert UsageRecord.objects.count() == 1
+
+
+def test_an_end_is_written_once(job: Job) -> None:
+    held = jobs.claim(job.pk)
+    assert jobs.fail(held, UpstreamFailed("It broke."), entry_for(held, 502))
+    assert not jobs.complete(held, {}, entry_for(held))
+    job.refresh_from_db()
+    assert (job.state, job.error["message"], job.result) == ("failed", "It broke.", None)
+    assert UsageRecord.objects.get().status == 502
+
+
+def test_a_result_whose_usage_cannot_be_written_is_not_written_either(job: Job) -> None:
+    held = jobs.claim(job.pk)
+    UsageRecord.objects.create(request_id=held.request_id, at=timezone.now(), status=200, operation="chat")
+    with pytest.raises(Exception, match="(?i)unique"):
+        jobs.complete(held, {"generated_content": "paid for"}, entry_for(held))
+    job.refresh_from_db()
+    assert job.state == "running"
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_never_claimed(job: Job) -> None:
+    assert jobs.cancel(job).state == "cancelled"
+    assert jobs.claim(job.pk) is None
+
+
+def test_a_running_job_is_only_asked_to_stop(job: Job) -> None:
+    jobs.claim(job.pk)
+    asked = jobs.cancel(job)
+    assert (asked.state, asked.cancel_requested) == ("running", True)
+
+
+def test_a_job_that_is_over_stays_as_it_ended(job: Job) -> None:
+    held = jobs.claim(job.pk)
+    jobs.complete(held, {"generated_content": "done"}, entry_for(held))
+    assert jobs.cancel(Job.objects.get(pk=job.pk)).state == "succeeded"
+
+
+def test_a_released_job_does_not_count_as_an_attempt(job: Job) -> None:
+    held = jobs.claim(job.pk)
+    assert jobs.release(held)
+    job.refresh_from_db()
+    assert (job.state, job.attempts) == ("queued", 0)
+    assert jobs.claim(job.pk).fence == 2
+
+
+def test_the_sweep_queues_a_job_whose_worker_was_lost(job: Job, redis_url: str) -> None:
+    jobs.claim(job.pk)
+    lose(job)
+    with redis.Redis.from_url(redis_url) as store:
+        store.delete("generation")
+        jobs.sweep()
+        assert store.llen("generation") == 1
+    job.refresh_from_db()
+    assert job.state == "queued"
+
+
+def test_the_sweep_leaves_a_job_alone_whose_lease_stands(job: Job) -> None:
+    jobs.claim(job.pk)
+    jobs.sweep()
+    job.refresh_from_db()
+    assert job.state == "running"
+
+
+def test_the_sweep_gives_up_a_job_that_killed_every_worker(job: Job) -> None:
+    for _ in range(jobs.MOST_ATTEMPTS):
+        assert jobs.claim(job.pk) is not None
+        lose(job)
+    jobs.sweep()
+    job.refresh_from_db()
+    assert job.state == "failed"
+    assert job.error["details"]["code"] == "worker_lost"
+    assert jobs.claim(job.pk) is None
+
+
+def test_the_sweep_ends_a_cancelled_job_whose_worker_was_lost(job: Job) -> None:
+    jobs.claim(job.pk)
+    jobs.cancel(job)
+    lose(job)
+    jobs.sweep()
+    job.refresh_from_db()
+    assert job.state == "cancelled"
+
+
+def test_a_message_that_redis_forgot_is_sent_again(job: Job, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as store:
+        store.flushdb() if store.get("test-session") is None else store.delete("generation", f"gw:job:{job.pk}:woken")
+        assert jobs.sweep() == 1
+        assert store.llen("generation") == 1
+        assert jobs.sweep() == 0
+
+
+def test_a_job_of_a_local_model_goes_to_the_queue_of_local_models(redis_url: str) -> None:
+    local = workers.add_provider("demo", "llama_cpp", model_path="builtin:demo")
+    workers.add_model(local, "demo")
+    jobs.create({"prompt_content": "hello", "config": {"model_identifier": "demo"}}, OWNER)
+    with redis.Redis.from_url(redis_url) as store:
+        assert (store.llen("llama_cpp"), store.llen("generation")) == (1, 0)
+
+
+def test_a_broker_that_is_away_keeps_the_job(settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert jobs.create(REQUEST, OWNER).state == "queued"
+
+
+def test_a_job_of_a_key_that_was_taken_away_is_refused(job: Job) -> None:
+    assert jobs.run(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.error["details"]["code"]) == ("failed", "invalid_api_key")
+
+
+def test_an_unknown_job_is_nothing_to_do() -> None:
+    assert jobs.run(uuid.uuid4()) is False
