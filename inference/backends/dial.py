@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import os
 import socket
 import ssl
@@ -56,11 +57,21 @@ async def connect(origin: Origin, addresses: list[str], protocol: Callable[[], A
 
 async def look_up(origin: Origin) -> list[str]:
     """The addresses of the origin's name that may be dialled."""
+    if _is_address(origin.host):
+        return allowed_addresses([origin.host], origin.allow_private)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UpstreamUnreachable("The provider's host name does not resolve.", detail="name look-up failed") from error
     return allowed_addresses([str(entry[4][0]) for entry in found], origin.allow_private)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def allowed_addresses(found: list[str], allow_private: bool) -> list[str]:

@@ -82,7 +82,11 @@ class Pool(Generic[C]):
     async def _dial(self, limits: Limits) -> C:
         self._open += 1
         try:
-            addresses = await self._look_up()
+            try:
+                async with asyncio.timeout(limits.connect):
+                    addresses = await self._look_up()
+            except TimeoutError as error:
+                raise dial.not_connected(error, limits) from error
             made: C = await dial.connect(self.origin, addresses, lambda: self._make(self), limits)
         except BaseException:
             self._one_less()

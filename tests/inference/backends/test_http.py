@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import gzip
 import ipaddress
+import random
 import socket
 import ssl
 import threading
@@ -721,6 +722,41 @@ async def test_a_cancelled_waiter_takes_no_connection_with_it(upstream):
             await second
         assert (await caller.ask()).status == 404
         assert upstream.connections == 1
+
+
+async def test_no_mixture_of_faults_loses_a_place_in_the_pool(upstream):
+    chance = random.Random(7)
+    faults = [
+        Answer(body=HELLO),
+        Answer(body=HELLO, close=True),
+        Answer(body=HELLO, close_silently=True),
+        Answer(body=HELLO, cut_after=5),
+        Answer(body=HELLO, delay_seconds=0.03),
+        Answer(body=HELLO, reset_after=0),
+        Answer(events=[b"x"] * 5, event_delay_seconds=0.005),
+        Answer(events=[b"x" * 70_000] * 20),
+        Answer(events=[b"x", b"x"], stall_after=1),
+        Answer(raw=b""),
+        garbage(),
+        no_answer(),
+    ]
+    upstream.script(*chance.choices(faults, k=600))
+    limits = Limits(first_byte=0.1, idle=0.1, connect=5)
+
+    async def one(caller, patience):
+        with contextlib.suppress(UpstreamBroken, UpstreamTimeout, TimeoutError):
+            async with asyncio.timeout(patience):
+                await collect(await caller.ask(whole=chance.random() < 0.5, limits=limits))
+
+    async with calling(Http1Client, upstream.origin, max_connections=4) as caller:
+        for _ in range(10):
+            await asyncio.gather(*(one(caller, chance.choice([0.01, 0.05, 5])) for _ in range(30)))
+        upstream.clear()
+        assert [(await caller.ask()).status for _ in range(20)] == [404] * 20
+        await asyncio.sleep(0.05)
+        pool = caller.client._pool
+        assert not pool.busy
+        assert pool._open == len(pool.idle)
 
 
 async def test_two_clients_of_one_origin_share_connections(upstream):
