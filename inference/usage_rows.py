@@ -28,7 +28,7 @@ _CENT = Decimal(1).scaleb(-_COST.decimal_places)
 
 def write(rows: Sequence[Row]) -> None:
     """Insert the rows, each at most once however often this is repeated. Raises when the database is away."""
-    connection.close_if_unusable_or_obsolete()
+    _renew_connection()
     try:
         with transaction.atomic():
             if connection.vendor == "postgresql":
@@ -40,10 +40,16 @@ def write(rows: Sequence[Row]) -> None:
 
 
 def write_key_use(client_keys: dict[int, float], api_keys: dict[int, float]) -> None:
-    connection.close_if_unusable_or_obsolete()
+    _renew_connection()
     with transaction.atomic():
         _touch(ClientKey._meta.db_table, client_keys)
         _touch(ApiKey._meta.db_table, api_keys)
+
+
+def _renew_connection() -> None:
+    """A thread without requests has nobody else who notices that its connection is dead."""
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
 
 
 def _copy(rows: Sequence[Row]) -> None:
