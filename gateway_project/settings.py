@@ -49,6 +49,8 @@ SECRET_KEY_FALLBACKS = env.words("GATEWAY_SECRET_KEY_FALLBACKS")
 DEBUG = env.flag("GATEWAY_DEBUG")
 ALLOWED_HOSTS = env.words("GATEWAY_ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
 CSRF_TRUSTED_ORIGINS = env.words("GATEWAY_TRUSTED_ORIGINS")
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 ROOT_URLCONF = "gateway_project.urls"
 ASGI_APPLICATION = "gateway_project.asgi.application"
 WSGI_APPLICATION = "gateway_project.wsgi.application"
@@ -57,7 +59,7 @@ APPEND_SLASH = False
 """A redirect would drop the body and the Authorization header: both forms of a path answer."""
 
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",  # without its own site: ours is `gateway_project.admin_site`
     "unfold.contrib.filters",
     "unfold.contrib.forms",
     "gateway_project.apps.GatewayAdminConfig",
@@ -188,7 +190,12 @@ GATEWAY_METRICS_OPEN = env.flag("GATEWAY_METRICS_OPEN", True)
 
 # --- Celery: the message is a wake-up, the row is the truth -------------------------------------------------------------
 
-CELERY_BROKER_URL = f"redis+socket://{DATA_DIR}/redis.sock" if REDIS_URL.startswith("unix://") else REDIS_URL
+# The same Redis, in kombu's spelling of a socket.
+CELERY_BROKER_URL = (
+    REDIS_URL.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
+    if REDIS_URL.startswith("unix://")
+    else REDIS_URL
+)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -219,6 +226,7 @@ UNFOLD = {
     "SITE_TITLE": "LLM Gateway",
     "SITE_HEADER": "LLM Gateway",
     "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.admin_site.favicon"}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "gateway_project.admin_site.environment",
