@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
-from providers import keyring, provider_types
+from providers import keyring, provider_types, rotation
 from providers.models import Provider
 from providers.secrets import KeyringError
 
@@ -66,4 +66,22 @@ def stored_provider_types_are_known(app_configs: Any, databases: Any = None, **k
             id="gateway.W005",
         )
         for name in unknown
+    ]
+
+
+@register(Tags.database)
+def stored_secrets_can_be_opened(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        on_the_ring = set(keyring.current().key_ids)
+        in_use = rotation.keys_in_use()
+    except (DatabaseError, KeyringError, OSError):
+        return []  # not migrated yet, or E001 says it
+    return [
+        Error(
+            f"{count} stored secrets were encrypted with key {key_id!r}, which is not on the ring.",
+            hint="Put that key back into the ring's file from your backup, or store those secrets anew.",
+            id="gateway.E006",
+        )
+        for key_id, count in sorted(in_use.items())
+        if key_id not in on_the_ring
     ]
