@@ -30,6 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     facts, cores = machine.describe(), machine.cores()
     console.print(facts.line(), highlight=False)
     console.print(_where(cores), highlight=False)
+    if facts.load_average > 0.5:
+        console.print(
+            "[yellow]The machine is busy with something else: take the figures as a sign, not as a result.[/]"
+        )
     measured: report.Measured = {}
     notes: dict[str, str] = {}
 
