@@ -54,7 +54,8 @@ def _renew_connection() -> None:
 
 def _copy(rows: Sequence[Row]) -> None:
     columns = ", ".join(map(connection.ops.quote_name, Row._fields))
-    with connection.cursor() as cursor, cursor.cursor.copy(f"COPY {_TABLE} ({columns}) FROM STDIN") as copy:
+    statement = f"COPY {connection.ops.quote_name(_TABLE)} ({columns}) FROM STDIN"
+    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row._replace(cost=_money(row.cost)))
 

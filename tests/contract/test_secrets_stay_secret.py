@@ -1,0 +1,117 @@
+"""Everything is created with marked secrets over REST; then every place that text can come to rest is searched."""
+
+import logging
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from routing import issuing
+from tests.callers import with_key
+
+CANARY = "CANARY7f3a9c"
+
+
+def marked(name):
+    return f"{CANARY}-{name}-0123456789"
+
+
+BODY = {
+    "provider_id": "marked",
+    "provider_type": "openai_compatible",
+    "connection_params": {
+        "base_url": "http://127.0.0.1:9/v1",
+        "api_key": marked("inline"),
+        "headers": {"Authorization": f"Bearer {marked('header')}", "X-Title": "open"},
+    },
+    "models": [{"model_id": "m"}],
+    "connection_parameters": [
+        {"param_name": "client_secret", "param_value": marked("param"), "is_sensitive": False},
+        {"param_name": "handle", "param_value": marked("sensitive"), "is_sensitive": True},
+    ],
+    "api_key": {"key_value": marked("key"), "is_encrypted": False},
+}
+BAD_BODIES = [
+    BODY | {"provider_id": "other", "models": [{"model_id": ""}]},
+    BODY | {"provider_id": "other", "provider_type": "nothing"},
+    BODY | {"provider_id": "other", "connection_params": f"api_key={marked('text')}"},
+    BODY | {"provider_id": "other", "api_key": {"key_value": [marked("list")]}},
+    BODY | {"provider_id": "other", "api_keys": [{"key_value": marked("dated"), "expires_at": "never"}]},
+    BODY,
+]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_marked_secret_is_found_anywhere(caplog):
+    row, secret = issuing.issue("scan", ["admin"])
+    api = with_key(secret.reveal())
+    own = secret.reveal().removeprefix(row.prefix)
+    seen = []
+
+    def call(method, path, body=None):
+        response = getattr(api, method)(path, body) if body is not None else getattr(api, method)(path)
+        seen.append((method, path, response.content.decode(), str(response.headers)))
+        return response
+
+    with caplog.at_level(logging.DEBUG):
+        assert call("post", "/providers", BODY).status_code == 201
+        for body in BAD_BODIES:
+            assert call("post", "/providers", body).status_code in {400, 409}
+        key = call("post", "/providers/marked/api-keys", {"key_value": marked("second")}).json()
+        call("put", "/providers/marked", {"connection_params": {"token": marked("new"), "base_url": "http://127.0.0.1:9/v1"}})
+        parameter = {"param_name": "token", "param_value": marked("upsert")}
+        call("post", "/providers/marked/connection-params", parameter)
+        call("post", "/api/v1/api-keys", {"provider_id": "marked", "secret": marked("native")})
+        call("patch", f"/api/v1/api-keys/{key['key_id']}", {"secret": marked("rotated")})
+        call("post", "/providers/marked/test")
+        call("post", "/providers/marked/sync")
+        revealed = api.get(f"/providers/marked/api-keys/{key['key_id']}/value").json()["key_value"]
+        assert revealed == marked("rotated"), "the scan would find nothing if nothing had been stored"
+        api.get("/providers/marked/connection-params?include_sensitive=true")
+        for path in (
+            "/providers",
+            "/providers/marked",
+            "/api/providers",
+            "/providers/marked/api-keys",
+            "/providers/marked/connection-params",
+            "/api/v1/providers",
+            "/api/v1/api-keys",
+            "/api/v1/connection-parameters",
+            "/api/v1/audit?limit=500",
+            "/api/v1/probes",
+            "/api/v1/health",
+            "/readyz",
+            "/metrics",
+        ):
+            assert call("get", path).status_code == 200
+        call("delete", "/providers/marked")
+        call("get", "/api/v1/audit?limit=500")
+
+    for method, path, *texts in seen:
+        for text in texts:
+            assert CANARY not in text, (method, path)
+            assert own not in text, (method, path)
+    for record in caplog.records:
+        line = f"{record.getMessage()} {record.args} {record.exc_text}"
+        if record.name == "django.db.backends":
+            continue  # Django's own log of SQL parameters, which only DEBUG writes
+        assert CANARY not in line
+        assert own not in line
+    for place, text in stored():
+        assert CANARY not in text, place
+        assert own not in text, place
+
+
+def stored():
+    """Every cell of the database, and its file where it is one, write-ahead log included."""
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')
+            yield table, repr(cursor.fetchall())
+    if connection.vendor == "sqlite":
+        from pathlib import Path
+
+        name = Path(connection.settings_dict["NAME"])
+        for path in name.parent.glob(f"{name.name}*"):
+            yield str(path), path.read_bytes().decode("latin-1")
+    assert settings.DATA_DIR
