@@ -24,6 +24,12 @@ MAX_EVENT_BYTES = 32 * 1024 * 1024
 AFTER_DONE_SECONDS = 1.0
 """How long a connection may stay open after `[DONE]` before we stop waiting for its end."""
 
+_DONE_WITHIN = 64
+"""How far from the end of a read `[DONE]` is looked for."""
+
+_COMPACT = (b'"finish_reason":"', b'"usage":{')
+_SPACED = (b'"finish_reason": "', b'"usage": {')
+
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _EVENT = re.compile(rb".+?(?:\r\n\r\n|\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n]+")
@@ -47,9 +53,11 @@ class RelayedStream:
     """
 
     __slots__ = (
+        "_begun",
         "_done",
         "_held",
         "_held_bytes",
+        "_marks",
         "_redact",
         "_seam",
         "_source",
@@ -81,6 +89,8 @@ class RelayedStream:
         self._seam = b""
         """The last three bytes held: an event's end may begin there."""
         self._done = False
+        self._begun = False
+        self._marks = _COMPACT
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -155,12 +165,24 @@ class RelayedStream:
         return rest
 
     def _look_at(self, events: bytes) -> bytes:
-        if b'"finish_reason":"' in events or b'"finish_reason": "' in events:
+        reason, usage = self._marks
+        if reason in events:
             self.finished = True
-        if b"[DONE]" in events and _DONE_LINE.search(events):
+        if events.find(b"[DONE]", -_DONE_WITHIN) >= 0 and _DONE_LINE.search(events):
             self.finished = self._done = True
-        if b'"usage":{' in events or b'"usage": {' in events or b'"error"' in events:
+        if usage in events or b'"error"' in events:
             return self._read(events)
+        if not self._begun:
+            return self._begin(events)
+        return events
+
+    def _begin(self, events: bytes) -> bytes:
+        """Learn how this upstream writes JSON: a search is what a relayed event costs, so none is done twice."""
+        if b'"choices"' in events:
+            self._begun = True
+            if b'"choices": ' in events:
+                self._marks = _SPACED
+                return self._look_at(events)
         return events
 
     def _read(self, events: bytes) -> bytes:

@@ -508,8 +508,12 @@ class Reads:
         return None
 
 
-def event(payload, end):
-    return b"data: " + (payload if isinstance(payload, bytes) else json.dumps(payload).encode()) + end
+def event(payload, end=b"\n\n", separators=(", ", ": ")):
+    return (
+        b"data: "
+        + (payload if isinstance(payload, bytes) else json.dumps(payload, separators=separators).encode())
+        + end
+    )
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"], ids=["lf", "crlf", "cr"])
@@ -524,6 +528,22 @@ async def test_the_usage_event_is_found_wherever_reads_are_cut(end, size):
     assert relayed == wanted
     assert stream.usage == Usage(input_tokens=3, output_tokens=4)
     assert stream.finished
+
+
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")], ids=["spaced", "compact"])
+async def test_both_ways_to_write_json_are_read(separators):
+    events = [event(each, separators=separators) for each in (CHUNK, LAST, USAGE)]
+    stream = RelayedStream(Reads(events), strip_usage=True, redact=bytes)
+    assert [piece async for piece in stream] == events[:2]
+    assert stream.usage == Usage(input_tokens=3, output_tokens=4)
+    assert stream.finished
+
+
+async def test_a_stream_in_a_single_read_is_read_as_well():
+    everything = event(CHUNK) + event(LAST) + event(USAGE) + event(b"[DONE]")
+    stream = RelayedStream(Reads([everything]), strip_usage=True, redact=bytes)
+    assert [piece async for piece in stream] == [event(CHUNK) + event(LAST) + event(b"[DONE]")]
+    assert stream.usage == Usage(input_tokens=3, output_tokens=4)
 
 
 async def test_events_are_handed_on_whole():
