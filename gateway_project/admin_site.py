@@ -78,6 +78,10 @@ def script(request: HttpRequest) -> str:
     return static("gateway/admin.js")
 
 
+def favicon(request: HttpRequest) -> str:
+    return static("gateway/favicon.svg")
+
+
 def environment(request: HttpRequest) -> list[str]:
     """Whose keys and parameters are used, as a label in the header."""
     name = settings.GATEWAY_ENVIRONMENT

@@ -105,7 +105,6 @@ def _kpis(today: QuerySet, yesterday: QuerySet) -> list[Kpi]:
         Kpi("Requests", cells.number(now["requests"]), _change(now["requests"], before["requests"])),
         Kpi("Errors", _share(now), f"{now['failed']} failed, {now['rescued']} rescued by another try"),
         Kpi("Spend", cells.money(now["cost"] or Decimal(0), now["currency"]), _change(now["cost"], before["cost"])),
-        Kpi("Tokens out", cells.number(now["output"] or 0), f"{now['input'] or 0:,} in".replace(",", "\u202f")),
         Kpi("p95", cells.milliseconds(times["duration_ms"]), "from request to last byte"),
         Kpi("p95 first byte", cells.milliseconds(times["first_byte_ms"]), "of streamed answers"),
         Kpi("p95 overhead", cells.milliseconds(times["overhead_ms"]), "what the gateway itself adds"),
@@ -117,8 +116,6 @@ def _totals(rows: QuerySet) -> dict[str, Any]:
         requests=Count("id"),
         failed=Count("id", filter=_FAILED),
         rescued=Count("id", filter=Q(status__lt=400, attempts__gt=1)),
-        input=Sum("input_tokens"),
-        output=Sum("output_tokens"),
         cost=Sum("cost"),
     )
     return totals | {"currency": "USD"}
@@ -141,7 +138,7 @@ def _share(totals: dict[str, Any]) -> Any:
 
 def _change(now: Any, before: Any) -> str:
     if not before:
-        return "no comparison: nothing the day before"
+        return "nothing the day before"
     change = round(100 * (float(now or 0) - float(before)) / float(before))
     return f"{change:+d}\u202f% against the day before"
 

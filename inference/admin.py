@@ -19,14 +19,10 @@ from inference.models import Job, UsageRecord
 from providers import cells
 
 
-class Uncounted(InfinitePaginator):
-    """Pages by number without ever asking how many rows there are."""
-
-
 class ReadOnlyAdmin(ModelAdmin):
     """Rows that the product writes and people only read."""
 
-    paginator = Uncounted
+    paginator = InfinitePaginator
     show_full_result_count = False
     list_per_page = 50
     list_fullwidth = True

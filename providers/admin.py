@@ -26,6 +26,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
 
 from providers import actor, audit, cells, connection, discovery, keyring, probes, provider_types
@@ -343,7 +344,7 @@ class ProviderAdmin(EachByItselfAdmin):
         if may_edit and obj is not None and _has_secrets(obj):
             connection_fields.append("forget_secrets")
         return [
-            (None, {"fields": general, "description": kind.help if kind else ""}),
+            (None, {"fields": general, "description": kind.help if kind and obj is None else ""}),
             ("Routing", {"fields": ["enabled", "priority"]}),
             ("Connection", {"fields": connection_fields, "classes": ["collapse"]}),
             ("Probes", {"fields": ["probe_interval_seconds", "allow_paid_probes"], "classes": ["collapse"]}),
@@ -398,14 +399,13 @@ class ProviderAdmin(EachByItselfAdmin):
         providers = list(objs)
         pks = [provider.pk for provider in providers]
         listed: list[Any] = []
-        totals: dict[str, int] = {"providers": len(providers)}
         counted = {
             "models": ProviderModel.objects.filter(provider__in=pks),
             "keys": ApiKey.objects.filter(provider__in=pks),
             "parameters": ConnectionParameter.objects.filter(provider__in=pks),
             "probe results": ProbeResult.objects.filter(provider__in=pks),
         }
-        totals |= {name: rows.count() for name, rows in counted.items()}
+        totals = {name: rows.count() for name, rows in counted.items()}
         for provider in providers:
             listed.append(f"Provider: {provider} ({provider.provider_id})")
         lost = losing_their_only_provider(pks)
@@ -729,6 +729,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_per_page = 50
     list_fullwidth = True
     show_full_result_count = False
+    paginator = InfinitePaginator
     list_before_template = "admin/providers/auditentry/chain.html"
     change_form_template = "admin/providers/auditentry/entry.html"
 

@@ -56,7 +56,7 @@ def money(value: Decimal | None, currency: str = "") -> SafeString:
 
 
 def on_or_off(enabled: bool) -> SafeString:
-    return pill("enabled", "good") if enabled else pill("disabled")
+    return pill("on", "good", "enabled") if enabled else pill("off", "", "disabled")
 
 
 def health(enabled: bool, last: ProbeResult | None, since: datetime | None) -> SafeString:

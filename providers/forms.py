@@ -12,6 +12,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import (
+    INPUT_CLASSES,
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
@@ -29,7 +30,7 @@ from providers.provider_types import Parameter, ProviderType
 from providers.secrets import Secret, SecretError, hint
 
 PREFIX = "param__"
-_REFERENCE_HELP = "Stored encrypted and never shown again. `env:NAME` and `file:PATH` refer to a secret kept elsewhere."
+_REFERENCE_HELP = "Stored encrypted and never shown again. A value of env:NAME or file:PATH refers to a secret that is kept elsewhere."
 
 
 class SecretInput(UnfoldAdminPasswordWidget):
@@ -37,6 +38,15 @@ class SecretInput(UnfoldAdminPasswordWidget):
 
     def __init__(self, placeholder: str = "") -> None:
         super().__init__(attrs={"autocomplete": "new-password", "placeholder": placeholder}, render_value=False)
+
+
+class MomentInput(forms.DateTimeInput):
+    """Date and time in one field, so that a row of a table has room for it. In the installation's time zone."""
+
+    input_type = "datetime-local"
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"class": " ".join(INPUT_CLASSES)}, format="%Y-%m-%dT%H:%M")
 
 
 class WordsField(forms.CharField):
@@ -221,6 +231,8 @@ class ApiKeyForm(forms.ModelForm):
     """A key of a provider: its secret can be given and replaced, never read."""
 
     new_secret = forms.CharField(label="Secret", required=False, strip=True, widget=SecretInput())
+
+    expires_at = forms.DateTimeField(required=False, widget=MomentInput())
 
     class Meta:
         model = ApiKey

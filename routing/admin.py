@@ -34,7 +34,7 @@ SCOPE_MEANINGS = {
 class LinesField(forms.CharField):
     """A list, one item a line; empty is None."""
 
-    widget = UnfoldAdminTextareaWidget
+    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3})
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(map(str, value)) if isinstance(value, list) else value
@@ -124,6 +124,8 @@ class ClientKeyAdmin(ModelAdmin):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Issue a key and show it, in the answer to this one request and nowhere else."""
+        # A key is shown in the answer to its creation: there is no other page to go on to.
+        extra_context = {"show_save_and_add_another": False, "show_save_and_continue": False, **(extra_context or {})}
         if request.method != "POST":
             return super().add_view(request, form_url, extra_context)
         if not self.has_add_permission(request):
