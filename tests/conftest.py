@@ -67,7 +67,7 @@ from django.conf import settings  # noqa: E402
 
 if DATABASE == "sqlite":
     # A file, as in production: the in-memory database of Django's test runner locks whole tables between threads.
-    settings.DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(DATA_DIR / "test.sqlite3")
 django.setup()
 
 
