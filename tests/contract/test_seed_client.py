@@ -17,27 +17,27 @@ class LLMGatewayClient:
         self.headers = {}
         if api_key:
             self.headers["Authorization"] = f"Bearer {api_key}"
-    
+
     def get_providers(self) -> List[Dict[str, Any]]:  # noqa: UP006
         response = requests.get(f"{self.base_url}/providers", headers=self.headers)
         response.raise_for_status()
         return response.json()
-    
+
     def get_provider(self, provider_id: str) -> Dict[str, Any]:  # noqa: UP006
         response = requests.get(f"{self.base_url}/providers/{provider_id}", headers=self.headers)
         response.raise_for_status()
         return response.json()
-    
+
     def create_provider(self, provider_data: Dict[str, Any]) -> Dict[str, Any]:  # noqa: UP006
         response = requests.post(f"{self.base_url}/providers", json=provider_data, headers=self.headers)
         response.raise_for_status()
         return response.json()
-    
+
     def update_provider(self, provider_id: str, provider_data: Dict[str, Any]) -> Dict[str, Any]:  # noqa: UP006
         response = requests.put(f"{self.base_url}/providers/{provider_id}", json=provider_data, headers=self.headers)
         response.raise_for_status()
         return response.json()
-    
+
     def delete_provider(self, provider_id: str) -> Dict[str, Any]:  # noqa: UP006
         response = requests.delete(f"{self.base_url}/providers/{provider_id}", headers=self.headers)
         response.raise_for_status()
