@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import orjson
@@ -90,7 +90,7 @@ def note(redis_url: str, job_id: object, kind: str, fence: int, **data: object) 
         logger.warning("job %s: event %s was not written: %s", job_id, kind, type(error).__name__)
 
 
-async def follow(redis_url: str, job_id: object, after: str = BEGINNING) -> AsyncIterator[Event | None]:
+async def follow(redis_url: str, job_id: object, after: str = BEGINNING) -> AsyncGenerator[Event | None, None]:
     """The events after an id, then those that come. None after each second without any: time to look at the row.
 
     A `restarted` says that a later attempt has begun: what was told of the answer before is void.

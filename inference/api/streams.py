@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -23,20 +24,21 @@ async def job_events(redis_url: str, job_id: Any, after: str) -> AsyncIterator[b
     """
     yield b": open\n\n"
     sent_at = time.monotonic()
-    async for event in events.follow(redis_url, job_id, after):
-        if event is not None and event.kind != "over":
-            after, sent_at = event.id, time.monotonic()
-            yield frame(event.kind, event.data, event.id)
-            continue
-        job = await Job.objects.filter(pk=job_id).afirst()
-        if job is None:
-            return
-        if job.is_over:
-            yield frame(job.state, orjson.dumps(JobOut(job).data), after if after != events.BEGINNING else "")
-            return
-        if time.monotonic() - sent_at >= KEEP_ALIVE_SECONDS:
-            sent_at = time.monotonic()
-            yield KEEP_ALIVE
+    async with aclosing(events.follow(redis_url, job_id, after)) as log:
+        async for event in log:
+            if event is not None and event.kind != "over":
+                after, sent_at = event.id, time.monotonic()
+                yield frame(event.kind, event.data, event.id)
+                continue
+            job = await Job.objects.filter(pk=job_id).afirst()
+            if job is None:
+                return
+            if job.is_over:
+                yield frame(job.state, orjson.dumps(JobOut(job).data), after if after != events.BEGINNING else "")
+                return
+            if time.monotonic() - sent_at >= KEEP_ALIVE_SECONDS:
+                sent_at = time.monotonic()
+                yield KEEP_ALIVE
 
 
 def frame(kind: str, data: bytes, event_id: str = "") -> bytes:
