@@ -51,7 +51,7 @@ def test_one_bad_part_and_nothing_was_written(parts):
 
 
 def test_an_unknown_type_is_named_beside_the_known_ones():
-    with pytest.raises(ValidationError, match="'opnai'.*openai"):
+    with pytest.raises(ValidationError, match=r"'opnai'.*openai"):
         actions.create_provider(OPENAI | {"provider_type": "opnai"})
 
 
