@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -89,10 +90,13 @@ class Gateway:
 
 
 def below(pid: int) -> Iterator[tuple[int, str]]:
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            yield child, Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-            yield from below(child)
+    # A process may end between the look at its parent and the look at it.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in map(int, path.read_text().split()):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    yield child, Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+                    yield from below(child)
 
 
 def alive(pid: int) -> bool:

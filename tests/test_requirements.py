@@ -1,0 +1,76 @@
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("install", ROOT / "requirements" / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+install = load()
+
+
+def pins(lock):
+    return dict(re.findall(r"(?m)^([a-z0-9._-]+)==(\S+)", (ROOT / "requirements" / lock).read_text()))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_names_versions_and_hashes_and_no_address(lock):
+    text = lock.read_text()
+    assert not re.search(r"://|\bfile:|--index|--extra|--find", text)
+    for block in re.split(r"(?m)^(?=\S)", text)[1:]:
+        assert re.match(r"[a-z0-9._\[\]-]+==", block)
+        assert "--hash=sha256:" in block
+
+
+def test_development_is_what_runs_and_more():
+    run, development = pins("run.txt"), pins("development.txt")
+    assert run.items() <= development.items()
+
+
+def test_the_engine_adds_only_what_the_others_lack():
+    assert "llama-cpp-python" in pins("engine.txt")
+    assert not pins("engine.txt").keys() & pins("development.txt").keys()
+
+
+def test_every_dependency_of_the_project_is_locked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    names = {re.split(r"[\[<>=; ]", line)[0].lower().replace("_", "-") for line in wanted}
+    assert names <= pins("development.txt").keys() | pins("engine.txt").keys()
+
+
+def test_uv_is_told_what_pip_knows():
+    told = install.translated(
+        {"index-url": "https://a.example/simple", "find-links": "/wheels /more", "cert": "/ca.pem", "timeout": "5"}
+    )
+    assert told["UV_DEFAULT_INDEX"] == "https://a.example/simple"
+    assert told["UV_FIND_LINKS"] == "/wheels,/more"
+    assert "timeout" not in told
+
+
+def test_what_the_user_told_uv_stands(monkeypatch):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://mine.example/simple")
+    assert "UV_DEFAULT_INDEX" not in install.translated({"index-url": "https://a.example/simple"})
+
+
+def test_with_settings_that_uv_does_not_know_pip_installs(monkeypatch):
+    monkeypatch.setattr(install, "pip_settings", lambda: {"client-cert": "/me.pem"})
+    assert install.with_uv(ROOT / "requirements" / "run.txt") is False
+
+
+def test_pip_does_it_when_asked_to(monkeypatch):
+    monkeypatch.setenv("GATEWAY_INSTALLER", "pip")
+    assert install.with_uv(ROOT / "requirements" / "run.txt") is False
