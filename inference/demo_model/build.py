@@ -255,9 +255,7 @@ def demo(out, *, steps, vocab, dim, layers, heads, ff, rows, width, lr, threads,
         seen = [(q, a) for qs, a in corpus.TRAIN for q in qs] if evaluate else []
         hits_seen = sum(reply(model, tok, [{"role": "user", "content": q.capitalize() + "?"}]) == a for q, a in seen)
 
-    hf = PreTrainedTokenizerFast(
-        tokenizer_object=tok, bos_token=SPECIAL[0], eos_token=SPECIAL[2], pad_token=SPECIAL[0]
-    )
+    hf = PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=SPECIAL[0], eos_token=SPECIAL[2], pad_token=SPECIAL[0])
     hf.chat_template = TEMPLATE
     hf.save_pretrained(out / "hf")
     model.to(torch.float16).save_pretrained(out / "hf")
