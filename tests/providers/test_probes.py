@@ -180,9 +180,7 @@ def test_a_private_address_is_not_dialled_where_the_provider_forbids_it(upstream
     assert upstream.connections == 0
 
 
-def test_a_plain_server_behind_https_fails_at_tls(
-    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plain_server_behind_https_fails_at_tls(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "TIMEOUT_SECONDS", 0.2)
     result = probes.probe(a_provider(upstream.base_url.replace("http://", "https://")))
 
