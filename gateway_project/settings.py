@@ -155,6 +155,8 @@ GATEWAY_KEEP_ALIVE_COMMENT_SECONDS = env.seconds("GATEWAY_KEEP_ALIVE_COMMENT", 1
 GATEWAY_REQUEST_TIMEOUT_SECONDS = env.seconds("GATEWAY_REQUEST_TIMEOUT", 600.0)
 GATEWAY_ALLOW_PRIVATE_UPSTREAMS = env.flag("GATEWAY_ALLOW_PRIVATE_UPSTREAMS", True)
 """Whether upstreams on private networks may be dialled where a provider does not say; local models live there."""
+GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWAY_SECRET_FOLDERS", ("/run/secrets",))]
+"""Where a key stored as `file:PATH` may point."""
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)
 """Memory that the local models of one worker may take together."""
 GATEWAY_MODEL_FOLDERS = env.words("GATEWAY_MODEL_FOLDERS")
@@ -226,6 +228,7 @@ UNFOLD = {
     "SITE_TITLE": "LLM Gateway",
     "SITE_HEADER": "LLM Gateway",
     "SITE_SYMBOL": "hub",
+    "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.admin_site.favicon"}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
@@ -241,10 +244,11 @@ UNFOLD = {
             "300": "94 234 212",
             "400": "45 212 191",
             "500": "20 184 166",
-            "600": "13 148 136",
-            "700": "15 118 110",
-            "800": "17 94 89",
-            "900": "19 78 74",
+            # One step darker than the palette that it comes from: white text on it reads (5.5 : 1).
+            "600": "15 118 110",
+            "700": "17 94 89",
+            "800": "19 78 74",
+            "900": "9 62 60",
             "950": "4 47 46",
         }
     },

@@ -16,6 +16,7 @@ from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminNullBooleanSelectWidget,
     UnfoldAdminPasswordWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
@@ -40,13 +41,21 @@ class SecretInput(UnfoldAdminPasswordWidget):
         super().__init__(attrs={"autocomplete": "new-password", "placeholder": placeholder}, render_value=False)
 
 
+class YesNoOrUnsaid(UnfoldAdminNullBooleanSelectWidget):
+    """For a flag without a default of its own, where the installation decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choices = [("unknown", "as the installation says"), ("true", "yes"), ("false", "no")]
+
+
 class MomentInput(forms.DateTimeInput):
     """Date and time in one field, so that a row of a table has room for it. In the installation's time zone."""
 
     input_type = "datetime-local"
 
     def __init__(self) -> None:
-        super().__init__(attrs={"class": " ".join(INPUT_CLASSES)}, format="%Y-%m-%dT%H:%M")
+        super().__init__(attrs={"class": " ".join(INPUT_CLASSES), "step": "1"}, format="%Y-%m-%dT%H:%M:%S")
 
 
 class WordsField(forms.CharField):
@@ -170,8 +179,6 @@ class ProviderForm(forms.ModelForm):
                 continue
             if parameter.sensitive and empty:
                 continue
-            if value is False and parameter.default is None:
-                continue
             params[parameter.name] = value
         return params
 
@@ -212,6 +219,8 @@ def _field(parameter: Parameter) -> forms.Field:
     common = {"label": parameter.label, "help_text": parameter.help, "required": parameter.required}
     if parameter.sensitive:
         return forms.CharField(**(common | {"required": False}), widget=SecretInput("stored values stay hidden"))
+    if parameter.kind == "flag" and parameter.default is None:
+        return forms.NullBooleanField(**(common | {"required": False}), widget=YesNoOrUnsaid())
     if parameter.kind == "flag":
         return forms.BooleanField(**(common | {"required": False}), widget=UnfoldBooleanSwitchWidget())
     if parameter.kind == "integer":
