@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +20,8 @@ from providers.connection import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider
 from providers.provider_types import ProviderType
 from providers.secrets import Secret, SecretError
+
+_OUR_VARIABLES = ("GATEWAY_", "DJANGO_", "DATABASE_URL", "REDIS_URL", "PG", "CELERY_")
 
 
 class UnusableProvider(Exception):
@@ -63,28 +66,45 @@ def merge(provider: Provider, keys: Iterable[ApiKey], parameters: Iterable[Conne
         raise UnusableProvider(
             f"provider {provider.provider_id!r} is of type {provider.provider_type!r}, which is not registered"
         )
+    if not isinstance(provider.connection_params, dict):
+        raise UnusableProvider(
+            f"provider {provider.provider_id!r} is left out: its connection_params are not an object"
+        )
     try:
         connection = canonical(kind.defaults) | canonical(provider.full_connection_params())
     except SecretError as error:
         raise UnusableProvider(f"provider {provider.provider_id!r} is left out: {error}") from error
     notes: list[str] = []
     connection |= canonical(_values(provider, parameters, notes))
+    if connection.get("allow_private") is None:
+        connection["allow_private"] = settings.GATEWAY_ALLOW_PRIVATE_UPSTREAMS
     usable = _keys(provider, keys, connection, notes)
     return Upstream(kind, connection, usable, tuple(notes))
 
 
 def resolve_reference(secret: Secret) -> Secret:
-    """A stored `env:NAME` or `file:PATH` stands for what it names, so a secret may stay outside the database."""
-    value = secret.reveal()
-    if value.startswith("env:"):
-        name = value[4:]
-        if name not in os.environ:
-            raise LookupError(f"it refers to the environment variable {name}, which is not set")
-        return Secret(os.environ[name])
-    if value.startswith("file:"):
-        with open(value[5:]) as file:
-            return Secret(file.read().strip())
+    """A stored `env:NAME` or `file:PATH` stands for what it names, so a secret may stay outside the database.
+
+    Whoever may write the registry must not read the gateway's own secrets that way, nor any file of the host: its own
+    variables are refused, and files are read in `GATEWAY_SECRET_FOLDERS` only. Raises `LookupError` or `OSError`.
+    """
+    kind, _, name = secret.reveal().partition(":")
+    if kind == "env":
+        return _variable(name)
+    if kind == "file":
+        path = Path(name).resolve()
+        if not any(path.is_relative_to(folder) for folder in settings.GATEWAY_SECRET_FOLDERS):
+            raise LookupError("it refers to a file outside GATEWAY_SECRET_FOLDERS")
+        return Secret(path.read_text().strip())
     return secret
+
+
+def _variable(name: str) -> Secret:
+    if name.upper().startswith(_OUR_VARIABLES):
+        raise LookupError(f"it refers to {name}, which is the gateway's own")
+    if name not in os.environ:
+        raise LookupError(f"it refers to the environment variable {name}, which is not set")
+    return Secret(os.environ[name])
 
 
 def _values(provider: Provider, parameters: Iterable[ConnectionParameter], notes: list[str]) -> dict[str, Any]:
@@ -105,7 +125,7 @@ def _keys(
     for row in rows:
         try:
             secret = resolve_reference(row.secret)
-        except (SecretError, OSError, LookupError) as error:
+        except (SecretError, OSError, LookupError, ValueError) as error:
             notes.append(f"key {row.pk} of provider {provider.provider_id!r} is left out: {error}")
             continue
         expires_at = row.expires_at.timestamp() if row.expires_at else None
@@ -114,8 +134,11 @@ def _keys(
     variable = connection.pop("api_key_env_var", None)
     if not usable and isinstance(inline, Secret) and inline:
         usable.append(UsableKey(0, inline))
-    if not usable and variable and os.environ.get(str(variable)):
-        usable.append(UsableKey(0, Secret(os.environ[str(variable)])))
+    if not usable and variable:
+        try:
+            usable.append(UsableKey(0, _variable(str(variable))))
+        except LookupError as error:
+            notes.append(f"api_key_env_var of provider {provider.provider_id!r}: {error}")
     return tuple(usable)
 
 

@@ -76,7 +76,7 @@ def _provider(
         runs_in=facts.kind.runs_in,
         priority=provider.priority,
         connection=facts.connection,
-        settings=provider.request_settings,
+        settings=provider.request_settings if isinstance(provider.request_settings, dict) else {},
         keys=usable,
         fingerprint=_fingerprint(facts.kind.backend, facts.connection, provider.request_settings, usable),
         display_name=provider.display_name,

@@ -53,6 +53,7 @@ def refresh() -> Snapshot:
     with _building:
         held = _current
         if held is not None and held.revision == revision.current():
+            _problem = ""  # the database is back, and nothing was missed
             return held
         try:
             replace(building.build())
