@@ -88,7 +88,8 @@ def test_a_key_inside_connection_params_serves_where_there_is_no_row():
     assert "api_key" not in held.providers["inline"].connection
 
 
-def test_a_key_may_be_named_by_a_variable_or_a_file(monkeypatch, tmp_path):
+def test_a_key_may_be_named_by_a_variable_or_a_file(monkeypatch, tmp_path, settings):
+    settings.GATEWAY_SECRET_FOLDERS = [tmp_path.resolve()]
     (tmp_path / "key").write_text("sk-from-file\n")
     monkeypatch.setenv("SOME_API_KEY", "sk-from-env")
     make("a", keys=("env:SOME_API_KEY",))
