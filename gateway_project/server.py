@@ -37,6 +37,15 @@ class OneWrite(RequestResponseCycle):
     """
 
     _head = b""
+    task: asyncio.Task[None]
+    tasks: set[asyncio.Task[None]]
+
+    async def run_asgi(self, app: Any) -> None:
+        """Signs itself off: a done callback would cost a turn of the loop and a copy of the context."""
+        try:
+            await super().run_asgi(app)
+        finally:
+            self.tasks.discard(self.task)
 
     async def send(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -142,6 +151,8 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._late: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
         self._head_bytes = 0
         self._in_body = False
         self._complete = False
@@ -154,6 +165,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -217,6 +231,35 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _start_asgi_task(self, cycle: OneWrite, app: Any) -> None:  # type: ignore[override]
+        cycle.tasks = self.tasks
+        cycle.task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(cycle.task)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but an idle connection keeps one timer that looks at the clock, not a new one for each reply."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
+
+    def _look_whether_idle(self) -> None:
+        self._idle_timer = None
+        if self.transport.is_closing():
+            return
+        busy = self.cycle is not None and not self.cycle.response_complete
+        idle = 0.0 if busy else self.loop.time() - self._idle_since
+        if idle >= self.timeout_keep_alive - 0.01:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive - idle, self._look_whether_idle)
 
     def on_message_complete(self) -> None:
         self._complete = True

@@ -18,12 +18,15 @@ from inference.recording import Recorder, Row
 
 
 class Gateway:
-    def __init__(self, limits: Limits | None = None, http: type[BoundedHttp] = BoundedHttp) -> None:
+    def __init__(
+        self, limits: Limits | None = None, http: type[BoundedHttp] = BoundedHttp, keep_alive_seconds: int = 75
+    ) -> None:
         self.rows: list[Row] = []
         self.metrics = Metrics()
         self.recorder = Recorder(self.rows.extend, self.metrics)
         self.app = Application(limits or Limits(retry_pause_seconds=0.01), self.recorder, counters=self.metrics)
         self._http = http
+        self._keep_alive_seconds = keep_alive_seconds
         self.port = 0
 
     @property
@@ -43,6 +46,7 @@ class Gateway:
             interface="asgi3",
             log_config=None,
             access_log=False,
+            timeout_keep_alive=self._keep_alive_seconds,
             timeout_graceful_shutdown=2,
         )
         server = uvicorn.Server(config)

@@ -24,7 +24,7 @@ class Strict(BoundedHttp):
 @pytest.fixture
 def gateway():
     snapshot.replace(registry.snapshot(registry.model(registry.provider())))
-    with Gateway(http=Strict).serving() as serving:
+    with Gateway(http=Strict, keep_alive_seconds=1).serving() as serving:
         yield serving
     snapshot.replace(None)
 
@@ -109,6 +109,12 @@ def test_the_second_request_of_a_connection_has_the_same_bounds(wire) -> None:
     read_reply(wire)
     wire.sendall(b"POST /v1/chat/comp")
     assert read_all(wire).startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_idle_connection_is_closed_in_the_end(gateway, wire) -> None:
+    wire.sendall(head() + BODY)
+    assert read_reply(wire).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert wire.recv(1) == b""
 
 
 def test_a_body_that_never_comes_is_refused(wire) -> None:
