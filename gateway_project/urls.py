@@ -25,3 +25,6 @@ urlpatterns = [
     path("", include("routing.api.urls")),
     path("", include("inference.api.urls")),
 ]
+
+handler404 = "gateway_project.lost.not_found"
+handler500 = "gateway_project.lost.server_error"

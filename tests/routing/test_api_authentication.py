@@ -2,7 +2,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, resolve
 from django.utils import timezone
 from rest_framework.response import Response
 from rest_framework.test import APIClient, APIRequestFactory
@@ -36,11 +36,17 @@ def api_views():
     return list(walk(get_resolver().url_patterns, ""))
 
 
+EXAMPLES = {"pk": "1", "key_id": "1", "job_id": "00000000-0000-4000-8000-000000000000"}
+
+
 def a_path(regex):
     """A path that the route matches."""
-    path = re.sub(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)", lambda m: "1" if m[1] in {"pk", "key_id"} else "x", regex)
-    path = re.sub(r"<(?:\w+:)?(\w+)>", "00000000-0000-0000-0000-000000000000", path)
-    return "/" + re.sub(r"\\Z|[\^$]|/\?", "", path).lstrip("/")
+    path = re.sub(
+        r"\(\?P<(\w+)>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", lambda match: EXAMPLES.get(match[1], "x"), regex
+    )
+    path = "/" + re.sub(r"\\Z|[\^$]|/\?", "", path).lstrip("/")
+    resolve(path)
+    return path
 
 
 def methods_of(callback, view):
@@ -124,6 +130,15 @@ def test_only_admins_reach_client_keys_and_the_audit_log():
             assert response.status_code == 403, (method, path)
 
 
+def test_a_registry_key_cannot_generate():
+    client = caller("registry:read", "registry:write", "secrets:read")
+    generating = [route for route in GUARDED if "generate" in route[1] or "/jobs" in route[1]]
+    assert len(generating) > 4
+    for method, path in generating:
+        response = client.generic(method, path, b"{}", content_type="application/json")
+        assert response.status_code == 403, (method, path)
+
+
 def is_registry(path):
     if path.startswith(("/providers", "/api/providers")):
         return True
@@ -137,6 +152,32 @@ def is_registry(path):
         "audit",
     )
     return path.startswith(tuple(f"/api/v1/{name}" for name in (*resources, "client-keys")))
+
+
+@pytest.mark.parametrize(
+    "path", ["/providers/p/nothing", "/api/v1/nothing", "/api/nothing", "/api/v1/provider-models/abc"]
+)
+def test_paths_that_lead_nowhere_answer_in_json(path):
+    response = APIClient().get(path)
+    assert response.status_code == 404
+    assert response["Content-Type"] == "application/problem+json"
+    assert response.json()["status"] == 404
+    assert response.json()["request_id"] == response["X-Request-Id"]
+
+
+def test_an_error_of_ours_answers_in_json_and_tells_nothing(monkeypatch):
+    from providers.models import Provider
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("canary")
+
+    client = caller("admin")
+    client.raise_request_exception = False
+    monkeypatch.setattr(Provider.objects, "prefetch_related", broken)
+    response = client.get("/providers")
+    assert response.status_code == 500
+    assert response["Content-Type"] == "application/problem+json"
+    assert "canary" not in response.content.decode()
 
 
 def test_a_session_of_the_admin_opens_nothing(admin_client):
