@@ -36,9 +36,9 @@ NAME = "llama_cpp"
 _WORTH_WAITING_FOR = 32
 _EMBEDDING_SEQUENCES = 32
 _LONGEST_EMBEDDING = 2048
-_STALL_SECONDS = 0.2
+_STALL_SECONDS = 0.4
 """How long one step may keep answers in progress waiting for somebody's prompt."""
-_SMALLEST_CHUNK = 32
+_SMALLEST_CHUNK = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +105,14 @@ class BatchedEngine:
         self._template = ChatTemplate(
             template or CHATML, bos=self._model.bos, eos=self._model.eos, control_tokens=self._model.control_tokens()
         )
-        self._notes = () if template else ("the model brings no chat template; ChatML is used",)
+        self._notes = tuple(
+            note
+            for note, applies in (
+                ("the model brings no chat template; ChatML is used", not template),
+                ("this build of llama.cpp has no GPU support; `gpu_layers` is ignored", self._model.ignores_gpu),
+            )
+            if applies
+        )
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting: collections.deque[_Work] = collections.deque()
         self._embeddings: collections.deque[_Embedding] = collections.deque()
@@ -146,12 +153,14 @@ class BatchedEngine:
         if isinstance(command, Cancel):
             self._inbox.put(command)
             return
+        if not isinstance(command, Generate | Embed):
+            return
         try:
-            self._inbox.put(
-                self._prepare(command) if isinstance(command, Generate) else self._prepare_embedding(command)
-            )
+            prepared = self._prepare(command) if isinstance(command, Generate) else self._prepare_embedding(command)
         except GatewayError as error:
             self._inbox.put(Failed.of(command.id, error))
+        else:
+            self._inbox.put(prepared)
 
     def close(self) -> None:
         self._inbox.put(None)
@@ -274,13 +283,13 @@ class BatchedEngine:
             if slot.work is not None and slot.work.id == identifier:
                 self._release(slot)
                 return
-        for waiting in (self._waiting, self._embeddings):
-            for item in waiting:
-                if item.id == identifier:
-                    waiting.remove(item)
-                    if isinstance(item, _Work) and item.sampler is not None:
-                        item.sampler.close()
-                    return
+        for work in self._waiting:
+            if work.id == identifier:
+                self._waiting.remove(work)
+                if work.sampler is not None:
+                    work.sampler.close()
+                return
+        self._embeddings = collections.deque(job for job in self._embeddings if job.id != identifier)
 
     def _release(self, slot: _Slot) -> None:
         """The request is over; what the slot holds stays for the next one."""
@@ -368,53 +377,56 @@ class BatchedEngine:
     # One step.
 
     def _step(self) -> None:
-        active = sorted((slot for slot in self._slots if slot.work is not None), key=lambda slot: slot.work.order)  # type: ignore[union-attr]
-        active = [slot for slot in active if slot.work is not None and self._catch_up(slot, slot.work)]
-        if not active:
+        active = self._ready_to_go_on()
+        if not active or self._context is None:
             return
         started = time.monotonic()
-        finished, prompt_tokens = self._fill_batch(active)
-        while not self._context.decode():  # type: ignore[union-attr]
+        taken, prompt_tokens = self._fill_batch(self._context, active)
+        while not self._context.decode():
             if not self._make_room():
                 return
-            active = [slot for slot in active if slot.work is not None]
+            active = [(slot, work) for slot, work in active if slot.work is work]
             if not active:
                 return
-            finished, prompt_tokens = self._fill_batch(active)
+            taken, prompt_tokens = self._fill_batch(self._context, active)
         self._learn_speed(prompt_tokens, time.monotonic() - started)
-        for slot, count, place in finished:
-            assert slot.work is not None
-            slot.tokens += slot.work.tokens[len(slot.tokens) : len(slot.tokens) + count]
+        for slot, work, count, place in taken:
+            slot.tokens += work.tokens[len(slot.tokens) : len(slot.tokens) + count]
             if place is not None:
-                self._advance(slot, slot.work, place)
+                self._advance(slot, work, place)
 
-    def _fill_batch(self, active: list[_Slot]) -> tuple[list[tuple[_Slot, int, int | None]], int]:
-        """For each slot in the batch: how many tokens it gave, and where its logits will be if it gave its last."""
-        assert self._context is not None
-        self._context.start_batch()
-        generating = [slot for slot in active if self._missing(slot) == 1]
-        reading = [slot for slot in active if self._missing(slot) > 1]
-        budget = self._prompt_budget(bool(generating))
-        taken: list[tuple[_Slot, int, int | None]] = []
-        for slot in generating:
-            taken.append(
-                (slot, 1, self._context.add(slot.work.tokens[-1:], len(slot.tokens), slot.sequence, logits=True))
-            )  # type: ignore[union-attr]
-        read = 0
-        for slot in reading:
-            count = min(self._missing(slot), self._context.room, budget - read)
+    def _ready_to_go_on(self) -> list[tuple[_Slot, _Work]]:
+        """The oldest first, without those that wait for a prefix somebody else is computing."""
+        working = [(slot, slot.work) for slot in self._slots if slot.work is not None]
+        working.sort(key=lambda pair: pair[1].order)
+        return [(slot, work) for slot, work in working if self._catch_up(slot, work)]
+
+    def _fill_batch(
+        self, context: Context, active: list[tuple[_Slot, _Work]]
+    ) -> tuple[list[tuple[_Slot, _Work, int, int | None]], int]:
+        """What went into the batch: of each sequence how many tokens and, if these were all, the place of its logits.
+
+        The second value is how many of them belonged to prompts.
+        """
+        context.start_batch()
+        taken: list[tuple[_Slot, _Work, int, int | None]] = []
+        reading = []
+        for slot, work in active:
+            if len(work.tokens) - len(slot.tokens) == 1:
+                place = context.add(work.tokens[-1:], len(slot.tokens), slot.sequence, logits=True)
+                taken.append((slot, work, 1, place))
+            else:
+                reading.append((slot, work))
+        budget, read = self._prompt_budget(bool(taken)), 0
+        for slot, work in reading:
+            start, missing = len(slot.tokens), len(work.tokens) - len(slot.tokens)
+            count = min(missing, context.room, budget - read)
             if count <= 0:
                 break
-            start = len(slot.tokens)
-            complete = count == self._missing(slot)
-            place = self._context.add(slot.work.tokens[start : start + count], start, slot.sequence, logits=complete)  # type: ignore[union-attr]
-            taken.append((slot, count, place if complete else None))
+            place = context.add(work.tokens[start : start + count], start, slot.sequence, logits=count == missing)
+            taken.append((slot, work, count, place if count == missing else None))
             read += count
         return taken, read
-
-    @staticmethod
-    def _missing(slot: _Slot) -> int:
-        return len(slot.work.tokens) - len(slot.tokens) if slot.work is not None else 0
 
     def _prompt_budget(self, generating: bool) -> int:
         """Prompt tokens of one step: all that fit, but while answers flow no more than a short stall's worth."""
@@ -431,32 +443,25 @@ class BatchedEngine:
 
     def _make_room(self) -> bool:
         """Free some of the cache: the idle slot unused for longest, else the youngest request. False when none is left."""
-        assert self._context is not None
         idle = [slot for slot in self._slots if slot.work is None and slot.tokens]
         if idle:
-            victim = min(idle, key=lambda slot: slot.used_at)
-            self._empty(victim)
+            self._empty(min(idle, key=lambda slot: slot.used_at))
             return True
-        working = [slot for slot in self._slots if slot.work is not None]
+        working = [(slot, slot.work) for slot in self._slots if slot.work is not None]
         if not working:
             return False
-        youngest = max(working, key=lambda slot: slot.work.order)  # type: ignore[union-attr]
-        work, youngest.work = youngest.work, None
-        assert work is not None
-        self._empty(youngest)
-        if len(working) > 1:
-            work.follows = None
-            self._waiting.appendleft(work)
-            self._crowded = True
-            return True
-        self._outbox.append(
-            Failed.of(
-                work.id, OutOfMemory("The engine's cache has no room for this request.", detail="raise `cache_tokens`")
-            )
-        )
-        if work.sampler is not None:
-            work.sampler.close()
-        return False
+        slot, work = max(working, key=lambda pair: pair[1].order)
+        if len(working) == 1:
+            error = OutOfMemory("The engine's cache has no room for this request.", detail="raise `cache_tokens`")
+            self._outbox.append(Failed.of(work.id, error))
+            self._release(slot)
+            self._empty(slot)
+            return False
+        slot.work, work.follows = None, None
+        self._empty(slot)
+        self._waiting.appendleft(work)
+        self._crowded = True
+        return True
 
     def _empty(self, slot: _Slot) -> None:
         assert self._context is not None
@@ -469,7 +474,7 @@ class BatchedEngine:
         assert self._context is not None
         assert work.sampler is not None
         token = work.sampler.choose(self._context, place)
-        if self._model.ends(token):
+        if token is None or self._model.ends(token):
             self._finish(slot, work, "stop", work.text.finish())
             return
         if work.request.top_logprobs is not None:

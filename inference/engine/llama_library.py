@@ -83,6 +83,7 @@ class Model:
             C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer)
         )
         self._pieces: dict[int, bytes] = {}
+        self.ignores_gpu = spec.gpu_layers != 0 and not C.llama_supports_gpu_offload()
 
     def _refuse(self, what: str) -> None:
         detail = f"{what}: {self.log.last()}"
@@ -122,7 +123,7 @@ class Model:
 
     def ends(self, token: int) -> bool:
         """Whether the model says with this token that its answer is complete."""
-        return C.llama_vocab_is_eog(self.vocabulary, token)
+        return bool(C.llama_vocab_is_eog(self.vocabulary, token))
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         raw = text.encode()
@@ -191,7 +192,7 @@ class Context:
     @property
     def room(self) -> int:
         """Tokens that the batch can still take."""
-        return self.batch_size - self._batch.n_tokens
+        return self.batch_size - int(self._batch.n_tokens)
 
     def start_batch(self) -> None:
         self._batch.n_tokens = 0
@@ -199,7 +200,7 @@ class Context:
     def add(self, tokens: Sequence[int], position: int, sequence: int, *, logits: bool | None) -> int:
         """Append tokens; `logits` True wants them of the last, None of all. Return the last one's place in the batch."""
         batch = self._batch
-        at = batch.n_tokens
+        at = int(batch.n_tokens)
         for offset, token in enumerate(tokens):
             place = at + offset
             batch.token[place] = token
@@ -208,7 +209,7 @@ class Context:
             batch.seq_id[place][0] = sequence
             batch.logits[place] = logits is None
         batch.n_tokens = at + len(tokens)
-        last = batch.n_tokens - 1
+        last = at + len(tokens) - 1
         if logits:
             batch.logits[last] = True
         return last
@@ -264,9 +265,10 @@ class Sampler:
                     "The schema in `response_format` cannot be turned into a grammar.", param="response_format"
                 )
 
-    def choose(self, context: Context, place: int) -> int:
+    def choose(self, context: Context, place: int) -> int | None:
+        """The next token; None when grammar and biases together leave none."""
         if self._grammar is None:
-            return C.llama_sampler_sample(self._chain, context.pointer, place)
+            return int(C.llama_sampler_sample(self._chain, context.pointer, place))
         logits = context.logits(place)
         token = self._apply(self._chain, _candidates(logits))
         if not self._allowed(token):
@@ -274,6 +276,8 @@ class Sampler:
             everything = _candidates(logits)
             self._apply(self._grammar, everything)
             token = self._apply(self._chain, everything)
+            if not self._allowed(token):
+                return None  # the grammar would end the process, were it told of a token that it forbids
         C.llama_sampler_accept(self._chain, token)
         if not self._model.ends(token):
             C.llama_sampler_accept(self._grammar, token)
@@ -349,7 +353,7 @@ def grammar_for(*, json_object: bool, json_schema: str | None) -> str | None:
     """The grammar (GBNF) that an answer format asks for."""
     if json_schema is not None:
         try:
-            return llama_grammar.json_schema_to_gbnf(json_schema)
+            return str(llama_grammar.json_schema_to_gbnf(json_schema))
         except Exception as error:  # the converter raises whatever a malformed schema runs into
             raise InvalidRequest(
                 f"The schema in `response_format` is not supported: {error}", param="response_format"

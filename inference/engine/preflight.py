@@ -159,7 +159,7 @@ def _try_llama_cpp(*, safe: bool) -> None:
             if not context.decode():
                 raise RuntimeError("no room for one prompt")
             position += len(tokens)
-            tokens = [sampler.choose(context, place)]
+            tokens = [sampler.choose(context, place) or 0]
 
 
 def _try_xllamacpp() -> None:

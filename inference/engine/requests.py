@@ -190,7 +190,7 @@ def _logit_bias(fields: Mapping[str, Any]) -> dict[int, float]:
 def _max_tokens(fields: Mapping[str, Any], defaults: Mapping[str, Any], most_tokens: int | None) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
         if fields.get(name) is not None:
-            return _number(fields, name, None, least=1, most=1 << 31, whole=True)
+            return int(_number(fields, name, None, least=1, most=1 << 31, whole=True))
     default = defaults.get("max_tokens")
     return default if isinstance(default, int) and default > 0 else most_tokens
 
@@ -212,8 +212,10 @@ def _stop(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _top_logprobs(operation: str, fields: Mapping[str, Any]) -> int | None:
+    alternatives: int | None
     if operation == "completions":
-        return _number(fields, "logprobs", None, least=0, most=20, whole=True)
+        alternatives = _number(fields, "logprobs", None, least=0, most=20, whole=True)
+        return alternatives
     wanted = fields.get("logprobs")
     if wanted is not None and not isinstance(wanted, bool):
         raise InvalidRequest("`logprobs` must be true or false.", param="logprobs")

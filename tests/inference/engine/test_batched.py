@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from inference.demo_model import corpus
 from inference.engine.protocol import Done, Piece
 from inference.engine.requests import generate_requests
@@ -152,3 +154,25 @@ def test_a_clients_control_tokens_do_not_end_its_message(batched: EngineChoice, 
 def test_a_random_model_embeds(batched: EngineChoice, open_engine: Open, random_file: Path) -> None:
     ready = open_engine(batched, random_file).start()
     assert ready.dimension == 64
+
+
+def test_a_grammar_that_forbids_every_token_left_ends_the_answer_and_not_the_engine(
+    batched: EngineChoice, open_engine: Open
+) -> None:
+    engine = open_engine(batched)
+    asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": "x"}}}
+    endings = {str(token): -100 for token in (0, 1, 2)}
+    answer = ask(engine, "Who are you?", response_format=asked, logit_bias=endings, max_tokens=50)
+    assert json.loads(answer.text) == "x"
+    assert answer.done is not None
+    assert answer.done.finish_reason == "stop"
+
+
+def test_gpu_layers_on_a_build_without_gpu_are_noted(batched: EngineChoice, open_engine: Open) -> None:
+    program = "import llama_cpp; print(llama_cpp.llama_supports_gpu_offload())"
+    if (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+        == "True"
+    ):
+        pytest.skip("this build has GPU support")
+    assert "gpu_layers" in open_engine(batched, gpu_layers=-1).start().notes[0]
