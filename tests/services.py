@@ -1,7 +1,7 @@
 """Real stores for tests: a Redis, a PostgreSQL and a MariaDB, found or started, never faked.
 
 For each: the URL in the environment (TEST_REDIS_URL, TEST_DATABASE_URL, TEST_MARIADB_URL), else the server on its standard
-port of this machine, else a private one started from binaries found here. Nothing that was there before is changed: a
+port of this machine, else a private one started from binaries found here (Redis: private first). Nothing that was there before is changed: a
 Redis database is taken only when it is empty, databases of the others are made under a name of their own.
 """
 
@@ -54,18 +54,23 @@ def private_redis(folder: Path) -> Service:
 
 
 def external_redis(folder: Path) -> Service:
-    """A Redis reached over TCP, as REDIS_URL would name it."""
+    """A Redis reached over TCP, as REDIS_URL would name it.
+
+    A private one is preferred to what listens on the standard port: subscriptions cross the databases of one server, and
+    whoever else uses it may flush ours.
+    """
     given = os.environ.get("TEST_REDIS_URL")
+    with contextlib.suppress(embedded_redis.NoRedis):
+        if not given:
+            return _private_redis_over_tcp(folder)
     if given or listens(6379):
         with contextlib.suppress(redis.RedisError):
             return _empty_redis_database(given or "redis://127.0.0.1:6379")
-    if given:
-        raise ServiceMissing(f"TEST_REDIS_URL names {given}, which has no empty database for us")
-    try:
-        binary = embedded_redis.find_binary()
-    except embedded_redis.NoRedis as error:
-        raise ServiceMissing(str(error)) from error
-    port = free_port()
+    raise ServiceMissing("no Redis with an empty database: apt-get install redis-server, or set TEST_REDIS_URL")
+
+
+def _private_redis_over_tcp(folder: Path) -> Service:
+    binary, port = embedded_redis.find_binary(), free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = _start(command, folder / "external-redis.log")
     _wait_for(lambda: listens(port), "the private Redis")
