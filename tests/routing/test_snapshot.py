@@ -1,11 +1,12 @@
 import asyncio
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
 from providers import actions, revision
 from providers.models import Provider
@@ -130,26 +131,20 @@ async def test_a_change_by_another_process_arrives_by_hint_or_by_poll(monkeypatc
     # What another process does: a committed write that this process's listeners do not hear of.
     monkeypatch.setattr(revision, "_listeners", [snapshot._hint] if hinted else [])
     monkeypatch.setattr(snapshot, "POLL_SECONDS", 3600.0 if hinted else 0.05)
+    # One thread, so that its database connection can be closed at the end.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=1))
     following = asyncio.create_task(snapshot.keep_fresh())
     try:
         await until(lambda: snapshot._current is not None)
         if hinted:
             await until(lambda: subscribers() > 0)
-        await asyncio.to_thread(write_and_close)
+        await asyncio.to_thread(actions.create_provider, OPENAI)
         await until(lambda: set(snapshot.current().providers) == {"p"})
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
-
-
-def write_and_close():
-    from django.db import connection
-
-    try:
-        actions.create_provider(OPENAI)
-    finally:
-        connection.close()
+        await asyncio.to_thread(connections.close_all)
 
 
 def subscribers():
