@@ -27,6 +27,7 @@ from inference.limits import Limits
 from inference.metrics import Metrics, metrics, snapshot_families
 from inference.plane import DataPlane
 from inference.recording import Recorder
+from inference.request_ids import new_request_id
 from inference.wire import errors
 from inference.wire.openai import unknown_path, wrong_method
 from routing import snapshot
@@ -138,7 +139,7 @@ async def _refuse(scope: dict[str, Any], send: Send, error: GatewayError, *, all
 
 
 def _common_headers(read: dict[bytes, bytes], began: float) -> list[h.Header]:
-    own = h.new_request_id().encode()
+    own = new_request_id().encode()
     shown = h.shown_request_id(read, own)
     elapsed = (perf_counter() - began) * 1000
     return [

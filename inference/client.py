@@ -22,7 +22,6 @@ from inference import loop as bridge
 from inference import usage_rows
 from inference.backends.base import Usage
 from inference.dispatch import Trail, candidates_for, outcome_of
-from inference.endpoints.headers import new_request_id
 from inference.errors import (
     ConfigurationError,
     EngineError,
@@ -36,6 +35,7 @@ from inference.limits import Limits
 from inference.metrics import metrics
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
+from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from routing import snapshot
 from routing.types import Identity, Snapshot
@@ -196,7 +196,7 @@ class _Call:
         self.trail = Trail()
         self.started = perf_counter()
         self.first_byte: float | None = None
-        self.tail = b""
+        self.previous = self.last = b""
         self.events = 0
         self.usage: Usage | None = None
         self.status, self.error_code, self.outcome = 499, "client_disconnected", "client_disconnected"
@@ -214,10 +214,11 @@ class _Call:
         )
 
     def note(self, piece: bytes) -> None:
-        if self.request.stream and self.first_byte is None:
-            self.first_byte = perf_counter() - self.started
-        self.tail = (self.tail + piece)[-65536:] if self.request.stream else piece
-        self.events += piece.count(b"\n\n") if self.request.stream else 0
+        self.previous, self.last = self.last, piece
+        if self.request.stream:
+            self.events += piece.count(b"\n\n")
+            if self.first_byte is None:
+                self.first_byte = perf_counter() - self.started
 
     def succeed(self) -> None:
         self.status, self.error_code, self.outcome = 200, "", "ok"
@@ -243,7 +244,7 @@ class _Call:
         reply = self.trail.reply
         if reply is not None and reply.usage is not None:
             return reply.usage
-        tail = usage_tail(self.tail)
+        tail = usage_tail(self.previous + self.last)
         return (read_usage(tail) if tail else None) or Usage()
 
     async def close(self) -> None:

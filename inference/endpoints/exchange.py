@@ -16,8 +16,16 @@ from inference.admission import admit, presented_key
 from inference.backends.base import Reply
 from inference.dispatch import Trail, candidates_for, outcome_of
 from inference.endpoints import headers as h
-from inference.errors import BodyTooLarge, GatewayError, InvalidRequest, UpstreamBroken, UpstreamTimeout
+from inference.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InvalidRequest,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from inference.recording import Entry, usage_tail
+from inference.request_ids import new_request_id
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
 from routing.snapshot import current
@@ -89,7 +97,7 @@ class Exchange:
         self._commenting: asyncio.Task[None] | None = None
         wanted = h.READ
         self.read = {name: value for name, value in scope["headers"] if name in wanted}
-        self.gateway_id = h.new_request_id()
+        self.gateway_id = new_request_id()
         self.shown_id: bytes | None = None
         self.started = perf_counter()
         self.deadline = 0.0
@@ -234,11 +242,16 @@ class Exchange:
             except StopAsyncIteration:
                 break
         tail = self.previous + self.last
-        if not sse.is_complete(tail):
+        failed = sse.holds_error(tail)
+        if not failed and not sse.is_complete(tail):
             raise UpstreamBroken("The provider's stream ended before its answer was complete.")
         self.done = True
         await send({"type": "http.response.body", "body": b""})
-        await self._close("", reply.usage if reply.usage is not None else usage_tail(tail))
+        usage = reply.usage if reply.usage is not None else usage_tail(tail)
+        if failed:  # the upstream has told the client itself
+            await self._close(UpstreamError.code, usage, UpstreamError.code)
+        else:
+            await self._close("", usage)
 
     async def _start_stream(self, reply: Reply | None) -> None:
         self.streaming = True
@@ -312,7 +325,8 @@ class Exchange:
         model = trail.model
         duration = perf_counter() - self.started
         try:
-            await plane.dispatcher.release(trail)
+            if trail.shared is not None:
+                await plane.dispatcher.release(trail)
         finally:
             metrics = plane.metrics
             if model is None:
@@ -323,28 +337,29 @@ class Exchange:
             metrics.duration[self._operation.name].observe(duration)
             if self.first_byte is not None:
                 metrics.first_token.observe(self.first_byte)
-            plane.recorder.add(
-                Entry(
-                    self.gateway_id,
-                    time() - duration,
-                    self._operation.name,
-                    self.identity,
-                    self.model_name,
-                    model,
-                    trail.key.key_id if trail.key is not None else None,
-                    self.stream,
-                    self.status,
-                    error_code[:64],
-                    trail.attempts,
-                    usage,
-                    self._guess(),
-                    duration,
-                    self.first_byte,
-                    trail.upstream,
-                    self.overhead,
-                    self.session_id,
+            if self.identity is not None:  # strangers are counted, but may not fill the table
+                plane.recorder.add(
+                    Entry(
+                        self.gateway_id,
+                        time() - duration,
+                        self._operation.name,
+                        self.identity,
+                        self.model_name,
+                        model,
+                        trail.key.key_id if trail.key is not None else None,
+                        self.stream,
+                        self.status,
+                        error_code[:64],
+                        trail.attempts,
+                        usage,
+                        self._guess(),
+                        duration,
+                        self.first_byte,
+                        trail.upstream,
+                        self.overhead,
+                        self.session_id,
+                    )
                 )
-            )
 
     def _guess(self) -> tuple[int, int]:
         """Tokens when nobody tells: of what was streamed, about one per event; of what was asked, four bytes each."""

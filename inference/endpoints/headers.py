@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -44,29 +43,6 @@ _OURS = frozenset(
 _SMALL = tuple(b"%d" % number for number in range(64))
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}").fullmatch
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}").match
-
-
-class _RandomIds:
-    """128 random bits each, read from the system for many at a time: one system call per request is too many."""
-
-    _AT_ONCE = 512
-
-    def __init__(self) -> None:
-        self._drawn: list[str] = []
-
-    def draw(self) -> str:
-        if not self._drawn:
-            pool = os.urandom(16 * self._AT_ONCE).hex()
-            self._drawn = ["req_" + pool[at : at + 32] for at in range(0, len(pool), 32)]
-        return self._drawn.pop()
-
-    def forget(self) -> None:
-        self._drawn = []
-
-
-_ids = _RandomIds()
-os.register_at_fork(after_in_child=_ids.forget)
-new_request_id = _ids.draw
 
 
 def shown_request_id(read: dict[bytes, bytes], own: bytes) -> bytes:

@@ -17,6 +17,7 @@ CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 
 _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+_IN_BAND_ERROR_LINE = re.compile(rb'(?:^|[\r\n])data: ?\{\s*"error"\s*:\s*[{"]')
 _IN_BAND_ERROR = re.compile(rb'data: ?\{\s*"error"\s*:\s*[{"]')
 
 
@@ -49,5 +50,6 @@ def begins_with_error(first: bytes) -> bool:
     return _IN_BAND_ERROR.match(first) is not None
 
 
-def count_events(chunk: bytes) -> int:
-    return chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")
+def holds_error(tail: bytes) -> bool:
+    """Whether one of the last events says that the upstream failed."""
+    return b'"error"' in tail and _IN_BAND_ERROR_LINE.search(tail) is not None

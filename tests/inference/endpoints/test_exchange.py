@@ -67,6 +67,21 @@ async def test_a_stream_that_just_stops_is_an_error_too(serve, door) -> None:
     assert answer.events[-1]["error"]["code"] == "upstream_broken"
 
 
+async def test_an_error_that_the_upstream_streams_is_told_once_and_recorded(serve, door) -> None:
+    error = b'data: {"error":{"message":"died","type":"x","param":null,"code":null}}\n\n'
+    one(serve, streaming(EVENT, error))
+    answer = await door.chat(model="m", stream=True)
+    assert answer.body == EVENT + error
+    [row] = await rows_of(door)
+    assert row.error_code == "upstream_error"
+
+
+async def test_strangers_leave_no_rows(door) -> None:
+    await door.chat("x", model="m")
+    await door.call(CHAT, chat_body(), key="gw-unknown")
+    assert [row.error_code for row in await rows_of(door)] == ["model_not_found"]
+
+
 async def test_a_finished_stream_without_done_is_whole(serve, door) -> None:
     one(serve, streaming(EVENT, FINISH))
     answer = await door.chat(model="m", stream=True)

@@ -30,3 +30,8 @@ def test_comments_go_between_events_only(sent, boundary) -> None:
 def test_an_error_in_the_first_event_is_seen() -> None:
     assert sse.begins_with_error(b'data: {"error": {"message": "x"}}\n\n')
     assert not sse.begins_with_error(b'data: {"choices":[],"error":null}\n\n')
+
+
+def test_an_error_among_the_last_events_is_seen() -> None:
+    assert sse.holds_error(b'data: {"choices":[]}\n\ndata: {"error":{"message":"died"}}\n\n')
+    assert not sse.holds_error(b'data: {"choices":[{"delta":{"content":"data: {\\"error\\":{"}}]}\n\n')

@@ -1,0 +1,121 @@
+"""The web process's door with a real database: the lifespan, both planes, and an edit that the next request sees."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import orjson
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+
+from gateway_project import asgi
+from inference.models import UsageRecord
+from providers.models import Provider, ProviderModel
+from routing import issuing, snapshot
+from tests.inference.door import Client, chat_body
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Process:
+    """A server's side of the lifespan, and requests through the door."""
+
+    def __init__(self) -> None:
+        self._stop = asyncio.Event()
+        self._said: asyncio.Queue[str] = asyncio.Queue()
+
+    async def __aenter__(self) -> Process:
+        steps = iter(["lifespan.startup"])
+
+        async def receive() -> dict[str, str]:
+            for step in steps:
+                return {"type": step}
+            await self._stop.wait()
+            return {"type": "lifespan.shutdown"}
+
+        async def send(message: dict[str, str]) -> None:
+            await self._said.put(message["type"])
+
+        self._task = asyncio.create_task(asgi.application({"type": "lifespan"}, receive, send))
+        assert await asyncio.wait_for(self._said.get(), 10) == "lifespan.startup.complete"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        assert await asyncio.wait_for(self._said.get(), 20) == "lifespan.shutdown.complete"
+        await self._task
+        gc.unfreeze()
+        snapshot.replace(None)
+
+    async def call(self, path: str, body: object = None, *, key: str = "", method: str = "POST"):
+        client = Client(orjson.dumps(body) if body is not None else b"")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "server": ("127.0.0.1", 8000),
+            "client": ("127.0.0.1", 5000),
+            "headers": [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer " + key.encode())],
+        }
+        await asyncio.wait_for(asgi.application(scope, client.receive, client.send), 10)
+        return client.answer
+
+
+@pytest.fixture
+def key() -> str:
+    provider = Provider.objects.create(provider_id="fake", provider_type="fake")
+    ProviderModel.objects.create(provider=provider, model_id="fake-chat")
+    _, plaintext = issuing.issue("test", scopes=["generate"])
+    return plaintext.reveal() if hasattr(plaintext, "reveal") else plaintext
+
+
+async def test_a_request_is_served_and_its_row_is_in_the_database_after_the_stop(key) -> None:
+    async with Process() as process:
+        answer = await process.call("/v1/chat/completions", chat_body("one two"), key=key)
+        assert answer.json["choices"][0]["message"]["content"] == "one two"
+    row = await UsageRecord.objects.aget()
+    assert (row.request_id, row.output_tokens) == (answer.headers["x-gateway-request-id"], 2)
+
+
+async def test_other_paths_are_django_s(key) -> None:
+    async with Process() as process:
+        assert (await process.call("/livez", method="GET")).json == {"status": "ok"}
+        assert (await process.call("/v1/nothing", key=key)).error["code"] == "unknown_url"
+        assert (await process.call("/v1nothing", method="GET")).status == 404
+
+
+async def test_an_edit_is_served_to_the_next_request(key) -> None:
+    @sync_to_async
+    def rename() -> None:
+        model = ProviderModel.objects.get()
+        model.model_id = "renamed"
+        model.save()
+        close_old_connections()
+
+    async with Process() as process:
+        before = await process.call("/v1/chat/completions", chat_body(), key=key)
+        await rename()
+        after = await process.call("/v1/chat/completions", chat_body(model="renamed"), key=key)
+    assert (before.status, after.status) == (200, 200)
+    assert int(after.headers["x-gateway-revision"]) > int(before.headers["x-gateway-revision"])
+
+
+async def test_a_websocket_is_turned_away() -> None:
+    said = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, object]) -> None:
+        said.append(message["type"])
+
+    await asgi.application({"type": "websocket", "path": "/v1/x"}, receive, send)
+    assert said == ["websocket.close"]
