@@ -27,6 +27,9 @@ NO_ROOM = 1
 
 _ALL_LAYERS = 0x7FFFFFFF
 _LOG_WARN, _LOG_CONT = 3, 5
+_LARGEST_GRAMMAR = 256 * 1024
+_MOST_GROUPS = 8192
+"""llama.cpp parses groups by recursion: tens of thousands, one inside the other, end the process."""
 _RANDOM_SEED = 0xFFFFFFFF
 _REPEAT_WINDOW = 64
 _CONTROL_ATTRIBUTE = 1 << 3
@@ -353,11 +356,14 @@ def grammar_for(*, json_object: bool, json_schema: str | None) -> str | None:
     """The grammar (GBNF) that an answer format asks for."""
     if json_schema is not None:
         try:
-            return str(llama_grammar.json_schema_to_gbnf(json_schema))
+            grammar = str(llama_grammar.json_schema_to_gbnf(json_schema))
         except Exception as error:  # the converter raises whatever a malformed schema runs into
             raise InvalidRequest(
                 f"The schema in `response_format` is not supported: {error}", param="response_format"
             ) from error
+        if len(grammar) > _LARGEST_GRAMMAR or grammar.count("(") > _MOST_GROUPS:
+            raise InvalidRequest("The schema in `response_format` makes too large a grammar.", param="response_format")
+        return grammar
     return llama_grammar.JSON_GBNF if json_object else None
 
 

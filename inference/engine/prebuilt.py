@@ -125,8 +125,7 @@ class PrebuiltEngine:
             except GatewayError as error:
                 self._emit([Failed.of(command.id, error)])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                failed = EngineError("The engine failed while it was answering.", detail=repr(error))
-                self._emit([Failed.of(command.id, failed)])
+                self._emit([Failed.of(command.id, _foreign(error))])
             finally:
                 with self._lock:
                     self._cancelled.discard(command.id)
@@ -241,6 +240,13 @@ def _body(request: GenerateRequest) -> dict[str, Any]:
     if request.top_logprobs is not None:
         body["logprobs"], body["top_logprobs"] = True, request.top_logprobs
     return body
+
+
+def _foreign(error: Exception) -> GatewayError:
+    _, found, reason = str(error).partition("JSON schema error")
+    if found:
+        return InvalidRequest(f"The schema in `response_format` is not supported{reason}", param="response_format")
+    return EngineError("The engine failed while it was answering.", detail=repr(error))
 
 
 def _raise_error(reply: dict[str, Any], param: str) -> None:

@@ -8,7 +8,9 @@ such as pictures or tools, is an `UnsupportedCapability`. Fields that change not
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +22,10 @@ MOST_STOPS = 16
 MOST_PROMPTS = 256
 MOST_INPUTS = 2048
 _LONGEST_SCHEMA = 64 * 1024
+_MOST_REPEATS = 1000
+_BOUNDS = ("minItems", "maxItems", "minLength", "maxLength")
+_REPEAT = re.compile(r"\{([0-9, ]*[0-9][0-9, ]*)\}")
+_NUMBER = re.compile(r"[0-9]+")
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -245,26 +251,38 @@ def _answer_format(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema_text(schema: Any) -> str:
-    text = json.dumps(schema)
-    if len(text) > _LONGEST_SCHEMA:
-        raise InvalidRequest("The schema in `response_format` is longer than 64 KiB.", param="response_format")
-    if _refers_elsewhere(schema):
-        raise InvalidRequest(
-            "The schema in `response_format` must not refer to other documents.", param="response_format"
-        )
+    """Engines turn a schema into a grammar; what would make them fetch, fill their memory or crash stops here."""
+    try:
+        text = json.dumps(schema)
+        problem = next(_problems(schema), None)
+    except RecursionError:
+        problem = "is nested too deeply"
+    else:
+        if len(text) > _LONGEST_SCHEMA:
+            problem = "is longer than 64 KiB"
+    if problem is not None:
+        raise InvalidRequest(f"The schema in `response_format` {problem}.", param="response_format")
     return text
 
 
-def _refers_elsewhere(schema: Any) -> bool:
-    """Whether any `$ref` leaves the document: no engine may be made to fetch it."""
+def _problems(schema: Any) -> Iterator[str]:
     if isinstance(schema, list):
-        return any(map(_refers_elsewhere, schema))
+        for item in schema:
+            yield from _problems(item)
     if not isinstance(schema, dict):
-        return False
-    reference = schema.get("$ref")
-    return (isinstance(reference, str) and not reference.startswith("#")) or any(
-        map(_refers_elsewhere, schema.values())
-    )
+        return
+    reference, pattern = schema.get("$ref"), schema.get("pattern")
+    if isinstance(reference, str) and not reference.startswith("#"):
+        yield "must not refer to other documents"
+    if any(isinstance(schema.get(bound), int) and schema[bound] > _MOST_REPEATS for bound in _BOUNDS):
+        yield f"repeats something more than {_MOST_REPEATS} times"
+    if (
+        isinstance(pattern, str)
+        and math.prod(max(1, *map(int, _NUMBER.findall(r))) for r in _REPEAT.findall(pattern)) > _MOST_REPEATS
+    ):
+        yield f"has a pattern that repeats something more than {_MOST_REPEATS} times"
+    for value in schema.values():
+        yield from _problems(value)
 
 
 def _template_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,4 +353,4 @@ def _texts_or_tokens(name: str, given: Any) -> list[str | list[int]]:
 
 
 def _are_tokens(items: list[Any]) -> bool:
-    return all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in items)
+    return all(isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 1 << 31 for item in items)

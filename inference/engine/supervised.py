@@ -24,7 +24,7 @@ from inference.engine import protocol
 from inference.engine.protocol import Cancel, Done, Embed, Failed, Generate, Piece, Ready, Vectors
 from inference.engine.requests import EmbedRequest, GenerateRequest
 from inference.engine.spec import ModelSpec
-from inference.errors import EngineError, GatewayError, GatewayOverloaded, ModelUnavailable, WorkerLost
+from inference.errors import EngineError, GatewayError, GatewayOverloaded, InvalidRequest, ModelUnavailable, WorkerLost
 
 MOST_IN_FLIGHT = 512
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -221,9 +221,15 @@ class _Child:
             if not self.alive:
                 raise self._death()
             places = {next(self._numbers): place for place in range(len(wanted))}
-            self._inboxes.update(dict.fromkeys(places, inbox))
             commands = [wanted[place][0](identifier, wanted[place][1]) for identifier, place in places.items()]
-            self._transmit(commands)
+            try:
+                frame = protocol.encode(commands)
+            except (UnicodeEncodeError, OverflowError) as error:
+                raise InvalidRequest(
+                    "The request holds a text that is no Unicode, or a number beyond 64 bits."
+                ) from error
+            self._inboxes.update(dict.fromkeys(places, inbox))
+            self._transmit(frame)
         return places
 
     def cancel(self, identifiers: list[int]) -> None:
@@ -231,7 +237,7 @@ class _Child:
             for identifier in identifiers:
                 self._inboxes.pop(identifier, None)
             if self.alive:
-                self._transmit([Cancel(identifier) for identifier in identifiers])
+                self._transmit(protocol.encode([Cancel(identifier) for identifier in identifiers]))
 
     def close(self) -> None:
         self._closing = True
@@ -247,9 +253,9 @@ class _Child:
             self.process.kill()
             self.process.wait()
 
-    def _transmit(self, commands: list[Any]) -> None:
+    def _transmit(self, frame: bytes) -> None:
         try:
-            self._connection.sendall(protocol.encode(commands))
+            self._connection.sendall(frame)
         except OSError:
             return  # the child has died: the keeper is about to tell everybody
 
@@ -294,7 +300,7 @@ class _Child:
                 stderr=subprocess.PIPE,
             )
         self._connection = ours
-        self._transmit([self._load])
+        self._transmit(protocol.encode([self._load]))
 
     def _read_stderr(self) -> None:
         assert self.process.stderr is not None

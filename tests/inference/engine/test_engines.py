@@ -257,3 +257,9 @@ def test_a_chat_template_of_our_own_is_used(choice: EngineChoice, open_engine: O
     assert templated.done is not None
     assert plain.done is not None
     assert (templated.text, templated.done.input_tokens) == (plain.text, plain.done.input_tokens)
+
+
+def test_text_that_is_no_unicode_is_the_callers_error(shared_demo: SupervisedEngine) -> None:
+    with pytest.raises(InvalidRequest):
+        ask(shared_demo, "\ud83d")
+    assert ask(shared_demo, WHO, max_tokens=2).text == "I am"

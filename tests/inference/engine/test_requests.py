@@ -104,3 +104,39 @@ def test_an_embedding_needs_something_to_embed(given: Any) -> None:
 )
 def test_an_embeddings_input_takes_every_form(given: Any, inputs: list[Any]) -> None:
     assert embed_request({"input": given}).inputs == inputs
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "https://example.org/schema.json"},
+        {"properties": {"a": {"anyOf": [{"$ref": "file:///etc/passwd"}]}}},
+        {"type": "array", "maxItems": 100_000},
+        {"type": "string", "minLength": 10**12},
+        {"type": "string", "pattern": "^a{0,100000}$"},
+        {"type": "string", "pattern": "^((a{100}){1,100}){100}$"},
+        {"enum": ["x" * 70_000]},
+        _nested(20_000),
+    ],
+    ids=["remote", "file", "items", "length", "pattern", "nested pattern", "long", "deep"],
+)
+def test_a_schema_that_would_harm_an_engine_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    assert caught.value.param == "response_format"
+
+
+def test_an_ordinary_schema_passes() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"id": {"type": "string", "pattern": "^[a-z]{3}-[0-9]{4,6}$", "maxLength": 64}},
+    }
+    request = chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    assert request.json_schema is not None
