@@ -103,6 +103,9 @@ async def follow(redis_url: str, job_id: object, after: str = BEGINNING) -> Asyn
             except (redis.RedisError, OSError):
                 found = []
                 await asyncio.sleep(POLL_SECONDS)
+            # redis-py loses a cancellation that meets it while it connects.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError
             for _, entries in found.items() if isinstance(found, dict) else found:
                 for entry_id, fields in entries:
                     event = Event(entry_id.decode(), fields[b"k"].decode(), fields[b"d"], int(fields[b"f"]))

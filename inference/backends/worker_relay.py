@@ -288,9 +288,11 @@ class Desk:
 
     async def _read(self) -> None:
         block = int(self._times.beat * 1000)
-        while True:
+        task = asyncio.current_task()
+        # redis-py loses a cancellation that meets it while it connects: ask the task itself.
+        while task is None or not task.cancelling():
             try:
-                found = await self._reading.xread({self.stream: self._last}, count=_ENTRIES_PER_READ, block=block)
+                found: Any = await self._reading.xread({self.stream: self._last}, count=_ENTRIES_PER_READ, block=block)
             except (redis.RedisError, OSError) as error:
                 logger.warning("the relay's stream cannot be read: %s", type(error).__name__)
                 await asyncio.sleep(0.2)
@@ -316,7 +318,8 @@ class Desk:
 
     async def _watch(self) -> None:
         due = self.loop.time()
-        while True:
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():
             due += self._times.beat
             await asyncio.sleep(due - self.loop.time())
             if self.loop.time() - due > self._times.beat:

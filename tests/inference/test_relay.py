@@ -1,0 +1,335 @@
+"""The relay's protocol and its two ends, each against a real Redis and without the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+
+from inference import errors, relay, serving
+from inference.backends.base import Chunk, Usage
+from inference.backends.worker_relay import MOST_WAITING_PIECES, Desk
+from inference.errors import EngineError, GatewayError, GatewayOverloaded, UpstreamRejected
+from inference.relay import Done, Failed, Payload, Piece, Started, Text, Times
+from routing import snapshot
+from tests.inference import registry
+from tests.inference.workers import eventually
+
+STREAM = relay.stream_key("test")
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def payload(text: str = "one two three", *, relay_id: str = "r1", **more: Any) -> Payload:
+    messages = msgspec.Raw(json.dumps([{"role": "user", "content": text}]).encode())
+    facts: dict[str, Any] = {
+        "id": relay_id,
+        "reply_to": STREAM,
+        "operation": "chat",
+        "provider_id": "fake",
+        "model_id": "fake-chat",
+        "fingerprint": snapshot.current().providers["fake"].fingerprint,
+        "fields": {"model": msgspec.Raw(b'"x"'), "messages": messages},
+        "stream": True,
+        "request_id": "req_1",
+    }
+    return Payload(**{**facts, **more})
+
+
+# What travels ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_error_of_the_tree_arrives_as_itself() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)]
+    assert len(kinds) > 15
+    for kind in kinds:
+        more = {"body": b'{"error": {}}'} if issubclass(kind, UpstreamRejected) else {}
+        sent = kind("m", detail="d", param="p", code="c", status=599, retry_after=1.5, retryable=True, **more)
+        [frame] = relay.decode(relay.encode([Failed.of("id", sent)]))
+        got = frame.exception()
+        assert type(got) is kind
+        assert vars(got) == vars(sent)
+
+
+def test_an_error_of_a_class_that_is_not_known_here_is_an_engines() -> None:
+    failed = Failed.of("id", EngineError("m"))
+    assert type(msgspec.structs.replace(failed, error="FromTheFuture").exception()) is EngineError
+    assert type(msgspec.structs.replace(failed, error="annotations").exception()) is EngineError
+
+
+def test_a_chunk_survives_the_way_but_for_its_usage() -> None:
+    chunk = Chunk("é\u2028", 2, "stop", None, {"content": []}, [{"id": "1"}], "because")
+    [message] = relay.decode(relay.encode([Text("id", 0, [Piece.of(chunk)])]))
+    assert message.pieces[0].chunk() == chunk
+
+
+def test_fields_of_a_payload_travel_byte_for_byte(serve: Any) -> None:
+    serve(registry.model(registry.provider()))
+    odd = b'{"a":1.0,  "b":"\\u00e9"}'
+    sent = payload(fields={"odd": msgspec.Raw(odd)})
+    assert bytes(relay.decode_payload(relay.encode_payload(sent)).fields["odd"]) == odd
+
+
+# The worker's end -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def service(redis_url: str, serve: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[serving.Service]:
+    slow = registry.provider(connection={"delay_seconds": 0.02})
+    serve(registry.model(slow))
+    monkeypatch.setattr(snapshot, "refresh", snapshot.current)
+    made = serving.Service(redis_url)
+    made.start()
+    yield made
+    made.stop()
+
+
+def listen(store: redis.Redis, stream: str = STREAM) -> None:
+    """As a web process makes its stream."""
+    store.xadd(stream, {b"m": relay.encode([])})
+    store.xtrim(stream, maxlen=0, approximate=False)
+
+
+def said(store: redis.Redis, relay_id: str = "r1") -> list[Any]:
+    frames = [relay.decode(fields[b"m"]) for _, fields in store.xrange(STREAM)]
+    return [message for frame in frames for message in frame if getattr(message, "id", "") == relay_id]
+
+
+def offer(store: redis.Redis, told: Payload) -> None:
+    store.set(relay.payload_key(told.id), relay.encode_payload(told), ex=60)
+
+
+def test_a_claimed_call_is_answered_and_its_prompt_is_gone(service: serving.Service, store: redis.Redis) -> None:
+    listen(store)
+    offer(store, payload())
+    assert service.serve("r1")
+    assert not store.exists(relay.payload_key("r1"))
+    assert eventually(lambda: isinstance(said(store)[-1], Done))
+    messages = said(store)
+    assert isinstance(messages[0], Started)
+    pieces = [piece for message in messages if isinstance(message, Text) for piece in message.pieces]
+    assert "".join(piece.text for piece in pieces) == "one two three"
+    assert messages[-1] == Done("r1", len(pieces), Usage(3, 3))
+
+
+def test_a_call_is_claimed_once(service: serving.Service, store: redis.Redis) -> None:
+    listen(store)
+    offer(store, payload())
+    assert service.serve("r1")
+    assert not service.serve("r1")
+
+
+def test_pieces_are_numbered_without_a_gap(service: serving.Service, store: redis.Redis) -> None:
+    listen(store)
+    offer(store, payload(" ".join(["w"] * 30)))
+    service.serve("r1")
+    assert eventually(lambda: isinstance(said(store)[-1], Done))
+    texts = [message for message in said(store) if isinstance(message, Text)]
+    expected = 0
+    for text in texts:
+        assert text.number == expected
+        expected += len(text.pieces)
+
+
+def test_a_stream_that_nobody_reads_any_more_ends_the_generation(service: serving.Service, store: redis.Redis) -> None:
+    offer(store, payload(" ".join(["w"] * 3000)))
+    running = threading.Thread(target=service.serve, args=("r1",))
+    running.start()
+    running.join(10)
+    assert not running.is_alive()
+    assert not store.exists(STREAM)
+
+
+def test_a_published_cancel_ends_the_generation(service: serving.Service, store: redis.Redis) -> None:
+    listen(store)
+    offer(store, payload(" ".join(["w"] * 3000)))
+    running = threading.Thread(target=service.serve, args=("r1",))
+    running.start()
+    assert eventually(lambda: len(said(store)) > 2)
+    assert eventually(lambda: store.publish(relay.CANCEL_CHANNEL, "r1") == 1)
+    running.join(10)
+    assert not running.is_alive()
+    assert not isinstance(said(store)[-1], Done)
+
+
+def test_a_call_whose_time_is_over_ends_with_a_timeout(service: serving.Service, store: redis.Redis) -> None:
+    listen(store)
+    offer(store, payload(" ".join(["w"] * 3000), seconds_left=0.5))
+    service.serve("r1")
+    assert eventually(lambda: isinstance(said(store)[-1], Failed))
+    assert said(store)[-1].error == "UpstreamTimeout"
+
+
+def test_a_model_that_is_gone_is_a_typed_error(service: serving.Service, store: redis.Redis) -> None:
+    listen(store)
+    offer(store, payload(model_id="gone"))
+    service.serve("r1")
+    assert eventually(lambda: isinstance(said(store)[-1], Failed))
+    assert said(store)[-1].error == "ModelUnavailable"
+
+
+def test_a_worker_says_that_it_serves_the_queue(service: serving.Service, store: redis.Redis) -> None:
+    assert eventually(lambda: store.exists(relay.SERVED))
+    assert 0 < store.ttl(relay.SERVED) <= relay.SERVED_SECONDS
+
+
+# The web process's end ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def times() -> Times:
+    return Times(queue=2.0, no_worker=0.5, silence=0.6, beat=0.1)
+
+
+async def opened(redis_url: str, times: Times, woken: list[str], told: Payload | None = None) -> tuple[Desk, Any]:
+    desk = Desk(redis_url, woken.append, times).join()
+    told = told or payload()
+    return desk, await desk.open(msgspec.structs.replace(told, reply_to=desk.stream))
+
+
+def tell(store: redis.Redis, desk: Desk, *messages: Any) -> None:
+    store.xadd(desk.stream, {b"m": relay.encode(list(messages))}, nomkstream=True)
+
+
+@pytest.fixture(autouse=True)
+def _registry(serve: Any) -> None:
+    serve(registry.model(registry.provider()))
+
+
+async def test_the_message_that_wakes_a_worker_is_the_id(redis_url: str, store: redis.Redis, times: Times) -> None:
+    woken: list[str] = []
+    desk, call = await opened(redis_url, times, woken)
+    assert woken == [call.id]
+    assert relay.decode_payload(store.get(relay.payload_key(call.id))).model_id == "fake-chat"
+    assert 0 < store.ttl(relay.payload_key(call.id)) <= times.queue + 5
+    await desk.leave()
+
+
+async def test_a_message_that_came_twice_is_told_once(redis_url: str, store: redis.Redis, times: Times) -> None:
+    desk, call = await opened(redis_url, times, [])
+    first = Text(call.id, 0, [Piece("a"), Piece("b")])
+    tell(store, desk, Started(call.id), first)
+    tell(store, desk, first)
+    tell(store, desk, Text(call.id, 1, [Piece("b"), Piece("c")]), Done(call.id, 3))
+    assert [(await call.next()).text for _ in range(3)] == ["a", "b", "c"]
+    assert isinstance(await call.next(), Done)
+    await desk.leave()
+
+
+@pytest.mark.parametrize("loss", ["in the middle", "at the end"])
+async def test_a_lost_message_is_an_error_and_not_a_shorter_answer(
+    redis_url: str, store: redis.Redis, times: Times, loss: str
+) -> None:
+    desk, call = await opened(redis_url, times, [])
+    tell(store, desk, Started(call.id), Text(call.id, 0, [Piece("a")]))
+    tell(store, desk, Text(call.id, 2, [Piece("c")]) if loss == "in the middle" else Done(call.id, 3))
+    assert (await call.next()).text == "a"
+    with pytest.raises(EngineError, match="lost"):
+        await call.next()
+    await desk.leave()
+
+
+async def test_silence_after_the_claim_is_a_lost_worker(redis_url: str, store: redis.Redis, times: Times) -> None:
+    desk, call = await opened(redis_url, times, [])
+    store.delete(relay.payload_key(call.id))
+    tell(store, desk, Started(call.id))
+    with pytest.raises(errors.WorkerLost):
+        await call.next()
+    await desk.leave()
+
+
+async def test_heartbeats_keep_a_slow_call_alive(redis_url: str, store: redis.Redis, times: Times) -> None:
+    desk, call = await opened(redis_url, times, [])
+    for _ in range(6):
+        tell(store, desk, relay.Alive([call.id]))
+        await asyncio.sleep(0.2)
+    tell(store, desk, Text(call.id, 0, [Piece("late")]))
+    assert (await call.next()).text == "late"
+    await desk.leave()
+
+
+async def test_a_worker_that_dies_between_claim_and_first_word_is_noticed(
+    redis_url: str, store: redis.Redis, times: Times
+) -> None:
+    desk, call = await opened(redis_url, times, [])
+    store.delete(relay.payload_key(call.id))
+    with pytest.raises(errors.WorkerLost):
+        await call.next()
+    await desk.leave()
+
+
+async def test_busy_workers_are_waited_for_longer_than_none(redis_url: str, store: redis.Redis, times: Times) -> None:
+    store.set(relay.SERVED, 1, ex=30)
+    began = time.monotonic()
+    desk, call = await opened(redis_url, times, [])
+    with pytest.raises(EngineError) as caught:
+        await call.next()
+    assert caught.value.code == "workers_busy"
+    assert time.monotonic() - began >= times.queue
+    await desk.leave()
+
+
+async def test_a_call_that_is_left_in_the_queue_takes_its_prompt_with_it(
+    redis_url: str, store: redis.Redis, times: Times
+) -> None:
+    desk, call = await opened(redis_url, times, [])
+    call.close()
+    await desk.leave()
+    assert not store.exists(relay.payload_key(call.id))
+    assert store.exists(relay.cancelled_key(call.id))
+
+
+async def test_a_reader_that_does_not_read_is_given_up(redis_url: str, store: redis.Redis, times: Times) -> None:
+    desk, call = await opened(redis_url, times, [])
+    call.take(Text(call.id, 0, [Piece("x")] * (MOST_WAITING_PIECES + 1)))
+    with pytest.raises(GatewayOverloaded) as caught:
+        await call.next()
+    assert caught.value.code == "client_too_slow"
+    await desk.leave()
+
+
+async def test_a_stream_that_redis_forgot_is_made_again(redis_url: str, store: redis.Redis, times: Times) -> None:
+    desk, call = await opened(redis_url, times, [])
+    store.delete(desk.stream)
+    tell(store, desk, relay.Alive([call.id]))
+    assert await asyncio.to_thread(eventually, lambda: store.exists(desk.stream))
+    tell(store, desk, Text(call.id, 0, [Piece("after")]))
+    assert (await call.next()).text == "after"
+    await desk.leave()
+
+
+async def test_what_was_read_does_not_stay_in_redis(redis_url: str, store: redis.Redis, times: Times) -> None:
+    desk, call = await opened(redis_url, times, [])
+    for number in range(20):
+        tell(store, desk, Text(call.id, number, [Piece("x")]))
+    for _ in range(20):
+        await call.next()
+    assert await asyncio.to_thread(eventually, lambda: store.xlen(desk.stream) <= 1)
+    assert 0 < store.ttl(desk.stream) <= relay.STREAM_SECONDS
+    await desk.leave()
+    assert not store.exists(desk.stream)
+
+
+async def test_a_broker_that_does_not_take_the_wake_up_leaves_no_prompt_behind(
+    redis_url: str, store: redis.Redis, times: Times
+) -> None:
+    def refuse(relay_id: str) -> None:
+        raise ConnectionError("the broker does not answer")
+
+    desk = Desk(redis_url, refuse, times).join()
+    with pytest.raises(EngineError) as caught:
+        await desk.open(payload())
+    assert caught.value.code == "relay_unavailable"
+    await desk.leave()
+    assert not store.exists(relay.payload_key("r1"))
