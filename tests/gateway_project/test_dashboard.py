@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from gateway_project import dashboard
+from inference.models import UsageRecord
+from providers.models import ProbeResult, Provider
+from routing import snapshot
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> None:
+    cache.clear()
+    snapshot.replace(None)
+
+
+def a_request(number: int, **fields: Any) -> UsageRecord:
+    fields = {
+        "operation": "chat",
+        "requested_model": "gpt-test",
+        "provider_id": "up",
+        "model_id": "gpt-test",
+        "status": 200,
+        "at": timezone.now(),
+    } | fields
+    return UsageRecord.objects.create(request_id=f"req_{number}", **fields)
+
+
+def kpis() -> dict[str, str]:
+    return {kpi.label: str(kpi.value) for kpi in dashboard.context()["kpis"]}
+
+
+def test_the_figures_are_of_the_last_day_only() -> None:
+    a_request(1, cost=Decimal("0.002"), duration_ms=100)
+    a_request(2, cost=Decimal("5"), at=timezone.now() - timedelta(hours=25))
+
+    assert ">1<" in kpis()["Requests"]
+    assert "0.002" in kpis()["Spend"]
+
+
+def test_errors_are_a_share_and_grouped_by_cause() -> None:
+    for number in range(3):
+        a_request(number)
+    a_request(4, status=502, error_code="upstream_unreachable")
+
+    shown = dashboard.context()
+
+    assert "25" in kpis()["Errors"]
+    assert [(row["error_code"], row["times"]) for row in shown["troubles"]] == [("upstream_unreachable", 1)]
+
+
+def test_an_answer_cut_after_its_status_was_sent_counts_as_an_error() -> None:
+    a_request(1, status=200, error_code="upstream_broken")
+
+    assert "100" in kpis()["Errors"]
+
+
+def test_the_percentile_is_of_what_was_measured() -> None:
+    for number in range(100):
+        a_request(number, duration_ms=float(number))
+
+    assert "95" in kpis()["p95"]
+
+
+def test_every_hour_of_the_day_has_a_bar() -> None:
+    a_request(1)
+
+    hours = dashboard.context()["hours"]
+
+    assert len(hours) == 24
+    assert sum(hour.requests for hour in hours) == 1
+
+
+def test_unwell_providers_come_first() -> None:
+    for name, healthy in (("good", True), ("bad", False)):
+        provider = Provider.objects.create(provider_id=name, provider_type="fake")
+        ProbeResult.objects.create(provider=provider, healthy=healthy, duration_ms=1)
+
+    assert [state["provider"].provider_id for state in dashboard.context()["provider_states"]] == ["bad", "good"]
+
+
+def test_a_finding_of_a_system_check_stands_on_the_page(admin_client: Client) -> None:
+    Provider.objects.create(provider_id="odd", provider_type="no_such_type")
+
+    html = admin_client.get(reverse("admin:index")).content.decode()
+
+    assert "no such type is registered" in html
+
+
+def test_a_new_installation_is_shown_its_first_steps(admin_client: Client) -> None:
+    html = admin_client.get(reverse("admin:index")).content.decode()
+
+    assert "First steps" in html
+    assert "Create a client key" in html
+
+
+def test_who_may_not_see_usage_sees_no_figures(client: Client) -> None:
+    client.force_login(User.objects.create_user("clerk", password="clerk-password", is_staff=True))
+
+    html = client.get(reverse("admin:index")).content.decode()
+
+    assert "Last 24 hours" not in html
+    assert "Providers" not in html
