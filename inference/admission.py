@@ -6,6 +6,7 @@ The headers `Authorization: Bearer`, `x-api-key` and `api-key` are equals: which
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fnmatch import translate
 from functools import lru_cache
 from hashlib import sha256
@@ -28,18 +29,15 @@ _REFUSALS = {
 
 def presented_key(authorization: bytes | None, x_api_key: bytes | None, api_key: bytes | None) -> str:
     """The key out of whichever header holds it; two headers with different keys are refused, not ranked."""
-    if authorization is not None and x_api_key is None and api_key is None:
-        found = {_bearer(authorization)} - {None, b""}
-    else:
-        found = {value for value in (_bearer(authorization), x_api_key, api_key) if value}
+    found = [value for value in (_bearer(authorization), x_api_key, api_key) if value]
     if not found:
         raise InvalidKey(
             "You didn't provide an API key. Send it in an Authorization header as 'Bearer YOUR_KEY'.",
             code="missing_api_key",
         )
-    if len(found) > 1:
+    key = found[0]
+    if any(other != key for other in found[1:]):
         raise InvalidKey("Two different API keys were sent; send one.")
-    key = found.pop()
     if len(key) > _LONGEST_KEY or not key.isascii():
         raise InvalidKey("Incorrect API key provided.")
     return key.decode("ascii")
@@ -100,5 +98,5 @@ def may_use(identity: Identity | None, model: ModelView) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _matcher(patterns: tuple[str, ...]):
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
     return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)").match

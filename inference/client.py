@@ -20,7 +20,7 @@ from django.db import close_old_connections
 
 from inference import loop as bridge
 from inference import usage_rows
-from inference.backends.base import Usage
+from inference.backends.base import Reply, Usage
 from inference.dispatch import Trail, candidates_for, outcome_of
 from inference.errors import (
     ConfigurationError,
@@ -128,11 +128,11 @@ async def stream_async(
     call = _Call(request, identity)
     try:
         reply, first = await call.dispatch(_limits.stream_seconds)
-        if first is None:
+        if first is None or reply.chunks is None:
             raise UpstreamBroken("The provider answered whole where a stream was asked for.")
         call.note(first)
         yield first
-        async for piece in reply.chunks or ():
+        async for piece in reply.chunks:
             call.note(piece)
             yield piece
         call.succeed()
@@ -202,7 +202,7 @@ class _Call:
         self.status, self.error_code, self.outcome = 499, "client_disconnected", "client_disconnected"
         self.plane = bridge.plane(_make_plane)
 
-    async def dispatch(self, seconds: float) -> Any:
+    async def dispatch(self, seconds: float) -> tuple[Reply, bytes | None]:
         registry = snapshot.current() if bridge.is_serving() else await asyncio.to_thread(_read_registry)
         self.plane.dispatcher.follow(registry)
         return await self.plane.dispatcher.send(

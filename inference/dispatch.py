@@ -186,11 +186,11 @@ class Dispatcher:
                     if not error.retryable:
                         raise
                     failures.append(error)
-                if isinstance(error := failures[-1], UpstreamRefusedOurKey | UpstreamRateLimited) and _has_another_key(
-                    candidate.model, tried
-                ):
+                failure = failures[-1]
+                about_the_key = isinstance(failure, UpstreamRefusedOurKey | UpstreamRateLimited)
+                if about_the_key and _has_another_key(candidate.model, tried):
                     continue
-                pause = self._pause(error) if retries else None
+                pause = self._pause(failure) if retries else None
                 if pause is None:
                     break
                 retries -= 1

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from routing.types import Snapshot
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -106,7 +108,7 @@ class Metrics:
         return generate_latest(registry)
 
 
-def snapshot_families(current: Callable[[], object]) -> Iterator[Metric]:
+def snapshot_families(current: Callable[[], Snapshot]) -> Iterator[Metric]:
     """Revision and age of the registry that this process serves from."""
     snapshot = current()
     yield GaugeMetricFamily("gateway_snapshot_revision", "Registry revision being served.", value=snapshot.revision)

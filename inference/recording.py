@@ -164,9 +164,8 @@ def _count(told: int | None) -> int:
 
 
 def row_of(entry: Entry) -> Row:
-    usage = entry.usage
-    if usage.__class__ is bytes:
-        usage = read_usage(usage)
+    told = entry.usage
+    usage = read_usage(told) if isinstance(told, bytes) else told
     if usage is None:
         usage = Usage(*entry.guess, estimated=True) if any(entry.guess) else _NO_USAGE
     model, identity = entry.model, entry.identity

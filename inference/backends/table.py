@@ -81,7 +81,8 @@ class BackendTable:
                 f"The provider '{provider.provider_id}' cannot be used: its type '{provider.provider_type}' does not load.",
                 detail=f"backend {path}: {error}",
             ) from error
-        return backend_class(provider)
+        backend: Backend = backend_class(provider)
+        return backend
 
     def _close(self, shared: Shared) -> None:
         task = asyncio.get_running_loop().create_task(_close_quietly(shared.backend))

@@ -138,7 +138,7 @@ class Exchange:
             self.client_left = True
         except asyncio.CancelledError:
             failure = self._why_cancelled()
-            self._task.uncancel()
+            self._settle_cancellation()
         except Exception:
             logger.exception("request_id=%s the gateway failed", self.gateway_id)
             failure = GatewayError("The gateway failed while it served the request.")
@@ -185,7 +185,7 @@ class Exchange:
             raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
-            body = message.get("body", b"")
+            body: bytes = message.get("body", b"")
             if len(body) > limit:
                 raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
             self.body_read = True
@@ -406,6 +406,10 @@ class Exchange:
             await self._start_stream(None)
         await self._send({"type": "http.response.body", "body": sse.KEEP_ALIVE, "more_body": True})
         self._commenting = None
+
+    def _settle_cancellation(self) -> None:
+        if self._task is not None:
+            self._task.uncancel()
 
     def _cancel(self) -> None:
         if self._task is not None:

@@ -102,9 +102,8 @@ def _take_gateway_fields(fields: dict[str, msgspec.Raw]) -> tuple[str, str | Non
             session_id = _optional_text(name, raw)
         elif name == "preferred_model":
             preferred = _optional_text(name, raw)
-    raw = fields.get("model")
-    model = _optional_text("model", raw) if raw is not None else None
-    model = model or preferred
+    named = fields.get("model")
+    model = (None if named is None else _optional_text("model", named)) or preferred
     if not model:
         raise InvalidRequest("You must provide a model parameter.", param="model")
     return model, provider_id, session_id
@@ -136,7 +135,7 @@ def _check_subject(operation: Operation, raw: msgspec.Raw) -> None:
 
 def _wants_stream(fields: dict[str, msgspec.Raw]) -> bool:
     options = fields.get("stream_options")
-    if options is not None and memoryview(options)[:1] not in (b"{", b"n"):
+    if options is not None and memoryview(options)[0] not in b"{n":
         raise InvalidRequest("Invalid type for 'stream_options': expected an object.", param="stream_options")
     raw = fields.get("stream")
     if raw is None:
