@@ -68,7 +68,17 @@ from django.conf import settings  # noqa: E402
 if DATABASE == "sqlite":
     # A file, as in production: the in-memory database of Django's test runner locks whole tables between threads.
     settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(DATA_DIR / "test.sqlite3")
+assert str(settings.DATA_DIR) == os.path.realpath(DATA_DIR), (
+    "Django read its settings before this file could prepare them"
+)
 django.setup()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Keep our environment from the workers: pytest-django would load settings from it before they prepare their own."""
+    for name in ["DJANGO_SETTINGS_MODULE", "GATEWAY_DATA_DIR", "DATABASE_URL", "REDIS_URL"]:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
