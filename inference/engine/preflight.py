@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 
+from inference.engine.requests import Sampling
 from inference.engine.spec import DEMO_PATH, ModelSpec
 from inference.engine.supervised import EngineChoice, clean_environment
 from inference.errors import ModelUnavailable
@@ -143,7 +144,6 @@ def failure(choice: EngineChoice) -> str | None:
 
 def _try_llama_cpp(*, safe: bool) -> None:
     from inference.engine import llama_library
-    from inference.engine.requests import Sampling
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "q8_0.gguf"

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ _PASSED_ON_PREFIXES = ("CUDA_", "HIP_", "ROCR_", "HSA_", "GGML_", "OMP_", "KMP_"
 _CANCEL_POLL_SECONDS = 0.05
 _CLOSE_SECONDS = 0.5
 _STDERR_LINES = 20
+_HUNG_SECONDS = 300.0
+"""A child at work that says nothing for so long is stuck: the slowest step of a large model takes a minute or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class SupervisedEngine:
             finally:
                 self._attempts += 1
             self._last_failure = None
+            if self._closed:
+                child.close()
             return child.ready
 
     def _spawn(self) -> _Child:
@@ -206,6 +211,7 @@ class _Child:
         self._loaded: queue.SimpleQueue[Ready | GatewayError] = queue.SimpleQueue()
         self._stderr: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
         self._closing = False
+        self._heard_at = time.monotonic()
         self.alive = True
         self.process: subprocess.Popen[bytes]
         self._connection: socket.socket
@@ -228,15 +234,20 @@ class _Child:
                 raise InvalidRequest(
                     "The request holds a text that is no Unicode, or a number beyond 64 bits."
                 ) from error
+            if not self._inboxes:
+                self._heard_at = time.monotonic()
             self._inboxes.update(dict.fromkeys(places, inbox))
             self._transmit(frame)
         return places
 
     def cancel(self, identifiers: list[int]) -> None:
+        """Nobody waits for these any more. A child that has long been silent over its work is ended instead."""
         with self._lock:
             for identifier in identifiers:
                 self._inboxes.pop(identifier, None)
-            if self.alive:
+            if self.alive and time.monotonic() - self._heard_at > _HUNG_SECONDS:
+                self.process.kill()
+            elif self.alive:
                 self._transmit(protocol.encode([Cancel(identifier) for identifier in identifiers]))
 
     def close(self) -> None:
@@ -272,6 +283,7 @@ class _Child:
         reader.start()
         loading = True
         for events in protocol.events(self._connection):
+            self._heard_at = time.monotonic()
             for event in events:
                 if isinstance(event, Ready):
                     loading = False

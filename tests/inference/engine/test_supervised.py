@@ -204,3 +204,37 @@ def test_a_crash_while_loading_is_tried_again_without_the_extra_buffers(
     engine = open_engine(batched)
     assert engine.start().engine == "llama_cpp"
     assert (tried, engine.choice.safe) == ([False, True], True)
+
+
+def test_a_child_that_hangs_is_replaced(
+    choice: EngineChoice, open_engine: Open, random_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(choice, random_file, context_size=2048)
+    stream = engine.generate(endless())
+    next(stream)
+    stuck = engine.process_id or 0
+    os.kill(stuck, signal.SIGSTOP)
+    monkeypatch.setattr(supervised, "_HUNG_SECONDS", -1.0)
+    stream.close()
+    monkeypatch.undo()
+    assert gone(stuck)
+    while engine.process_id == stuck:
+        time.sleep(0.01)
+    assert ask(engine, "a", operation="completions", max_tokens=2).done is not None
+
+
+def test_closing_while_loading_leaves_no_child(
+    batched: EngineChoice, open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(batched)
+    real = engine._spawn
+
+    def closed_meanwhile() -> supervised._Child:
+        child = real()
+        engine.close()
+        return child
+
+    monkeypatch.setattr(engine, "_spawn", closed_meanwhile)
+    engine.start()
+    assert engine._child is not None
+    assert gone(engine._child.process.pid)
