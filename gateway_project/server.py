@@ -37,6 +37,7 @@ class OneWrite(RequestResponseCycle):
     """
 
     _head = b""
+    _handed_over = False
     task: asyncio.Task[None]
     tasks: set[asyncio.Task[None]]
 
@@ -46,6 +47,16 @@ class OneWrite(RequestResponseCycle):
             await super().run_asgi(app)
         finally:
             self.tasks.discard(self.task)
+
+    async def receive(self) -> Any:
+        """A body that has come whole is handed over without waiting; everything else is uvicorn's."""
+        if self.more_body or self._handed_over or self.disconnected or self.response_complete:
+            return await super().receive()
+        self._handed_over = True
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        self.flow.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:
