@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import pytest_django
 
 from gateway_project import first_keys
 from tests import services
@@ -63,6 +64,7 @@ def _prepare() -> tuple[Path, str]:
 DATA_DIR, REDIS_URL = _prepare()
 
 import django  # noqa: E402
+import django.db  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 if DATABASE == "sqlite":
@@ -91,6 +93,18 @@ def data_dir() -> Path:
 def redis_url() -> str:
     """A real Redis that only this session uses; emptied before each test."""
     return REDIS_URL
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """PostgreSQL drops no database that a session is open on, and threads of the pool keep theirs while they live."""
+    yield
+    if DATABASE == "postgresql":
+        with django_db_blocker.unblock(), django.db.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
 
 
 @pytest.fixture(autouse=True)
