@@ -39,11 +39,14 @@ def byte_alphabet() -> list[str]:
     return [table[b] for b in range(256)]
 
 
-def write_gguf(path, *, name, tokens, merges, cfg, tensors, quant="f16", pooling=None):
-    """Return the file's size. `tensors` maps llama.cpp's names to float32 arrays of shape (out, in), as in torch."""
+def write_gguf(path, *, name, tokens, merges, cfg, tensors, quant="f16", pooling=None, shard_tensors=0):
+    """Return the files' size. `tensors` maps llama.cpp's names to float32 arrays of shape (out, in), as in torch.
+
+    With `shard_tensors` the model is split into files of so many tensors, `NAME-00001-of-0000N.gguf` and so on.
+    """
     import gguf
 
-    w = gguf.GGUFWriter(str(path), "llama")
+    w = gguf.GGUFWriter(str(path), "llama", split_max_tensors=shard_tensors)
     w.add_name(name)
     w.add_license("mit")
     w.add_context_length(cfg["ctx"])
@@ -84,7 +87,9 @@ def write_gguf(path, *, name, tokens, merges, cfg, tensors, quant="f16", pooling
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
-    return pathlib.Path(path).stat().st_size
+    path = pathlib.Path(path)
+    files = path.parent.glob(f"{path.stem}-*-of-*.gguf") if shard_tensors else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def random_model(
@@ -101,6 +106,7 @@ def random_model(
     seed=0,
     name="random-tiny",
     pooling=None,
+    shard_tensors=0,
 ):
     """Return the file's size and its number of weights. numpy has frozen `RandomState`, so the file is the same everywhere."""
     rng = np.random.RandomState(seed)
@@ -133,7 +139,15 @@ def random_model(
         t[p + "ffn_down.weight"] = mat(dim, ff)
     cfg = {"dim": dim, "layers": layers, "heads": heads, "kv_heads": kv_heads, "ff": ff, "ctx": ctx}
     size = write_gguf(
-        path, name=name, tokens=tokens, merges=["\u0120 \u0120"], cfg=cfg, tensors=t, quant=quant, pooling=pooling
+        path,
+        name=name,
+        tokens=tokens,
+        merges=["\u0120 \u0120"],
+        cfg=cfg,
+        tensors=t,
+        quant=quant,
+        pooling=pooling,
+        shard_tensors=shard_tensors,
     )
     return size, sum(a.size for a in t.values())
 
@@ -336,6 +350,7 @@ def main() -> None:
         ("quant", str, "f16"),
         ("seed", int, 0),
         ("pooling", int, None),
+        ("shard-tensors", int, 0),
     ]:
         r.add_argument("--" + flag, type=kind, default=default)
     a = vars(ap.parse_args())

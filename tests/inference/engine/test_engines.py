@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from inference.demo_model import corpus
+from inference.demo_model.build import random_model
 from inference.engine.protocol import Piece
 from inference.engine.requests import embed_request, generate_requests
 from inference.engine.supervised import Cancelled, EngineChoice, SupervisedEngine
@@ -249,6 +250,27 @@ def test_a_file_with_a_good_header_and_no_weights_is_a_typed_error(
     with pytest.raises(ModelUnavailable) as caught:
         ask(open_engine(choice, path), WHO)
     assert str(path) not in caught.value.message
+
+
+def test_a_split_model_answers_like_the_whole(
+    choice: EngineChoice, open_engine: Open, random_file: Path, tmp_path: Path
+) -> None:
+    random_model(tmp_path / "split.gguf", shard_tensors=8)
+    shards = sorted(tmp_path.glob("split-*.gguf"))
+    assert len(shards) > 1
+    split = ask(open_engine(choice, shards[0]), "a", operation="completions", max_tokens=8)
+    assert split.text == ask(open_engine(choice, random_file), "a", operation="completions", max_tokens=8).text
+
+
+def test_a_split_model_without_its_second_part_is_a_typed_error(
+    choice: EngineChoice, open_engine: Open, tmp_path: Path
+) -> None:
+    random_model(tmp_path / "split.gguf", shard_tensors=8)
+    first, second, *_ = sorted(tmp_path.glob("split-*.gguf"))
+    second.unlink()
+    with pytest.raises(ModelUnavailable) as caught:
+        open_engine(choice, first).start()
+    assert second.name in caught.value.detail
 
 
 def test_a_chat_template_of_our_own_is_used(choice: EngineChoice, open_engine: Open) -> None:
