@@ -65,6 +65,7 @@ async def stream_of(key: str, job_id: str, **headers: str) -> list[dict[str, str
     assert reply.status_code == 200
     assert reply["Content-Type"] == "text/event-stream; charset=utf-8"
     body = b"".join([part async for part in reply.streaming_content]).decode()
+    await workers.close_async_connection()
     found = [
         dict(line.split(": ", 1) for line in block.split("\n")) for block in body.split("\n\n") if "data: " in block
     ]
@@ -141,9 +142,9 @@ def test_an_unknown_job_and_a_malformed_id_are_not_found(key: str) -> None:
 
 
 async def test_events_tell_the_answer_and_end_with_the_jobs_state(key: str) -> None:
-    job_id = (await asyncio.to_thread(post, key)).json()["id"]
+    job_id = (await workers.aside(post, key)).json()["id"]
     following = asyncio.create_task(stream_of(key, job_id))
-    assert await asyncio.to_thread(jobs.run, uuid.UUID(job_id))
+    assert await workers.aside(jobs.run, uuid.UUID(job_id))
     told = await following
     assert told[0]["event"] == "running"
     deltas = [json.loads(event["data"]) for event in told if event["event"] == "chunk"]
@@ -154,8 +155,8 @@ async def test_events_tell_the_answer_and_end_with_the_jobs_state(key: str) -> N
 
 
 async def test_a_reader_resumes_after_the_event_it_had_last(key: str) -> None:
-    job_id = (await asyncio.to_thread(post, key)).json()["id"]
-    await asyncio.to_thread(jobs.run, uuid.UUID(job_id))
+    job_id = (await workers.aside(post, key)).json()["id"]
+    await workers.aside(jobs.run, uuid.UUID(job_id))
     told = await stream_of(key, job_id)
     again = await stream_of(key, job_id, **{"Last-Event-ID": told[2]["id"]})
     assert again == told[3:]
@@ -164,8 +165,8 @@ async def test_a_reader_resumes_after_the_event_it_had_last(key: str) -> None:
 
 
 async def test_a_job_whose_log_is_lost_still_tells_its_end(key: str, redis_url: str) -> None:
-    job_id = (await asyncio.to_thread(post, key)).json()["id"]
-    await asyncio.to_thread(jobs.run, uuid.UUID(job_id))
+    job_id = (await workers.aside(post, key)).json()["id"]
+    await workers.aside(jobs.run, uuid.UUID(job_id))
     with redis.Redis.from_url(redis_url) as store:
         store.delete(events.key(job_id))
     [end] = await stream_of(key, job_id)

@@ -6,11 +6,11 @@ way any plugin would, as a package with an entry point on the path.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from django.db import connection
+from asgiref.sync import sync_to_async
+from django.db import connection, connections
 
 from providers import provider_types
 from providers.models import Provider, ProviderModel, RegistryRevision
@@ -147,7 +148,18 @@ def eventually(condition: Any, seconds: float = 10.0) -> bool:
     return bool(condition())
 
 
-def in_thread(work: Any) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
+async def aside(work: Any, *args: Any) -> Any:
+    """`asyncio.to_thread` for what uses the database: the thread's connection ends with the work."""
+
+    def closing() -> Any:
+        try:
+            return work(*args)
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(closing)
+
+
+async def close_async_connection() -> None:
+    """The one that Django's asynchronous ORM used."""
+    await sync_to_async(connections.close_all)()

@@ -68,7 +68,7 @@ def _patience(redis_url: str) -> Iterator[None]:
 
 @pytest.fixture
 async def backend(registry: None) -> AsyncIterator[WorkerRelay]:
-    made = WorkerRelay(await asyncio.to_thread(lambda: snapshot.current().providers["local"]))
+    made = WorkerRelay(await workers.aside(lambda: snapshot.current().providers["local"]))
     yield made
     await made.aclose()
 
@@ -157,11 +157,11 @@ async def test_an_error_in_the_middle_follows_the_text_that_came_before(worker: 
 async def test_a_reader_that_leaves_stops_the_generation(
     worker: Worker, backend: WorkerRelay, store: redis.Redis
 ) -> None:
-    await asyncio.to_thread(slow)
+    await workers.aside(slow)
     chunks = backend.chunks(call(long_text()))
     await first_of(chunks)
     await chunks.aclose()
-    assert await asyncio.to_thread(workers.eventually, lambda: store.keys("gw:relay:cancelled:*"), 2)
+    assert await workers.aside(workers.eventually, lambda: store.keys("gw:relay:cancelled:*"), 2)
     relay_id = store.keys("gw:relay:cancelled:*")[0].decode().rpartition(":")[2]
     stream = store.keys("gw:relay:out:*")[0]
     await asyncio.sleep(1.0)
@@ -174,7 +174,7 @@ async def test_a_reader_that_leaves_stops_the_generation(
 async def test_a_cancel_that_nobody_heard_is_found_by_the_next_heartbeat(
     worker: Worker, backend: WorkerRelay, store: redis.Redis
 ) -> None:
-    await asyncio.to_thread(slow)
+    await workers.aside(slow)
     chunks = backend.chunks(call(long_text()))
     await first_of(chunks)
     [relay_id] = backend._desk._calls
@@ -190,19 +190,19 @@ async def test_a_cancel_that_nobody_heard_is_found_by_the_next_heartbeat(
 async def test_a_killed_worker_is_an_error_and_the_next_call_works(
     plugins: Path, tmp_path: Path, worker: Worker, backend: WorkerRelay
 ) -> None:
-    await asyncio.to_thread(slow)
-    await asyncio.to_thread(worker.kill)
-    second = await asyncio.to_thread(Worker(plugins, tmp_path / "log").start)
+    await workers.aside(slow)
+    await workers.aside(worker.kill)
+    second = await workers.aside(Worker(plugins, tmp_path / "log").start)
     try:
         chunks = backend.chunks(call(long_text()))
         await first_of(chunks)
-        await asyncio.to_thread(second.kill)
+        await workers.aside(second.kill)
         with pytest.raises(WorkerLost) as caught:
             await gathered(chunks)
         assert (caught.value.status, caught.value.code) == (502, "worker_lost")
     finally:
-        await asyncio.to_thread(second.stop)
-    await asyncio.to_thread(worker.start)
+        await workers.aside(second.stop)
+    await workers.aside(worker.start)
     answer = await gathered(backend.chunks(call("still there")))
     assert "".join(chunk.text for chunk in answer) == "still there"
 
@@ -210,42 +210,42 @@ async def test_a_killed_worker_is_an_error_and_the_next_call_works(
 async def test_a_stopping_worker_says_so_instead_of_falling_silent(
     plugins: Path, tmp_path: Path, worker: Worker, backend: WorkerRelay
 ) -> None:
-    await asyncio.to_thread(slow)
-    await asyncio.to_thread(worker.stop)
-    second = await asyncio.to_thread(Worker(plugins, tmp_path / "log").start)
+    await workers.aside(slow)
+    await workers.aside(worker.stop)
+    second = await workers.aside(Worker(plugins, tmp_path / "log").start)
     chunks = backend.chunks(call(long_text()))
     await first_of(chunks)
-    stopping = asyncio.create_task(asyncio.to_thread(second.stop))
+    stopping = asyncio.create_task(workers.aside(second.stop))
     with pytest.raises(WorkerLost, match="stopping"):
         await gathered(chunks)
     await stopping
-    await asyncio.to_thread(worker.start)
+    await workers.aside(worker.start)
 
 
 async def test_without_a_worker_the_call_is_refused_and_its_prompt_taken_back(
     backend: WorkerRelay, store: redis.Redis, worker: Worker
 ) -> None:
-    await asyncio.to_thread(worker.kill)
+    await workers.aside(worker.kill)
     store.delete(relay.SERVED)
     with pytest.raises(EngineError) as caught:
         await gathered(backend.chunks(call(SECRET_PROMPT)))
     assert (caught.value.status, caught.value.code) == (503, "no_worker")
     assert caught.value.retry_after == QUICK.no_worker
     assert [key for key in store.keys("gw:relay:*") if len(key) == len("gw:relay:") + 32] == []
-    await asyncio.to_thread(worker.start)
+    await workers.aside(worker.start)
 
 
 async def test_the_celery_message_holds_the_id_alone(backend: WorkerRelay, store: redis.Redis, worker: Worker) -> None:
-    await asyncio.to_thread(worker.kill)
+    await workers.aside(worker.kill)
     waiting = asyncio.create_task(gathered(backend.chunks(call(SECRET_PROMPT))))
-    assert await asyncio.to_thread(workers.eventually, lambda: store.llen(relay.QUEUE) == 1)
+    assert await workers.aside(workers.eventually, lambda: store.llen(relay.QUEUE) == 1)
     message = store.lindex(relay.QUEUE, 0)
     assert SECRET_PROMPT.encode() not in message + base64.b64decode(json.loads(message)["body"])
     [args, kwargs, _] = json.loads(base64.b64decode(json.loads(message)["body"]))
     assert (len(args[0]), kwargs) == (32, {})
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    await asyncio.to_thread(worker.start)
+    await workers.aside(worker.start)
 
 
 async def test_a_redelivered_message_does_nothing(worker: Worker, backend: WorkerRelay, store: redis.Redis) -> None:
@@ -254,8 +254,8 @@ async def test_a_redelivered_message_does_nothing(worker: Worker, backend: Worke
     [relay_id] = backend._desk._calls
     await gathered(chunks)
     position = store.xinfo_stream(backend._desk.stream)["last-generated-id"]
-    await asyncio.to_thread(wake, relay.TASK, relay.QUEUE, relay_id)
-    assert await asyncio.to_thread(
+    await workers.aside(wake, relay.TASK, relay.QUEUE, relay_id)
+    assert await workers.aside(
         workers.eventually, lambda: store.llen(relay.QUEUE) == 0 and worker.log.read_text().count("succeeded in") >= 2
     )
     stream = store.xrange(backend._desk.stream, min=b"(" + position)
@@ -271,7 +271,7 @@ async def test_an_edit_of_the_registry_holds_for_the_next_call(worker: Worker, b
         provider.save()
         snapshot.refresh()
 
-    await asyncio.to_thread(edit)
+    await workers.aside(edit)
     chunks = await gathered(backend.chunks(call("before")))
     assert "".join(chunk.text for chunk in chunks) == "after the edit"
 
