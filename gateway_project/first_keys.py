@@ -7,11 +7,11 @@ the database.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from providers import private_files
 from providers.secrets import EncryptionKey
 
 ENCRYPTION_KEYS = "encryption.keys"
@@ -27,39 +27,10 @@ def create_missing(data_dir: Path) -> list[Path]:
         CLIENT_KEY_PEPPERS: _ring,
         DJANGO_SECRET: lambda: secrets.token_urlsafe(48),
     }
-    return [data_dir / name for name, content in contents.items() if _create(data_dir / name, content())]
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace the file in one step, so that no reader ever sees half of it or may read it without leave."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    _write_new(temporary, text)
-    temporary.replace(path)
+    return [
+        data_dir / name for name, content in contents.items() if private_files.create(data_dir / name, content() + "\n")
+    ]
 
 
 def _ring() -> str:
     return EncryptionKey.generate().line()
-
-
-def _create(path: Path, text: str) -> bool:
-    if path.exists():
-        return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    _write_new(temporary, text + "\n")
-    try:
-        # A link fails where the name exists: of two processes starting at once, one set of keys wins whole.
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
-
-
-def _write_new(path: Path, text: str) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

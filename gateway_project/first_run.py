@@ -17,8 +17,8 @@ from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from gateway_project import first_keys, first_login
-from providers import actor, keyring
+from gateway_project import first_login
+from providers import actor, keyring, private_files
 from providers.models import AuditEntry, Provider, ProviderModel
 from routing import client_keys, issuing
 from routing.models import ClientKey
@@ -59,7 +59,7 @@ def set_up(data_dir: Path, base_url: str) -> FirstRun:
             registry_key=_key(remembered.get("registry_key"), "first registry client", REGISTRY_SCOPES),
         )
         _built_in_model()
-    first_keys.write_private(data_dir / FILE, json.dumps(asdict(first), indent=2) + "\n")
+    private_files.replace(data_dir / FILE, json.dumps(asdict(first), indent=2) + "\n")
     return first
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Generic, TypeVar
 
 from django.conf import settings
 
-from providers.secrets import EncryptionKey, Keyring, KeyringError, load_keyring, parse_keyring
+from providers.secrets import Keyring, KeyringError, load_keyring, parse_keyring
 
 T = TypeVar("T")
 _PEPPER_BYTES = 32
@@ -104,25 +103,3 @@ def peppers() -> Peppers:
 def fingerprint(value: str) -> str:
     """Tells equal secrets apart from different ones; useless without the pepper."""
     return hmac.new(peppers().derive("fingerprint"), value.encode(), hashlib.sha256).hexdigest()[:16]
-
-
-def create_missing(data_dir: Path) -> list[Path]:
-    """Create the key files that are not there, readable by their owner only; returns those created."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    wanted = {
-        data_dir / "encryption.keys": EncryptionKey.generate().line(),
-        data_dir
-        / "client_key.peppers": f"{os.urandom(4).hex()}:{base64.urlsafe_b64encode(os.urandom(_PEPPER_BYTES)).decode()}",
-        data_dir / "django.secret": base64.urlsafe_b64encode(os.urandom(48)).decode(),
-    }
-    return [path for path, line in wanted.items() if _create(path, line)]
-
-
-def _create(path: Path, line: str) -> bool:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(line + "\n")
-    return True

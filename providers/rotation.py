@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Model
 
-from providers import audit, keyring, revision
+from providers import audit, keyring, private_files, revision
 from providers.fields import EncryptedField
 from providers.secrets import EncryptionKey, KeyringError, SecretError, key_id_of
 
@@ -41,7 +41,7 @@ def put_new_key_in_front() -> str:
     """Add a fresh key to the ring's file, the old ones kept; returns its id. Raises `KeyringError`."""
     with _ring_file() as path:
         key = EncryptionKey.generate()
-        _replace(path, f"{key.line()}\n{path.read_text()}")
+        private_files.replace(path, f"{key.line()}\n{path.read_text()}")
     return key.key_id
 
 
@@ -52,7 +52,7 @@ def drop_unused_keys() -> list[str]:
         lines = path.read_text().splitlines()
         dropped = [line.partition(":")[0].strip() for line in lines if not _is_kept(line, needed)]
         if dropped:
-            _replace(path, "\n".join(line for line in lines if _is_kept(line, needed)) + "\n")
+            private_files.replace(path, "\n".join(line for line in lines if _is_kept(line, needed)) + "\n")
             audit.record("drop", "encryptionkey", ", ".join(dropped), before=None, after=None)
     return dropped
 
@@ -154,22 +154,6 @@ def _ring_file() -> Iterator[Path]:
     with open(os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
-
-
-def _replace(path: Path, text: str) -> None:
-    """In one step and on the disk before it counts: a ring cut in half would lose every secret."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _is_kept(line: str, needed: set[str]) -> bool:

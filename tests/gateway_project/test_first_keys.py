@@ -32,13 +32,3 @@ def test_the_ring_opens(tmp_path):
     keyring = load_keyring(tmp_path / "encryption.keys")
     sealed = keyring.encrypt("sk-1", bound_to="a row")
     assert keyring.decrypt(sealed, bound_to="a row") == "sk-1"
-
-
-def test_a_private_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "quickstart.json"
-    path.write_text("old")
-    path.chmod(0o644)
-    first_keys.write_private(path, "new")
-    assert path.read_text() == "new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [found.name for found in tmp_path.iterdir()] == ["quickstart.json"]

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from django.test.utils import override_settings
 
@@ -71,13 +69,3 @@ def test_fingerprints_tell_secrets_apart_and_need_the_pepper():
     with override_settings(CLIENT_KEY_PEPPERS=PEPPER):
         elsewhere = keyring.fingerprint("sk-1")
     assert keyring.fingerprint("sk-1") != elsewhere
-
-
-def test_missing_key_files_are_made_once_and_for_their_owner(tmp_path):
-    made = keyring.create_missing(tmp_path / "data")
-    assert {path.name for path in made} == {"encryption.keys", "client_key.peppers", "django.secret"}
-    assert {os.stat(path).st_mode & 0o777 for path in made} == {0o600}
-    assert keyring.create_missing(tmp_path / "data") == []
-    with override_settings(ENCRYPTION_KEYS_FILE=made[0], CLIENT_KEY_PEPPERS_FILE=made[1]):
-        assert keyring.current().primary_id
-        assert keyring.peppers().current_id
