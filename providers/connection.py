@@ -24,6 +24,8 @@ _REFERENCES = {"api_key_env_var", "api_key_secret", "auth_header", "max_tokens",
 """Names that look like secrets but are none, such as those that only say where one is found or how it is sent."""
 
 
+_URL_WITH_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#\s]*@", re.IGNORECASE)
+
 _SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url"}
 """What legacy rows call the base URL."""
 
@@ -46,6 +48,11 @@ def is_sensitive_name(name: str, provider_type: str = "") -> bool:
     return bool(_SENSITIVE.search(name))
 
 
+def is_secret(name: str, value: str, provider_type: str = "") -> bool:
+    """Named like a secret, or a URL that carries a password, such as a proxy's."""
+    return is_sensitive_name(name, provider_type) or bool(_URL_WITH_CREDENTIALS.match(value))
+
+
 def split(params: Any, provider_type: str = "") -> tuple[Any, dict[str, str]]:
     """The object without its secrets, and the secrets by their JSON path."""
     found: dict[str, str] = {}
@@ -55,7 +62,7 @@ def split(params: Any, provider_type: str = "") -> tuple[Any, dict[str, str]]:
             kept = {}
             for name, member in value.items():
                 here = (*path, name)
-                if isinstance(member, str) and member and is_sensitive_name(name, provider_type):
+                if isinstance(member, str) and member and is_secret(name, member, provider_type):
                     found[json.dumps(here)] = member
                 else:
                     kept[name] = walk(member, here)

@@ -43,7 +43,8 @@ class UpstreamRefused(DialFailed):
 
 def address_of(upstream: Upstream) -> ParsedURL:
     """The checked base URL. Raises `DialFailed`."""
-    base_url = str(upstream.connection.get("base_url") or "")
+    told = upstream.connection.get("base_url")
+    base_url = told.reveal() if isinstance(told, Secret) else str(told or "")
     if not base_url:
         raise DialFailed("There is no base URL: enter the address where the API answers.")
     try:

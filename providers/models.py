@@ -354,7 +354,7 @@ class ConnectionParameter(RegistryModel):
     written_by_save = frozenset({"plain_value", "secret_value", "is_sensitive"})
 
     def prepare(self) -> bool:
-        if self.plain_value is None or not connection.is_sensitive_name(self.param_name):
+        if self.plain_value is None or not connection.is_secret(self.param_name, self.plain_value):
             return False
         self.set_value(self.plain_value, is_sensitive=True)
         return True

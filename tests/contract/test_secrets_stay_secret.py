@@ -22,11 +22,13 @@ BODY = {
     "connection_params": {
         "base_url": "http://127.0.0.1:9/v1",
         "api_key": marked("inline"),
+        "proxy": f"http://user:{marked('proxy')}@127.0.0.1:9",
         "headers": {"Authorization": f"Bearer {marked('header')}", "X-Title": "open"},
     },
     "models": [{"model_id": "m"}],
     "connection_parameters": [
         {"param_name": "client_secret", "param_value": marked("param"), "is_sensitive": False},
+        {"param_name": "second_proxy", "param_value": f"http://user:{marked('proxy-row')}@127.0.0.1:9"},
         {"param_name": "handle", "param_value": marked("sensitive"), "is_sensitive": True},
     ],
     "api_key": {"key_value": marked("key"), "is_encrypted": False},
@@ -67,7 +69,7 @@ def test_no_marked_secret_is_found_anywhere(caplog):
         call("post", "/providers/marked/connection-params", parameter)
         call("post", "/api/v1/api-keys", {"provider_id": "marked", "secret": marked("native")})
         call("patch", f"/api/v1/api-keys/{key['key_id']}", {"secret": marked("rotated")})
-        call("post", "/providers/marked/test")
+        call("post", "/providers/marked/test?generate=false")
         call("post", "/providers/marked/sync")
         revealed = api.get(f"/providers/marked/api-keys/{key['key_id']}/value").json()["key_value"]
         assert revealed == marked("rotated"), "the scan would find nothing if nothing had been stored"

@@ -72,6 +72,13 @@ def test_secrets_are_taken_out_at_any_depth():
     assert whole["backups"][0] == {"password": Secret("three")}
 
 
+@pytest.mark.parametrize("url", ["http://user:word@proxy:3128", "HTTPS://token@host/v1", "socks5h://a:b@c"])
+def test_a_url_that_carries_a_password_is_secret(url):
+    public, found = connection.split({"proxy": url, "base_url": "https://u.example/a@b"})
+    assert public == {"base_url": "https://u.example/a@b"}
+    assert connection.join(public, found)["proxy"] == Secret(url)
+
+
 def test_an_empty_secret_is_no_secret():
     assert connection.split({"api_key": ""}) == ({"api_key": ""}, {})
 
