@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from time import perf_counter, time
 from typing import Any
@@ -32,12 +32,16 @@ from inference.wire import errors
 from inference.wire.openai import unknown_path, wrong_method
 from routing import snapshot
 
-_GENERATING = {"/v1/chat/completions": chat, "/v1/completions": completions, "/v1/embeddings": embeddings}
+Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
+
+_GENERATING: dict[str, Endpoint] = {
+    "/v1/chat/completions": chat,
+    "/v1/completions": completions,
+    "/v1/embeddings": embeddings,
+}
 _MODELS = "/v1/models"
 
 _COLLECT_EVERY = (20_000, 20, 20)
-
-Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Application:
@@ -50,16 +54,16 @@ class Application:
         self._plane: DataPlane | None = None
         self._refresher: asyncio.Task[None] | None = None
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """The coroutine of whoever answers: a frame of our own would be passed through at every step of every request."""
         plane = self._plane or self._open()
         path = scope["path"]
         endpoint = _GENERATING.get(path) or _GENERATING.get(path.rstrip("/"))
         if endpoint is None:
-            await _answer_small(plane, scope, send)
-        elif scope["method"] == "POST":
-            await endpoint(plane, scope, receive, send)
-        else:
-            await _refuse(scope, send, wrong_method(scope["method"], path, "POST"), allow=b"POST")
+            return _answer_small(plane, scope, send)
+        if scope["method"] == "POST":
+            return endpoint(plane, scope, receive, send)
+        return _refuse(scope, send, wrong_method(scope["method"], path, "POST"), allow=b"POST")
 
     @property
     def inflight(self) -> int:
