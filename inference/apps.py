@@ -12,7 +12,8 @@ class InferenceConfig(AppConfig):
 
         from inference import probing, relay
         from inference.wakeups import wake
-        from providers import probes
+        from providers import discovery, probes
 
         relay.configure(settings.REDIS_URL, partial(wake, relay.TASK, relay.QUEUE))
+        discovery.register_builtin_file("builtin:demo", "demo")
         probes.register_generation(probing.one_token)

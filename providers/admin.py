@@ -639,7 +639,7 @@ def _type_groups() -> list[tuple[str, str, list[ProviderType]]]:
 @admin.register(ProviderModel)
 class ProviderModelAdmin(EachByItselfAdmin):
     form = ProviderModelForm
-    list_display = ("model", "provider_name", "model_type", "context", "abilities", "price_in", "price_out", "is_on")
+    list_display = ("title", "provider_name", "model_type", "context", "abilities", "price_in", "price_out", "is_on")
     list_filter = (ProviderTypeFilter, "enabled", "model_type", "provider")
     list_select_related = ("provider",)
     search_fields = ("model_id", "display_name", "provider__provider_id", "provider__display_name")
@@ -669,7 +669,7 @@ class ProviderModelAdmin(EachByItselfAdmin):
     )
 
     @admin.display(description="Model", ordering="model_id")
-    def model(self, row: ProviderModel) -> SafeString:
+    def title(self, row: ProviderModel) -> SafeString:
         known_as = row.display_name if row.display_name != row.model_id else ""
         return format_html('<span class="gw-name"><strong>{}</strong><small>{}</small></span>', row.model_id, known_as)
 

@@ -396,6 +396,36 @@ def test_disabling_models_in_bulk_is_audited_once(admin_client: Client) -> None:
     assert (revision.current(), AuditEntry.objects.count()) == (before + 1, entries + 1)
 
 
+def test_the_list_of_models_takes_the_same_queries_for_one_and_for_many(
+    admin_client: Client, django_assert_num_queries: Any
+) -> None:
+    url = reverse("admin:providers_providermodel_changelist")
+    provider = a_provider(display_name="Rack four")
+    ProviderModel.objects.create(provider=provider, model_id="meta-llama/Llama-3:8b", input_cost_per_million="0.00042")
+    html = admin_client.get(url).content.decode()
+    assert "<strong>meta-llama/Llama-3:8b</strong>" in html
+    assert "Rack four" in html
+    assert "0.00042" in html
+
+    for number in range(10):
+        with django_assert_num_queries(8):
+            admin_client.get(url)
+        ProviderModel.objects.create(provider=provider, model_id=f"m{number}")
+
+
+def test_a_model_is_saved_unchanged_without_an_entry(admin_client: Client) -> None:
+    row = ProviderModel.objects.create(
+        provider=a_provider(), model_id="m", capabilities=["chat", "tools"], parameters={"upstream_model_id": "x"}
+    )
+    url = reverse("admin:providers_providermodel_change", args=[row.pk])
+    entries = AuditEntry.objects.count()
+
+    assert admin_client.post(url, form_of_page(admin_client.get(url).content.decode())).status_code == 302
+    row.refresh_from_db()
+    assert (row.capabilities, row.parameters) == (["chat", "tools"], {"upstream_model_id": "x"})
+    assert AuditEntry.objects.count() == entries
+
+
 def test_a_model_of_a_disabled_provider_is_not_lost_again() -> None:
     ProviderModel.objects.create(provider=a_provider("off", enabled=False), model_id="m")
 
