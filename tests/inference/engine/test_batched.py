@@ -45,12 +45,12 @@ def serial_answers(questions: list[str]) -> list[str]:
 
 def whole(engine: SupervisedEngine, question: str, system: str) -> Answer:
     return ask(
-        engine, messages=[{"role": "system", "content": system}, {"role": "user", "content": question}], max_tokens=12
+        engine, messages=[{"role": "system", "content": system}, {"role": "user", "content": question}], max_tokens=60
     )
 
 
 def test_sixty_concurrent_answers_equal_the_serial_ones(batched: EngineChoice, open_engine: Open) -> None:
-    asked = [*QUESTIONS[:40], *(question for question, _ in corpus.held_out()[:20])]
+    asked = QUESTIONS[::3][:60]
     engine = open_engine(batched)
     with ThreadPoolExecutor(60) as pool:
         together = list(pool.map(lambda question: ask(engine, question, max_tokens=60).text, asked))
@@ -92,12 +92,12 @@ def test_prompts_that_come_together_share_what_the_first_computes(batched: Engin
 
 
 def test_a_shared_prefix_changes_no_answer(batched: EngineChoice, open_engine: Open) -> None:
-    questions = QUESTIONS[:12]
+    system, questions = max(corpus.SYSTEMS, key=len), QUESTIONS[::7][:16]
     alone = open_engine(batched, max_sequences=1)
-    expected = [whole(alone, question, SYSTEM).text for question in questions]
+    expected = [whole(alone, question, system).text for question in questions]
     together = open_engine(batched, max_sequences=8, batch_size=64)
-    with ThreadPoolExecutor(12) as pool:
-        assert list(pool.map(lambda question: whole(together, question, SYSTEM).text, questions)) == expected
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda question: whole(together, question, system).text, questions)) == expected
 
 
 def test_a_full_cache_makes_requests_wait_and_loses_none(

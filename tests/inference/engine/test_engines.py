@@ -77,12 +77,10 @@ def test_several_choices_are_answered_together(shared_demo: SupervisedEngine) ->
     assert [answer.text for answer in ask_all(shared_demo, WHO, n=3)] == [I_AM] * 3
 
 
-def test_the_same_seed_gives_the_same_text(shared_demo: SupervisedEngine) -> None:
-    hot = {"temperature": 2.0, "max_tokens": 24, "seed": 11}
-    ask(
-        shared_demo, WHO, max_tokens=1
-    )  # both find the prompt in the cache: reading it anew rounds differently in the last bits
-    assert ask(shared_demo, WHO, **hot).text == ask(shared_demo, WHO, **hot).text
+def test_the_same_seed_gives_the_same_text(choice: EngineChoice, open_engine: Open) -> None:
+    # Each on an engine of its own: neighbours in a batch and cached prompts change the last bits of what is sampled from.
+    first, second = (ask(open_engine(choice), WHO, temperature=2.0, max_tokens=24, seed=11).text for _ in range(2))
+    assert first == second
 
 
 def test_another_seed_gives_another_text(shared_demo: SupervisedEngine) -> None:
