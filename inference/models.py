@@ -81,7 +81,6 @@ class UsageRecord(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["provider_id", "model_id", "at"])]
 
     def __str__(self) -> str:
         return f"{self.request_id}: {self.input_tokens} in, {self.output_tokens} out"

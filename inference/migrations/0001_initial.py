@@ -69,7 +69,6 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'indexes': [models.Index(fields=['provider_id', 'model_id', 'at'], name='inference_u_provide_1f3f44_idx')],
             },
         ),
     ]
