@@ -256,7 +256,7 @@ class ProviderAdmin(EachByItselfAdmin):
         usable = ApiKey.objects.filter(ApiKey.usable(now), provider=OuterRef("pk")).order_by().values("provider")
         models = ProviderModel.objects.filter(provider=OuterRef("pk")).order_by().values("provider")
         rows = super().get_queryset(request)
-        if request.resolver_match and not request.resolver_match.url_name.endswith("_changelist"):
+        if request.resolver_match and not (request.resolver_match.url_name or "").endswith("_changelist"):
             return rows
         return rows.annotate(
             last_probe_id=Subquery(probes_of.order_by("-id").values("id")[:1]),

@@ -216,7 +216,7 @@ def stored_secrets(provider: Provider) -> list[tuple[str, str]]:
 
 
 def _field(parameter: Parameter) -> forms.Field:
-    common = {"label": parameter.label, "help_text": parameter.help, "required": parameter.required}
+    common: dict[str, Any] = {"label": parameter.label, "help_text": parameter.help, "required": parameter.required}
     if parameter.sensitive:
         return forms.CharField(**(common | {"required": False}), widget=SecretInput("stored values stay hidden"))
     if parameter.kind == "flag" and parameter.default is None:

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from django.utils import timezone
 
 from providers import dialling, probes, revision
@@ -186,6 +195,65 @@ def test_a_plain_server_behind_https_fails_at_tls(upstream: FakeUpstream, monkey
 
     assert statuses(result)["tls"] == "failed"
     assert "handshake failed" in message_of(result, "tls")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "probe test")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "cert.pem").write_bytes(signed.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def tls_upstream(certificate: tuple[Path, Path]) -> Iterator[FakeUpstream]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with FakeUpstream(api_key=KEY, ssl_context=context) as fake:
+        yield fake
+
+
+def test_a_certificate_of_the_providers_own_authority_is_trusted(
+    tls_upstream: FakeUpstream, certificate: tuple[Path, Path]
+) -> None:
+    provider = a_provider(tls_upstream.base_url)
+    ConnectionParameter.objects.create(provider=provider, param_name="ca_file", param_value=str(certificate[0]))
+
+    result = probes.probe(provider)
+
+    assert result.healthy
+    assert message_of(result, "tls").startswith("TLSv1")
+
+
+def test_an_untrusted_certificate_fails_at_tls_and_gets_no_key(tls_upstream: FakeUpstream) -> None:
+    result = probes.probe(a_provider(tls_upstream.base_url))
+
+    assert statuses(result)["tls"] == "failed"
+    assert "certificate is not trusted" in message_of(result, "tls")
+    assert tls_upstream.requests == []
+
+
+def test_a_provider_may_do_without_verification(tls_upstream: FakeUpstream) -> None:
+    provider = a_provider(tls_upstream.base_url)
+    ConnectionParameter.objects.create(provider=provider, param_name="verify_tls", param_value="false")
+
+    assert probes.probe(provider).healthy
 
 
 def test_a_missing_base_url_is_named() -> None:
