@@ -166,3 +166,17 @@ def test_no_page_is_wider_than_the_window_or_asks_anybody_else(
 
     assert visit.outside() == []
     assert visit.errors == []
+
+
+def test_a_selection_is_tested_one_after_another(visit: Visit, upstream: FakeUpstream) -> None:
+    a_provider(upstream.base_url)
+    Provider.objects.create(provider_id="scripted", provider_type="fake")
+
+    visit.open("/admin/providers/provider/")
+    for box in visit.page.locator("input.action-select").all():
+        box.check()
+    visit.page.select_option("select[name=action]", "test_connection")
+    visit.page.locator("#changelist-form button[name=index]").first.click()
+
+    expect(visit.page.locator(".gw-verdict")).to_have_count(2)
+    assert {provider.probes.get().trigger for provider in Provider.objects.all()} == {"admin"}
