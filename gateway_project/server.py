@@ -51,7 +51,10 @@ class OneWrite(RequestResponseCycle):
     async def receive(self) -> Any:
         """A body that has come whole is handed over without waiting; everything else is uvicorn's."""
         if self.more_body or self._handed_over or self.disconnected or self.response_complete:
-            return await super().receive()
+            message = await super().receive()
+            # Once the end of the body is told, what comes next can only be the client's leaving.
+            self._handed_over = not message.get("more_body", False)
+            return message
         self._handed_over = True
         self.message_event.clear()
         body, self.body = bytes(self.body), bytearray()
@@ -81,8 +84,8 @@ class OneWrite(RequestResponseCycle):
             for name, value in headers:
                 content += (name, b": ", value, b"\r\n")
                 lines += 1
-                if name in _FRAMING:
-                    closes |= self._note_framing(name, value)
+                if (lowered := name.lower()) in _FRAMING:  # Django writes them as people do
+                    closes |= self._note_framing(lowered, value)
         if not self.keep_alive and not closes:
             content.append(b"connection: close\r\n")
             lines += 1

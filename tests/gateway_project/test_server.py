@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import socket
 import threading
 
@@ -194,11 +196,11 @@ class Kept:
 class Open:
     write_paused = False
 
+    def resume_reading(self) -> None:
+        pass
+
 
 def cycle(transport: Kept) -> OneWrite:
-    import asyncio
-    import logging
-
     scope = {"method": "GET", "http_version": "1.1"}
     log = logging.getLogger("test")
     return OneWrite(scope, transport, Open(), log, log, False, [], asyncio.Event(), False, True, lambda: None)
@@ -220,6 +222,34 @@ async def test_a_stream_s_head_leaves_at_once_and_each_piece_in_one_write() -> N
     await reply.send({"type": "http.response.body", "body": b"abc", "more_body": True})
     await reply.send({"type": "http.response.body", "body": b""})
     assert transport.written[1:] == [b"3\r\nabc\r\n", b"0\r\n\r\n"]
+
+
+async def test_a_length_in_capitals_is_the_reply_s_length() -> None:
+    transport = Kept()
+    reply = cycle(transport)
+    await reply.send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"2")]})
+    await reply.send({"type": "http.response.body", "body": b"ok"})
+    assert transport.written == [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]
+
+
+@pytest.mark.parametrize("already_asked", [True, False])
+async def test_after_the_body_only_the_client_s_leaving_is_told(already_asked) -> None:
+    """Clients such as `requests` send head and body apart: the application asks before the body is here."""
+    reply = cycle(Kept())
+    asked = asyncio.create_task(reply.receive())
+    if already_asked:
+        await asyncio.sleep(0)
+    reply.body += b"ok"
+    reply.more_body = False
+    reply.message_event.set()
+    assert await asked == {"type": "http.request", "body": b"ok", "more_body": False}
+    after = asyncio.create_task(reply.receive())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not after.done()
+    reply.disconnected = True
+    reply.message_event.set()
+    assert await after == {"type": "http.disconnect"}
 
 
 @pytest.mark.parametrize("value", [b"a\r\nset-cookie: x=y", b"a\nb", b"a\rb", b"a\0b"])
