@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from django.db import DataError, IntegrityError, connection, transaction
@@ -25,6 +26,7 @@ logger = logging.getLogger("gateway.recording")
 _TABLE = UsageRecord._meta.db_table
 _COST: Any = UsageRecord._meta.get_field("cost")
 _AT, _COST_AT = Row._fields.index("at"), Row._fields.index("cost")
+_ROWS_AT_ONCE = 100
 _UTC_OFFSET = len("+00:00")
 _CENT = Decimal(1).scaleb(-_COST.decimal_places)
 
@@ -68,15 +70,22 @@ def _copy(rows: Sequence[Row]) -> None:
 
 
 def _insert(rows: Sequence[Row]) -> None:
+    """Many rows a statement: `executemany` would let go of the interpreter at each row, and wait to get it back."""
+    adapted = _for_sqlite if connection.vendor == "sqlite" else _adapted
+    with connection.cursor() as cursor:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            cursor.execute(_statement(len(some)), [value for row in some for value in adapted(row)])
+
+
+@lru_cache(maxsize=_ROWS_AT_ONCE)
+def _statement(rows: int) -> str:
     ops = connection.ops
     columns = ", ".join(map(ops.quote_name, Row._fields))
     places = ", ".join(["%s"] * len(Row._fields))
     begin = ops.insert_statement(on_conflict=OnConflict.IGNORE)
     end = ops.on_conflict_suffix_sql(["id"], OnConflict.IGNORE, [], []) or ""
-    statement = f"{begin} {ops.quote_name(_TABLE)} ({columns}) VALUES ({places}) {end}"
-    adapted = _for_sqlite if connection.vendor == "sqlite" else _adapted
-    with connection.cursor() as cursor:
-        cursor.executemany(statement, [adapted(row) for row in rows])
+    return f"{begin} {ops.quote_name(_TABLE)} ({columns}) VALUES {', '.join([f'({places})'] * rows)} {end}"
 
 
 def _insert_one_by_one(rows: Sequence[Row]) -> None:
