@@ -73,15 +73,24 @@ class RegistryModel(models.Model):
         """
         return False
 
+    @classmethod
+    def stored(cls) -> models.QuerySet:
+        """Every row, with the rows that its facts name: a change of thousands asks no question for each."""
+        return cls._base_manager.select_related(
+            *(field.name for field in cls._meta.concrete_fields if field.is_relation)
+        )
+
     def facts(self) -> dict[str, Any]:
-        """The row's configuration as the audit log keeps it; secrets as fingerprints."""
+        """The row's configuration as the audit log keeps it; secrets as fingerprints, other rows by their names."""
         facts: dict[str, Any] = {}
         for field in self._meta.concrete_fields:
             if field.name in self.unaudited:
                 continue
             if isinstance(field, EncryptedField):
                 facts[field.name] = self._fingerprint_of(field)
-            elif not field.is_relation:
+            elif field.is_relation:
+                facts[field.name] = getattr(self, field.name).audit_name()
+            else:
                 facts[field.name] = getattr(self, field.attname)
         return facts
 
@@ -134,7 +143,7 @@ class RegistryModel(models.Model):
         return {}
 
     def _stored_facts(self) -> dict[str, Any] | None:
-        stored = type(self)._base_manager.filter(pk=self.pk).first()
+        stored = type(self).stored().filter(pk=self.pk).first()
         return stored.facts() if stored else None
 
 

@@ -21,7 +21,7 @@ class RegistryQuerySet(models.QuerySet):
         with transaction.atomic(using=self.db):
             before = _facts(self._rows())
             changed = super().update(**values)
-            after = _facts(self.model._base_manager.filter(pk__in=list(before)))
+            after = _facts(self.model.stored().filter(pk__in=list(before)))
             self._write_down("update", before, after)
         return changed
 
@@ -49,17 +49,17 @@ class RegistryQuerySet(models.QuerySet):
             fields |= self.model.written_by_save
         with transaction.atomic(using=self.db):
             keys = [obj.pk for obj in objs]
-            before = _facts(self.model._base_manager.filter(pk__in=keys))
+            before = _facts(self.model.stored().filter(pk__in=keys))
             # Django's own bulk_update ends in update() on a queryset of this class: one write, one entry.
             changed = models.QuerySet(self.model, using=self.db).bulk_update(objs, fields, *args, **kwargs)
-            self._write_down("update", before, _facts(self.model._base_manager.filter(pk__in=keys)))
+            self._write_down("update", before, _facts(self.model.stored().filter(pk__in=keys)))
         return changed
 
     update.alters_data = delete.alters_data = bulk_create.alters_data = bulk_update.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
 
     def _rows(self) -> models.QuerySet:
-        return self.model._base_manager.filter(pk__in=self.order_by().values("pk"))
+        return self.model.stored().filter(pk__in=self.order_by().values("pk"))
 
     def _write_down(self, action: str, before: dict[Any, tuple[str, dict]], after: dict[Any, tuple[str, dict]]) -> None:
         old = {key: facts for key, facts in before.items() if after.get(key) != facts}

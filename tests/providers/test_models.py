@@ -210,3 +210,13 @@ def test_a_secret_under_a_lost_key_does_not_stop_other_changes(provider):
     save(key, enabled=False)
     assert AuditEntry.objects.first().after["secret"] == "unreadable (UnknownKey)"
     key.delete()
+
+
+def test_a_model_that_moves_to_another_provider_raises_the_revision_and_leaves_an_entry(provider):
+    model = ProviderModel.objects.create(provider=provider, model_id="m")
+    model.provider = Provider.objects.create(provider_id="other", provider_type="openai")
+    before = revision.current()
+    model.save()
+    entry = AuditEntry.objects.first()
+    assert revision.current() == before + 1
+    assert (entry.before["provider"], entry.after["provider"]) == (provider.provider_id, "other")

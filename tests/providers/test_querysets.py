@@ -129,3 +129,9 @@ def test_client_keys_are_registry_rows_too():
     ClientKey.objects.update(enabled=False)
     assert revision.current() == before + 2
     assert "digest" not in AuditEntry.objects.first().after["gw-1"]
+
+
+def test_a_change_of_many_rows_asks_no_question_for_each(provider, django_assert_max_num_queries):
+    models(provider, count=30)
+    with django_assert_max_num_queries(15):
+        ProviderModel.objects.filter(provider=provider).update(enabled=False)
