@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.db import models, transaction
+from django.db import connection, models, transaction
 
 _listeners: list[Callable[[], None]] = []
 
@@ -27,10 +27,11 @@ class RegistryRevision(models.Model):
 
 
 def bump() -> None:
-    """Raise the revision; call it inside the transaction of the write."""
+    """Raise the revision; call it inside the transaction of the write, which is announced once however often it raises."""
     if not RegistryRevision.objects.filter(pk=1).update(number=models.F("number") + 1):
         RegistryRevision.objects.create(pk=1, number=1)
-    transaction.on_commit(_announce)
+    if all(waiting is not _announce for _, waiting, _ in connection.run_on_commit):
+        transaction.on_commit(_announce)
 
 
 def current() -> int:

@@ -37,3 +37,11 @@ def test_a_rollback_takes_the_number_back_and_tells_nobody(heard):
         raise RuntimeError
     assert revision.current() == 0
     assert heard == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_of_many_writes_is_announced_once(heard):
+    with transaction.atomic():
+        for number in range(20):
+            Provider.objects.create(provider_id=f"p{number}", provider_type="openai")
+    assert heard == [20]
