@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from kombu import Exchange, Queue
+
+QUEUES = ("housekeeping", "generation", "probes", "llama_cpp")
+"""A worker that is told none of them serves all."""
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
@@ -12,11 +16,11 @@ app = Celery("gateway_project")
 # For every thread: the app of a new Celery object is otherwise only that of the thread which made it.
 app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 app.conf.task_routes = {
     "inference.tasks.run_relayed": {"queue": "llama_cpp"},
     "inference.tasks.run_local_job": {"queue": "llama_cpp"},
     "inference.tasks.run_job": {"queue": "generation"},
-    "inference.tasks.probe_*": {"queue": "probes"},
     "providers.tasks.*": {"queue": "probes"},
 }
 app.conf.beat_schedule = {

@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from gateway_project.celery import QUEUES
 from inference import metrics
 from providers import revision
 from providers.capabilities import TASKS
@@ -27,7 +28,6 @@ from providers.models import ProbeResult, Provider
 from routing import decide, snapshot
 from routing.types import ModelView, RequestFacts, Snapshot
 
-QUEUES = ("housekeeping", "generation", "probes", "llama_cpp")
 _PATIENCE_SECONDS = 1.0
 
 

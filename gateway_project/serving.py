@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway_project import embedded_redis
-from gateway_project.celery import app as celery_app
 from gateway_project.processes import Program, ProgramFailed, Supervisor
 from inference.engine import build
 
@@ -103,11 +102,9 @@ def redis_program(plan: Plan) -> Program:
 
 
 def worker_program() -> Program:
-    queues = {celery_app.conf.task_default_queue} | {route["queue"] for route in celery_app.conf.task_routes.values()}
     command = [*_celery("worker"), "--pool", "threads", "--concurrency", str(_WORKER_THREADS)]
-    command += ["--queues", ",".join(sorted(queues)), "--hostname", "worker{serial}@%h"]
     # One worker has nobody to gossip with or to learn from.
-    command += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    command += ["--without-gossip", "--without-mingle", "--hostname", "worker{serial}@%h", "--loglevel", "INFO"]
     return Program("worker", command, lambda running: running.says(" ready."))
 
 

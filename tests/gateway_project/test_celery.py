@@ -1,0 +1,15 @@
+from gateway_project.celery import QUEUES, app
+
+
+def test_a_worker_that_is_told_no_queue_serves_all():
+    assert set(app.amqp.queues.consume_from) == set(QUEUES)
+
+
+def test_every_task_goes_to_a_queue_that_such_a_worker_serves():
+    assert {app.conf.task_default_queue, *(route["queue"] for route in app.conf.task_routes.values())} == set(QUEUES)
+
+
+def test_a_message_for_one_queue_reaches_no_other():
+    assert {queue.name: (queue.exchange.name, queue.routing_key) for queue in app.amqp.queues.values()} == {
+        name: (name, name) for name in QUEUES
+    }
