@@ -1,6 +1,7 @@
-"""Which members of a connection_params object are secret, and how they are taken out and put back.
+"""How connection parameters are read, which of them are secret, and how those are taken out and put back.
 
-A secret is taken out whole, by its path in the object, so `headers.Authorization` is found as well as `api_key`.
+Rows of an environment store every value as text, so a flag may be `true` or "true". A secret is taken out whole, by its path in the object, so `headers.Authorization` is
+found as well as `api_key`.
 """
 
 from __future__ import annotations
@@ -23,17 +24,41 @@ _SENSITIVE = re.compile(
 _REFERENCES = {"api_key_env_var", "api_key_secret", "auth_header", "max_tokens", "public_key", "allow_private"}
 """Names that look like secrets but are none, such as those that only say where one is found or how it is sent."""
 
-
 _URL_WITH_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#\s]*@", re.IGNORECASE)
 
 _SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url"}
 """What legacy rows call the base URL."""
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
 
 
 def canonical(params: Mapping[str, Any]) -> dict[str, Any]:
     """The same parameters under the names that backends read."""
     renamed = {new: params[old] for old, new in _SYNONYMS.items() if params.get(old)}
     return renamed | {name: value for name, value in params.items() if name not in _SYNONYMS}
+
+
+def text(params: Mapping[str, Any], name: str) -> str:
+    """A parameter as text, whether it is kept secret or not; empty when absent."""
+    value = params.get(name)
+    if isinstance(value, Secret):
+        return value.reveal()
+    return "" if value is None else str(value)
+
+
+def flag(params: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """A parameter as yes or no; `default` when it is absent or says neither."""
+    said = text(params, name).strip().lower()
+    return said in _TRUE or (default and said not in _FALSE)
+
+
+def secrets_in(value: Any) -> list[Secret]:
+    """The secrets of an object, at any depth."""
+    if isinstance(value, Secret):
+        return [value]
+    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [secret for member in members for secret in secrets_in(member)]
 
 
 def is_sensitive_name(name: str, provider_type: str = "") -> bool:

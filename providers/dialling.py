@@ -11,14 +11,16 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from django.conf import settings
 
+from providers import openai_api, tls
 from providers.addresses import AddressRefused, ParsedURL, check_address, check_url
+from providers.connection import flag, text
 from providers.secrets import Secret
 from providers.upstream import Upstream
 
@@ -43,8 +45,7 @@ class UpstreamRefused(DialFailed):
 
 def address_of(upstream: Upstream) -> ParsedURL:
     """The checked base URL. Raises `DialFailed`."""
-    told = upstream.connection.get("base_url")
-    base_url = told.reveal() if isinstance(told, Secret) else str(told or "")
+    base_url = text(upstream.connection, "base_url")
     if not base_url:
         raise DialFailed("There is no base URL: enter the address where the API answers.")
     try:
@@ -54,12 +55,12 @@ def address_of(upstream: Upstream) -> ParsedURL:
 
 
 def may_dial_private(upstream: Upstream) -> bool:
-    return flag(upstream.connection.get("allow_private"), settings.GATEWAY_ALLOW_PRIVATE_UPSTREAMS)
+    return flag(upstream.connection, "allow_private", default=settings.GATEWAY_ALLOW_PRIVATE_UPSTREAMS)
 
 
 def proxy_of(upstream: Upstream) -> str:
-    proxy = upstream.connection.get("proxy")
-    return proxy.reveal() if isinstance(proxy, Secret) else str(proxy or "")
+    """The URL of the provider's proxy, password included; empty when it has none."""
+    return text(upstream.connection, "proxy")
 
 
 def resolve(url: ParsedURL, *, allow_private: bool) -> list[str]:
@@ -104,16 +105,15 @@ def handshake(connection: socket.socket, url: ParsedURL, context: ssl.SSLContext
 
 
 def tls_context(upstream: Upstream) -> ssl.SSLContext:
-    """As the provider asks for: the system's authorities, its own CA file, or none. Raises `DialFailed`."""
-    ca_file = str(upstream.connection.get("ca_file") or "") or None
+    """As the provider asks for: the system's authorities, its own CA file, or none; and its client certificate. Raises `DialFailed`."""
     try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise DialFailed(f"The CA file cannot be read: {error}.") from error
-    if not flag(upstream.connection.get("verify_tls"), True):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        return tls.context(
+            verify=flag(upstream.connection, "verify_tls", default=True),
+            ca_file=text(upstream.connection, "ca_file") or None,
+            client_certificate=text(upstream.connection, "client_certificate") or None,
+        )
+    except OSError as error:
+        raise DialFailed(f"The CA file or the client certificate cannot be read: {error}.") from error
 
 
 @contextmanager
@@ -121,9 +121,9 @@ def model_list(upstream: Upstream, address: str | None) -> Iterator[httpx.Respon
     """Ask for the list of models; the body is not read yet. `address` is None behind a proxy. Raises `DialFailed`."""
     url = address_of(upstream)
     proxy = proxy_of(upstream) or None
-    path, query = _models_path(url, upstream.connection)
+    path = openai_api.target(url, upstream.connection)("models", "")
     host = url.host if proxy or address is None else address
-    target = f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port}{path}{query}"
+    target = f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port}{path}"
     context = tls_context(upstream) if url.scheme == "https" else False
     try:
         with (
@@ -141,8 +141,8 @@ def model_list(upstream: Upstream, address: str | None) -> Iterator[httpx.Respon
     except httpx.TimeoutException as error:
         raise DialFailed(f"No answer within {TIMEOUT_SECONDS:.0f} seconds.") from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        text = quoted(str(error) or type(error).__name__, upstream.secrets())
-        raise DialFailed(f"The upstream did not answer in HTTP: {text}") from error
+        finding = quoted(str(error) or type(error).__name__, upstream.secrets())
+        raise DialFailed(f"The upstream did not answer in HTTP: {finding}") from error
 
 
 def read_models(response: httpx.Response, upstream: Upstream) -> list[dict[str, Any]]:
@@ -197,17 +197,6 @@ def quoted(text: str, secrets: Iterable[Secret], longest: int = LONGEST_QUOTE) -
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def flag(value: Any, default: bool) -> bool:
-    """A flag that may be stored as text, as parameter rows store everything."""
-    if isinstance(value, Secret):
-        value = value.reveal()
-    if value is None or value == "":
-        return default
-    if isinstance(value, str):
-        return value.strip().lower() in {"1", "true", "yes", "on"}
-    return bool(value)
-
-
 def _look_up(host: str, port: int) -> list[str]:
     """`getaddrinfo` knows no timeout: it runs in a thread that is left behind when it takes too long."""
     answer: list[Any] = []
@@ -228,31 +217,11 @@ def _look_up(host: str, port: int) -> list[str]:
     return [str(found[4][0]) for found in answer[0]]
 
 
-def _models_path(url: ParsedURL, connection: Mapping[str, Any]) -> tuple[str, str]:
-    base = url.path.rstrip("/")
-    query = f"?{url.query}" if url.query else ""
-    if connection.get("url_style") != "azure":
-        return f"{base}/models", query
-    prefix = "" if base.endswith("/openai") else "/openai"
-    version = f"api-version={connection.get('api_version') or ''}"
-    return f"{base}{prefix}/models", f"{query}&{version}" if query else f"?{version}"
-
-
 def _headers(upstream: Upstream) -> dict[str, str]:
-    connection = upstream.connection
-    headers = {"Accept": "application/json", "User-Agent": "llm-gateway"}
-    extra = connection.get("headers")
-    if isinstance(extra, Mapping):
-        headers |= {
-            str(name): value.reveal() if isinstance(value, Secret) else str(value) for name, value in extra.items()
-        }
-    for name, header in (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project")):
-        if connection.get(name):
-            headers[header] = str(connection[name])
+    headers = openai_api.headers(upstream.connection)
     if upstream.keys:
-        key = upstream.keys[0].secret.reveal()
-        header = str(connection.get("auth_header") or "authorization")
-        headers[header] = f"Bearer {key}" if header.lower() == "authorization" else key
+        name, value = openai_api.credential(upstream.connection, upstream.keys[0].secret)
+        headers[name] = value
     return headers
 
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from providers import provider_types
-from providers.connection import canonical
+from providers.connection import canonical, secrets_in
 from providers.models import ApiKey, ConnectionParameter, Provider
 from providers.provider_types import ProviderType
 from providers.secrets import Secret, SecretError
@@ -49,7 +49,7 @@ class Upstream:
 
     def secrets(self) -> list[Secret]:
         """Every secret that a reply of the upstream might repeat."""
-        return [*(key.secret for key in self.keys), *_secrets_in(self.connection)]
+        return [*(key.secret for key in self.keys), *secrets_in(self.connection)]
 
 
 def load(provider: Provider) -> Upstream:
@@ -140,10 +140,3 @@ def _keys(
         except LookupError as error:
             notes.append(f"api_key_env_var of provider {provider.provider_id!r}: {error}")
     return tuple(usable)
-
-
-def _secrets_in(value: Any) -> list[Secret]:
-    if isinstance(value, Secret):
-        return [value]
-    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return [secret for member in members for secret in _secrets_in(member)]

@@ -16,6 +16,7 @@ from typing import Any
 
 from inference.backends.exchange import Limits, Origin
 from inference.errors import ConfigurationError, GatewayError, UpstreamTimeout, UpstreamUnreachable
+from providers import tls
 from providers.addresses import AddressRefused, check_address
 
 LOOK_UP_SECONDS = 5.0
@@ -119,7 +120,7 @@ def tls_context(origin: Origin) -> ssl.SSLContext | None:
     try:
         stamps = tuple(os.stat(path).st_mtime_ns for path in (origin.ca_file, origin.client_certificate) if path)
         return _context(origin.verify_tls, origin.ca_file, origin.client_certificate, stamps)
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         raise ConfigurationError(
             "The provider's TLS settings cannot be used.",
             detail=f"ca_file or client_certificate: {type(error).__name__}",
@@ -129,11 +130,6 @@ def tls_context(origin: Origin) -> ssl.SSLContext | None:
 @functools.lru_cache(maxsize=64)
 def _context(verify: bool, ca_file: str | None, certificate: str | None, stamps: tuple[int, ...]) -> ssl.SSLContext:
     """Making one costs milliseconds. `stamps` are the files' times, so that a renewed file makes a new context."""
-    context = ssl.create_default_context(cafile=ca_file)
+    context = tls.context(verify=verify, ca_file=ca_file, client_certificate=certificate)
     context.set_alpn_protocols(["http/1.1"])
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if certificate:
-        context.load_cert_chain(certificate)
     return context

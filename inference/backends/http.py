@@ -23,11 +23,10 @@ from inference.backends.inflate import InflatedReply, inflate_whole, is_compress
 from inference.backends.proxied import ProxiedClient
 from inference.errors import ConfigurationError
 from providers.addresses import AddressRefused, ParsedURL, check_url
+from providers.connection import flag, text
 from providers.secrets import Secret
 
 __all__ = ["Headers", "HttpClient", "HttpReply", "Limits", "Origin", "client_for", "header", "limits_of", "origin_of"]
-
-_FALSE = ("false", "no", "off", "0")
 
 
 def client_for(origin: Origin) -> HttpClient:
@@ -55,7 +54,7 @@ def origin_of(url: str, connection: Mapping[str, Any]) -> tuple[Origin, ParsedUR
         ca_file=text(connection, "ca_file") or None,
         client_certificate=text(connection, "client_certificate") or None,
         proxy=Secret(proxy) if proxy else None,
-        max_connections=int(connection.get("max_connections") or 1000),
+        max_connections=_most_connections(connection),
     )
     return origin, parsed
 
@@ -71,20 +70,6 @@ def limits_of(settings: Mapping[str, Any]) -> Limits:
     )
 
 
-def text(connection: Mapping[str, Any], name: str) -> str:
-    """A connection parameter as text, whether it is kept secret or not; empty when absent."""
-    value = connection.get(name)
-    if isinstance(value, Secret):
-        return value.reveal()
-    return "" if value is None else str(value)
-
-
-def flag(connection: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    """Parameters that were typed into a form are texts: `false`, `no`, `off` and `0` are false."""
-    value = text(connection, name).strip().lower()
-    return value not in _FALSE if value else default
-
-
 async def whole_body(reply: HttpReply, limit: int = MAX_BODY_BYTES) -> bytes:
     """The body of a reply, inflated."""
     body = await reply.read()
@@ -96,6 +81,17 @@ def plain_stream(reply: HttpReply) -> HttpReply | InflatedReply:
     """The pieces of a reply, inflated."""
     encoding = header(reply, b"content-encoding")
     return InflatedReply(reply, encoding) if is_compressed(encoding) else reply
+
+
+def _most_connections(connection: Mapping[str, Any]) -> int:
+    said = text(connection, "max_connections") or "1000"
+    if not said.isdecimal() or int(said) < 1:
+        raise ConfigurationError(
+            "The provider's number of connections cannot be used.",
+            detail="max_connections is not a whole number",
+            param="max_connections",
+        )
+    return int(said)
 
 
 def _seconds(settings: Mapping[str, Any], name: str, default: float) -> float:

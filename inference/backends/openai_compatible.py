@@ -1,7 +1,7 @@
 """Upstreams that speak the OpenAI protocol: requests and replies pass through, only the model's name is exchanged.
 
 Unknown fields reach the upstream, unknown members reach the client. What this backend adds is the key, the meaning of a
-status, and the request for usage in streams. Azure's URLs are a `url_style`. The protocol: https://platform.openai.com/docs.
+status, and the request for usage in streams. The protocol: https://platform.openai.com/docs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -17,11 +16,10 @@ from inference.backends import http, refusals
 from inference.backends.base import Reply, UpstreamCall
 from inference.backends.sse_relay import RelayedStream
 from inference.errors import ConfigurationError, GatewayError, UpstreamBroken
-from providers.addresses import ParsedURL
-from providers.secrets import Secret
+from providers import openai_api
+from providers.connection import secrets_in, text
 from routing.types import ProviderView, UpstreamKey
 
-_PATHS = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
 _STREAMING = ("chat", "completions")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _RELAYED = frozenset(
@@ -44,20 +42,18 @@ class OpenAICompatible:
 
     def __init__(self, provider: ProviderView) -> None:
         connection = provider.connection
-        url = http.text(connection, "base_url") or http.text(connection, "api_base")
+        url = text(connection, "base_url") or text(connection, "api_base")
         if not url:
             raise ConfigurationError("The provider has no base URL.", detail="base_url is missing", param="base_url")
         origin, parsed = http.origin_of(url, connection)
         self._provider = provider
         self._limits = http.limits_of(provider.settings)
         self._client = http.client_for(origin)
-        self._target = (
-            _azure_target(parsed, connection) if connection.get("url_style") == "azure" else _openai_target(parsed)
-        )
-        self._headers = _headers(connection)
-        self._auth_header = http.text(connection, "auth_header").lower() or "authorization"
+        self._target = openai_api.target(parsed, connection)
+        self._headers = openai_api.headers(connection)
         self._asks_for_usage = provider.settings.get("stream_usage", "inject") == "inject"
-        self._refuse = refusals.Reader(_secrets(provider))
+        secrets = [*(key.secret for key in provider.keys), *secrets_in(connection)]
+        self._refuse = refusals.Reader([secret.reveal() for secret in secrets])
         self._prepared: dict[tuple[str, str, int | None], object] = {}
         self._names: dict[str, msgspec.Raw] = {}
 
@@ -97,7 +93,8 @@ class OpenAICompatible:
         if prepared is None:
             headers = dict(self._headers)
             if key is not None:
-                headers[self._auth_header] = self._credential(key)
+                name, value = openai_api.credential(self._provider.connection, key.secret)
+                headers[name] = value
             if operation != "models":
                 headers["content-type"] = "application/json"
             if len(self._prepared) >= _MOST_PREPARED:
@@ -106,10 +103,6 @@ class OpenAICompatible:
                 "GET" if operation == "models" else "POST", target, _wire_headers(headers)
             )
         return prepared
-
-    def _credential(self, key: UpstreamKey) -> str:
-        value = key.secret.reveal()
-        return f"Bearer {value}" if self._auth_header == "authorization" else value
 
     def _body(self, call: UpstreamCall) -> tuple[bytes, bool]:
         """The body, and whether we asked for usage that the client did not ask for."""
@@ -174,50 +167,6 @@ class OpenAICompatible:
         return UpstreamBroken("The provider's answer is not a JSON object.", detail=self._refuse.redacted_text(what))
 
 
-def _openai_target(base: ParsedURL) -> Any:
-    query = f"?{base.query}" if base.query else ""
-    root = quote(base.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
-    targets = {operation: f"{root}{path}{query}" for operation, path in {**_PATHS, "models": "/models"}.items()}
-    return lambda operation, model: targets[operation]
-
-
-def _azure_target(base: ParsedURL, connection: Mapping[str, Any]) -> Any:
-    """https://learn.microsoft.com/azure/ai-services/openai/reference: the model's deployment stands in the path."""
-    root = quote(base.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
-    if not root.endswith("/openai"):
-        root += "/openai"
-    version = http.text(connection, "api_version")
-    queries = [each for each in (base.query, f"api-version={quote(version, safe='')}" if version else "") if each]
-    query = f"?{'&'.join(queries)}" if queries else ""
-
-    def target(operation: str, model: str) -> str:
-        if operation == "models":
-            return f"{root}/models{query}"
-        return f"{root}/deployments/{quote(model, safe='')}{_PATHS[operation]}{query}"
-
-    return target
-
-
-def _headers(connection: Mapping[str, Any]) -> dict[str, str]:
-    """The headers of every request, by lower-case name; the provider's own win over our defaults."""
-    headers = {
-        "accept": "application/json, text/event-stream",
-        "accept-encoding": "identity",
-        "user-agent": "llm-gateway",
-    }
-    for name in ("organization", "project"):
-        value = http.text(connection, name)
-        if value:
-            headers[f"openai-{name}"] = value
-    extra = connection.get("headers")
-    if isinstance(extra, Mapping):
-        for name, value in extra.items():
-            headers[str(name).lower()] = value.reveal() if isinstance(value, Secret) else str(value)
-    for ours in ("host", "content-length", "transfer-encoding", "connection"):
-        headers.pop(ours, None)
-    return headers
-
-
 def _wire_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     wire = []
     for name, value in headers.items():
@@ -247,24 +196,6 @@ def _ask_for_usage(fields: dict[str, msgspec.Raw]) -> bool:
 
 def _relayed(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
     return tuple([header for header in headers if header[0] in _RELAYED or header[0].startswith(_RATE_LIMIT)])
-
-
-def _secrets(provider: ProviderView) -> list[str]:
-    """Every secret that an upstream could say back to us."""
-    found = [key.secret.reveal() for key in provider.keys]
-
-    def walk(value: Any) -> None:
-        if isinstance(value, Secret):
-            found.append(value.reveal())
-        elif isinstance(value, Mapping):
-            for member in value.values():
-                walk(member)
-        elif isinstance(value, (list, tuple)):
-            for member in value:
-                walk(member)
-
-    walk(provider.connection)
-    return found
 
 
 def _listed(body: bytes) -> list[dict[str, Any]]:

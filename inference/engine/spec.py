@@ -11,6 +11,7 @@ from typing import Any
 
 from inference.engine.gguf_file import GgufHeader, read_header
 from inference.errors import ConfigurationError, ModelUnavailable
+from providers.connection import flag
 from routing.types import ModelView
 
 BUILTIN_DEMO = "builtin:demo"
@@ -77,7 +78,7 @@ class ModelSpec:
             batch_size=_whole(parameters, name, "batch_size", "n_batch", least=32, most=8192) or 512,
             chat_template=_first(parameters, "chat_template") or None,
             pooling=pooling,
-            preload=bool(_first(parameters, "preload")),
+            preload=flag(parameters, "preload", default=False),
             sha256=_first(parameters, "sha256") or None,
             name=name,
         )

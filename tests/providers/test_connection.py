@@ -136,3 +136,30 @@ def test_what_a_type_declares_decides(monkeypatch):
 def test_old_names_of_the_base_url_are_read(old):
     assert connection.canonical({old: "https://u"}) == {"base_url": "https://u"}
     assert connection.canonical({old: "https://u", "base_url": "https://v"}) == {"base_url": "https://v"}
+
+
+@pytest.mark.parametrize("said", [True, "true", " Yes ", "on", 1, "1", Secret("true")])
+def test_a_flag_is_on_however_it_is_stored(said):
+    assert connection.flag({"preload": said}, "preload", default=False)
+
+
+@pytest.mark.parametrize("said", [False, "false", " No ", "off", 0, "0", Secret("false")])
+def test_a_flag_is_off_however_it_is_stored(said):
+    assert not connection.flag({"verify_tls": said}, "verify_tls", default=True)
+
+
+@pytest.mark.parametrize("params", [{}, {"f": None}, {"f": ""}, {"f": "maybe"}])
+@pytest.mark.parametrize("default", [True, False])
+def test_a_flag_that_says_neither_is_as_by_default(params, default):
+    assert connection.flag(params, "f", default=default) is default
+
+
+def test_a_parameter_reads_as_text_whether_it_is_secret_or_not():
+    assert connection.text({"proxy": Secret("http://u:p@h")}, "proxy") == "http://u:p@h"
+    assert connection.text({"port": 8080}, "port") == "8080"
+    assert connection.text({"ca_file": None}, "ca_file") == connection.text({}, "ca_file") == ""
+
+
+def test_secrets_are_found_at_any_depth():
+    held = {"proxy": Secret("1"), "headers": {"x-key": Secret("2"), "x": "open"}, "more": [{"token": Secret("3")}]}
+    assert [secret.reveal() for secret in connection.secrets_in(held)] == ["1", "2", "3"]

@@ -179,6 +179,14 @@ def test_a_metadata_address_is_not_dialled() -> None:
     assert message_of(result, "dns") == "The address is a cloud's metadata service."
 
 
+def test_a_client_certificate_that_is_not_there_is_named(upstream: FakeUpstream) -> None:
+    provider = a_provider(upstream.base_url.replace("http://", "https://"))
+    provider.connection_params = {**provider.connection_params, "client_certificate": "/no/such/file.pem"}
+    provider.save()
+
+    assert "the client certificate cannot be read" in message_of(probes.probe(provider), "tls")
+
+
 def test_a_private_address_is_not_dialled_where_the_provider_forbids_it(upstream: FakeUpstream) -> None:
     provider = a_provider(upstream.base_url)
     ConnectionParameter.objects.create(provider=provider, param_name="allow_private", param_value="false")

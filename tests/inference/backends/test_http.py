@@ -795,6 +795,13 @@ def test_a_forbidden_base_url_is_a_configuration_error():
     assert failure.value.param == "base_url"
 
 
+@pytest.mark.parametrize("told", ["many", "0", -1, "1.5"])
+def test_a_number_of_connections_that_is_none_is_a_configuration_error(told):
+    with pytest.raises(ConfigurationError) as failure:
+        origin_of("http://127.0.0.1:1/v1", {"max_connections": told})
+    assert failure.value.param == "max_connections"
+
+
 def test_a_line_end_in_a_header_is_refused(kind):
     client = kind(Origin("http", "127.0.0.1", 1))
     with pytest.raises(ValueError, match="line end"):

@@ -68,3 +68,8 @@ def test_a_file_with_another_checksum_is_refused() -> None:
 def test_the_right_checksum_passes() -> None:
     digest = DEMO_PATH.with_name("demo-f16.sha256").read_text().split()[0]
     ModelSpec.from_parameters({"model_path": BUILTIN_DEMO, "sha256": digest}).verify_checksum()
+
+
+def test_a_flag_that_was_stored_as_text_is_read_as_one() -> None:
+    assert not ModelSpec.from_parameters({"model_path": "/m.gguf", "preload": "false"}).preload
+    assert ModelSpec.from_parameters({"model_path": "/m.gguf", "preload": "true"}).preload
