@@ -120,7 +120,7 @@ def tls_context(upstream: Upstream) -> ssl.SSLContext:
 def model_list(upstream: Upstream, address: str | None) -> Iterator[httpx.Response]:
     """Ask for the list of models; the body is not read yet. `address` is None behind a proxy. Raises `DialFailed`."""
     url = address_of(upstream)
-    proxy = proxy_of(upstream) or None
+    proxy = _judged_proxy(upstream)
     path = openai_api.target(url, upstream.connection)("models", "")
     host = url.host if proxy or address is None else address
     target = f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port}{path}"
@@ -215,6 +215,19 @@ def _look_up(host: str, port: int) -> list[str]:
     if isinstance(answer[0], OSError):
         raise DialFailed(f"The name {host} cannot be resolved: {answer[0].strerror or answer[0]}.")
     return [str(found[4][0]) for found in answer[0]]
+
+
+def _judged_proxy(upstream: Upstream) -> str | None:
+    """The proxy, unless it is an address that nobody may dial; one on a private network is as good as any."""
+    proxy = proxy_of(upstream)
+    if not proxy:
+        return None
+    scheme, _, rest = proxy.partition("://")
+    try:
+        resolve(check_url(f"{scheme}://{rest.rpartition('@')[2]}"), allow_private=True)
+    except (AddressRefused, DialFailed) as error:
+        raise DialFailed(f"The proxy cannot be used: {error}") from error
+    return proxy
 
 
 def _headers(upstream: Upstream) -> dict[str, str]:

@@ -179,6 +179,17 @@ def test_a_metadata_address_is_not_dialled() -> None:
     assert message_of(result, "dns") == "The address is a cloud's metadata service."
 
 
+def test_a_proxy_at_a_metadata_address_is_not_dialled() -> None:
+    provider = a_provider("http://127.0.0.1:9/v1")
+    ConnectionParameter.objects.create(
+        provider=provider, param_name="proxy", param_value="http://user:pass@169.254.169.254:80"
+    )
+    result = probes.probe(provider)
+
+    assert statuses(result)["list_models"] == "failed"
+    assert result.message.endswith("The proxy cannot be used: The address is a cloud's metadata service.")
+
+
 def test_a_client_certificate_that_is_not_there_is_named(upstream: FakeUpstream) -> None:
     provider = a_provider(upstream.base_url.replace("http://", "https://"))
     provider.connection_params = {**provider.connection_params, "client_certificate": "/no/such/file.pem"}
