@@ -47,6 +47,9 @@ from routing.types import Candidate, Identity, ModelView, RequestFacts, RouteDec
 _OVER_QUICKLY = (UpstreamFailed, UpstreamUnreachable, UpstreamRateLimited)
 """Failures after which the same provider may be asked once more. A silent one is not: that would double the wait."""
 
+_SPENT = "insufficient_quota"
+"""The code of a 429 that waiting does not cure: the account's money is used up."""
+
 _TELLING = (
     UpstreamRateLimited,
     EngineError,
@@ -258,7 +261,7 @@ class Dispatcher:
             self._metrics.attempts[provider.provider_id, outcome] += 1
 
     def _pause(self, error: GatewayError) -> float | None:
-        if not isinstance(error, _OVER_QUICKLY):
+        if not isinstance(error, _OVER_QUICKLY) or error.code == _SPENT:
             return None
         if error.retry_after is not None:
             return error.retry_after if error.retry_after <= self._limits.longest_retry_pause_seconds else None
@@ -272,6 +275,8 @@ async def first_bytes(reply: Reply) -> bytes:
         first = await anext(reply.chunks)
     except StopAsyncIteration:
         raise UpstreamBroken("The provider ended its answer before it began.") from None
+    if not sse.begins_as_stream(first):
+        raise UpstreamBroken("The provider's answer is not an event stream.")
     if first[:5] == b"data:" and sse.begins_with_error(first):
         raise UpstreamFailed(f"The provider failed: {_in_band_message(first)}", retryable=True)
     return first

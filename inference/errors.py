@@ -135,6 +135,7 @@ class UpstreamBroken(UpstreamError):
 class UpstreamRejected(UpstreamError):
     """A 4xx of the upstream about this very request; `body` is its own answer, relayed as it is."""
 
+    type = "invalid_request_error"
     retryable = False
     owner = "caller"
 
@@ -153,7 +154,7 @@ class UpstreamRateLimited(UpstreamRejected):
 
 
 class UpstreamRefusedOurKey(UpstreamError):
-    """401 or 403 from the upstream: our key is bad, the caller's is not to blame."""
+    """401 from the upstream: our key is bad, the caller's is not to blame."""
 
     code = "upstream_auth_failed"
 

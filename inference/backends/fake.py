@@ -144,7 +144,7 @@ def _raise_before_start(scenario: str, call: UpstreamCall) -> None:
 
 
 def _failure_of(status: int) -> GatewayError:
-    if status in (401, 403):
+    if status == 401:
         return UpstreamRefusedOurKey("The provider refused the gateway's key.")
     body = orjson.dumps(
         {"error": {"message": f"Scripted failure {status}.", "type": "fake_error", "param": None, "code": "scripted"}}

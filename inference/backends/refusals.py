@@ -43,13 +43,11 @@ class Reader:
                 "The provider answered with a redirect, which is not followed.", detail=f"status {status}"
             )
         body = self.redacted(await http.whole_body(reply))
-        error = _error_of(body)
+        error, wrapped = _error_of(body)
         message = _message_of(error, body)
         wait = _retry_after(reply)
-        if status in (401, 403):
-            return UpstreamRefusedOurKey(
-                "The provider refused the gateway's key.", detail=f"status {status}: {message}"
-            )
+        if status == 401:
+            return UpstreamRefusedOurKey("The provider refused the gateway's key.", detail=f"status 401: {message}")
         if status == 408:
             return UpstreamTimeout("The provider gave up waiting.", detail=f"status 408: {message}", retry_after=wait)
         if status >= 500:
@@ -59,7 +57,7 @@ class Reader:
         refused = UpstreamRateLimited if status == 429 else UpstreamRejected
         return refused(
             message,
-            body=body if isinstance(error, dict) else _enveloped(message, refused.type),
+            body=body if wrapped and isinstance(error, dict) else _wrapped(error, message, refused.type),
             status=status,
             code=_text(error, "code"),
             param=_text(error, "param"),
@@ -70,7 +68,7 @@ class Reader:
     def in_band(self, body: bytes) -> GatewayError:
         """An error under a status that says all is well."""
         body = self.redacted(body)
-        message = _message_of(_error_of(body), body)
+        message = _message_of(_error_of(body)[0], body)
         return UpstreamFailed(f"The provider failed: {message}", detail="an error body under status 200")
 
     def redacted(self, data: bytes) -> bytes:
@@ -82,17 +80,26 @@ class Reader:
         return self.redacted(text.encode()).decode("utf-8", "replace")
 
 
-def _error_of(body: bytes) -> Any:
-    """The member `error` of an OpenAI style body: an object, some text (Ollama), or None."""
+def _error_of(body: bytes) -> tuple[Any, bool]:
+    """What a body says of the error, and whether it does so in OpenAI's member `error` (an object; Ollama: a text).
+
+    Without that wrapping the body is the error itself (Mistral, older vLLM) or holds it as `detail` (FastAPI).
+    """
     try:
         told = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    return told.get("error") if isinstance(told, dict) else None
+        return None, False
+    if not isinstance(told, dict):
+        return None, False
+    if "error" in told:
+        return told["error"], True
+    return told if "message" in told else told.get("detail"), False
 
 
 def _message_of(error: Any, body: bytes) -> str:
     said = error.get("message") if isinstance(error, dict) else error
+    if isinstance(said, (dict, list)):
+        said = msgspec.json.encode(said).decode()
     text = said if isinstance(said, str) else body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace")
     text = " ".join(text.split())
     if text.startswith("<"):
@@ -105,8 +112,11 @@ def _text(error: Any, name: str) -> str | None:
     return str(value) if value is not None else None
 
 
-def _enveloped(message: str, kind: str) -> bytes:
-    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": None}})
+def _wrapped(error: Any, message: str, kind: str) -> bytes:
+    """The error as OpenAI's clients read it, with what the upstream said of its type, param and code."""
+    said = error if isinstance(error, dict) else {}
+    facts = {name: said.get(name) for name in ("type", "param", "code")}
+    return msgspec.json.encode({"error": {"message": message, **facts, "type": facts["type"] or kind}})
 
 
 def _retry_after(reply: http.HttpReply) -> float | None:

@@ -16,6 +16,7 @@ DONE = b"data: [DONE]\n\n"
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 
 _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_LINE_OF_STREAM = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?::|data|event|id|retry)")
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 _IN_BAND_ERROR_LINE = re.compile(rb'(?:^|[\r\n])data: ?\{\s*"error"\s*:\s*[{"]')
 _IN_BAND_ERROR = re.compile(rb'data: ?\{\s*"error"\s*:\s*[{"]')
@@ -43,6 +44,11 @@ def is_done(tail: bytes) -> bool:
 def is_complete(tail: bytes) -> bool:
     """Whether a stream that ended without an error was whole: some upstreams finish and leave `[DONE]` out."""
     return is_done(tail) or _FINISH_REASON.search(tail) is not None
+
+
+def begins_as_stream(first: bytes) -> bool:
+    """Whether the first line is one of an event stream: text under status 200 is no answer."""
+    return _LINE_OF_STREAM.match(first) is not None
 
 
 def begins_with_error(first: bytes) -> bool:

@@ -77,6 +77,19 @@ async def test_after_the_first_byte_nobody_else_is_asked(serve, quick) -> None:
     assert answer.events[-1]["error"]["code"] == "upstream_broken"
 
 
+async def test_text_instead_of_a_stream_is_got_around(serve, quick) -> None:
+    two(serve, streaming(b"a login page\n\n"), streaming(EVENT, FINISH, DONE))
+    assert (await quick.chat(model="m", stream=True)).body == EVENT + FINISH + DONE
+
+
+async def test_an_account_without_money_is_not_asked_again(serve, quick) -> None:
+    spent = errors.UpstreamRateLimited("no money", body=b"{}", code="insufficient_quota")
+    only, view = far("only", raising(spent))
+    serve(registry.model(view, "m"))
+    answer = await quick.chat(model="m")
+    assert (answer.status, len(only.calls), answer.headers["x-should-retry"]) == (429, 1, "false")
+
+
 async def test_a_rejected_request_is_not_tried_elsewhere_and_reads_as_the_upstream_wrote_it(serve, quick) -> None:
     _, b = two(serve, raising(errors.UpstreamRejected("too long", body=REJECTION, status=400)), whole())
     answer = await quick.chat(model="m")
@@ -125,7 +138,7 @@ async def test_a_second_key_is_tried_when_the_first_is_refused(serve, quick) -> 
 
     only, view = far("only", only_the_second, keys=["sk-one-revoked-key", "sk-two-working-key"])
     serve(registry.model(view, "m"))
-    for _ in range(8):
+    for _ in range(64):  # which key goes first is drawn
         assert (await quick.chat(model="m")).status == 200
     assert {call.key.key_id for call in only.calls} == {1, 2}
 

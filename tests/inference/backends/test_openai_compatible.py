@@ -258,7 +258,7 @@ async def test_models_are_listed_in_other_shapes_too(make, upstream, told):
         (409, UpstreamRejected, 409),
         (422, UpstreamRejected, 422),
         (401, UpstreamRefusedOurKey, 502),
-        (403, UpstreamRefusedOurKey, 502),
+        (403, UpstreamRejected, 403),
         (408, UpstreamTimeout, 504),
         (429, UpstreamRateLimited, 429),
         (500, UpstreamFailed, 502),
@@ -293,7 +293,39 @@ async def test_a_rejection_in_another_shape_is_wrapped(make, upstream):
     upstream.reply_with(status=422, body="the field is wrong", content_type="text/plain")
     with pytest.raises(UpstreamRejected) as raised:
         await make().send(call())
-    assert json.loads(raised.value.body)["error"]["message"] == "the field is wrong"
+    assert json.loads(raised.value.body)["error"] == {
+        "message": "the field is wrong",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (
+            {"object": "error", "message": "too long", "type": "BadRequestError", "param": "messages", "code": 400},
+            {"message": "too long", "type": "BadRequestError", "param": "messages", "code": 400},
+        ),
+        (
+            {"object": "error", "message": {"detail": ["x"]}, "type": "invalid_request_error", "code": "1500"},
+            {"message": '{"detail":["x"]}', "type": "invalid_request_error", "param": None, "code": "1500"},
+        ),
+        (
+            {"detail": "no such route"},
+            {"message": "no such route", "type": "invalid_request_error", "param": None, "code": None},
+        ),
+        ({"error": "no model"}, {"message": "no model", "type": "invalid_request_error", "param": None, "code": None}),
+    ],
+    ids=["vllm", "mistral", "fastapi", "ollama"],
+)
+async def test_a_rejection_in_a_vendor_s_shape_keeps_what_it_says(make, upstream, said, error):
+    upstream.reply_with(status=400, json=said)
+    with pytest.raises(UpstreamRejected) as raised:
+        await make().send(call())
+    assert json.loads(raised.value.body) == {"error": error}
+    assert raised.value.code == (str(error["code"]) if error["code"] else "upstream_error")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,16 @@ def test_comments_go_between_events_only(sent, boundary) -> None:
     assert sse.at_event_boundary(sent) is boundary
 
 
+@pytest.mark.parametrize("first", [b"data: {}\n\n", b": hi\n\n", b"\xef\xbb\xbfdata:{}\n\n", b"\r\nevent: x\r\n\r\n"])
+def test_an_event_stream_is_known_by_its_first_line(first) -> None:
+    assert sse.begins_as_stream(first)
+
+
+@pytest.mark.parametrize("first", [b"hello\n\n", b"<!doctype html>", b'{"choices":[]}'])
+def test_text_is_no_event_stream(first) -> None:
+    assert not sse.begins_as_stream(first)
+
+
 def test_an_error_in_the_first_event_is_seen() -> None:
     assert sse.begins_with_error(b'data: {"error": {"message": "x"}}\n\n')
     assert not sse.begins_with_error(b'data: {"choices":[],"error":null}\n\n')
