@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +17,8 @@ import httptools
 import uvicorn
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from inference.outgoing import OutgoingTransport
 
 APPLICATION = "gateway_project.asgi:application"
 
@@ -38,6 +41,7 @@ class OneWrite(RequestResponseCycle):
 
     _head = b""
     _handed_over = False
+    _until_close = False
     task: asyncio.Task[None]
     tasks: set[asyncio.Task[None]]
 
@@ -90,14 +94,17 @@ class OneWrite(RequestResponseCycle):
             content.append(b"connection: close\r\n")
             lines += 1
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
-            self.chunked_encoding = True
-            content.append(b"transfer-encoding: chunked\r\n")
-            lines += 1
+            if self.scope["http_version"] == "1.0":  # which knows no chunks: its reply ends with the connection
+                self._until_close = True
+            else:
+                self.chunked_encoding = True
+                content.append(b"transfer-encoding: chunked\r\n")
+                lines += 1
         content.append(b"\r\n")
         head = b"".join(content)
         if not head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r") == lines or b"\0" in head:
             raise RuntimeError("a header of the reply holds a line end or a NUL")
-        if self.chunked_encoding:
+        if self.chunked_encoding or self._until_close:
             self.transport.write(head)
         else:
             self._head = head
@@ -125,6 +132,8 @@ class OneWrite(RequestResponseCycle):
             body = b""
         if self.chunked_encoding:
             self._write_chunk(body, more_body)
+        elif self._until_close:
+            self.transport.write(body)
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:
@@ -155,6 +164,18 @@ class OneWrite(RequestResponseCycle):
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
+_UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
+
+
+def _stay_with_http_1(data: bytes) -> bytes:
+    """Take the offer of another protocol out of the head, which RFC 9110, 7.8 allows.
+
+    The parser would leave the body to that protocol, and Java's client offers HTTP/2 with every first request.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(rb"\r\nignored", head) + end + rest
+
+
 class BoundedHttp(HttpToolsProtocol):
     """One connection. One timer serves a request: first for its head, then for its body."""
 
@@ -174,6 +195,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = OutgoingTransport(transport, self.loop)  # type: ignore[assignment]
         # A client that connects and says nothing is a request that never comes.
         self._late = self.loop.call_later(self.header_seconds, self._head_is_late)
 
@@ -189,6 +211,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._complete = False
         if not self._in_body:
             self._head_bytes += len(data)
+            if b"pgrade" in data:
+                data = _stay_with_http_1(data)
         super().data_received(data)
         if self._complete:
             self._head_bytes = 0

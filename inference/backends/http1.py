@@ -26,6 +26,7 @@ from inference.backends.exchange import (
     too_large,
     took_too_long,
 )
+from inference.outgoing import OutgoingTransport
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENDS_BY_ITSELF = (b"content-length", b"transfer-encoding")
@@ -280,7 +281,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: pools.Pool[Connection]) -> None:
         self.pool = pool
         self._time = pool.loop.time
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.transport: OutgoingTransport = None  # type: ignore[assignment]
         self.exchange: Exchange | None = None
         self.idle_since = 0.0
         self.asked = 0
@@ -307,7 +308,7 @@ class Connection(asyncio.Protocol):
     # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = OutgoingTransport(cast(asyncio.Transport, transport), self.pool.loop)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange

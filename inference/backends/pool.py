@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from inference.backends import dial
 from inference.backends.exchange import IDLE_SECONDS, Limits, Origin
 from inference.errors import GatewayOverloaded
+from inference.outgoing import OutgoingTransport
 
 _NEVER = float("inf")
 
@@ -20,7 +21,7 @@ _NEVER = float("inf")
 class Connection(Protocol):
     """What a pool asks of a connection. `counted` belongs to the pool: whether it stands in the number of open ones."""
 
-    transport: asyncio.Transport
+    transport: OutgoingTransport
     idle_since: float
     counted: bool
     exchange: Any
