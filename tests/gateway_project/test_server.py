@@ -156,6 +156,25 @@ def test_http_1_0_gets_its_reply_and_the_end(wire) -> None:
     assert b"connection: close" in answer
 
 
+def test_http_1_0_gets_a_stream_without_chunks(wire) -> None:
+    body = BODY.replace(b"{", b'{"stream":true,', 1)
+    wire.sendall(head(length=len(body)).replace(b"HTTP/1.1", b"HTTP/1.0") + body)
+    start, _, events = read_all(wire).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in start
+    assert events.startswith(b"data: {")
+    assert events.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("offered", [b"h2c", b"websocket"])
+def test_an_offer_of_another_protocol_is_passed_over(wire, offered) -> None:
+    wire.sendall(
+        head(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + offered, b"HTTP2-Settings: AAMAAABk") + BODY
+    )
+    assert read_reply(wire).startswith(b"HTTP/1.1 200 OK\r\n")
+    wire.sendall(head() + BODY)
+    assert read_reply(wire).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_expect_100_continue_is_answered(wire) -> None:
     wire.sendall(head(b"expect: 100-continue"))
     assert wire.recv(4096).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
