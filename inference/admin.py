@@ -1,7 +1,4 @@
-"""What ran, to look at: requests with what they used, and background jobs. Prompts and answers are not shown here.
-
-These tables grow without end: their lists never count, and page without a total.
-"""
+"""What ran, to look at: requests with what they used, and background jobs. Prompts and answers are not shown here."""
 
 from __future__ import annotations
 
@@ -12,29 +9,10 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
-from unfold.paginator import InfinitePaginator
 
 from inference.models import Job, UsageRecord
 from providers import cells
-
-
-class ReadOnlyAdmin(ModelAdmin):
-    """Rows that the product writes and people only read."""
-
-    paginator = InfinitePaginator
-    show_full_result_count = False
-    list_per_page = 50
-    list_fullwidth = True
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from providers.tables import ReadOnlyAdmin
 
 
 class StatusFilter(admin.SimpleListFilter):

@@ -25,8 +25,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
-from unfold.paginator import InfinitePaginator
+from unfold.admin import TabularInline
 from unfold.views import ChangeList
 
 from providers import actor, audit, cells, connection, discovery, keyring, probes, provider_types
@@ -40,33 +39,12 @@ from providers.forms import (
 from providers.models import ApiKey, AuditEntry, AuditHead, ConnectionParameter, ProbeResult, Provider, ProviderModel
 from providers.provider_types import ProviderType
 from providers.secrets import SecretError
+from providers.tables import ReadOnlyAdmin, RegistryAdmin, SwitchableAdmin
 
 STRIP_CELLS = 48
 PROBES_SHOWN = 20
 MOST_VERIFIED_AT_ONCE = 20_000
 """Entries up to which opening the audit list verifies the chain; a longer one is verified on demand."""
-
-
-class ReadOnlyAdmin(ModelAdmin):
-    """Rows that the product writes and people only read."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class EachByItselfAdmin(ModelAdmin):
-    """Deletes a selection row by row, so that every entry of the audit log holds what went with the row."""
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
-        with transaction.atomic():
-            for row in queryset:
-                row.delete()
 
 
 # --- Parts of a provider --------------------------------------------------------------------------------------------------
@@ -230,15 +208,13 @@ def label_of(type_name: str) -> str:
 
 
 @admin.register(Provider)
-class ProviderAdmin(EachByItselfAdmin):
+class ProviderAdmin(RegistryAdmin):
     list_display = ("name", "type", "state", "latency", "models_count", "keys_count", "priority_cell", "is_on", "tools")
     list_filter = (StateFilter, TypeFilter, "enabled")
     search_fields = ("provider_id", "display_name", "description")
     search_help_text = "Search by id, name or description"
     actions = ("test_connection", "discover_models", "enable", "disable")
     ordering = ("priority", "provider_id")
-    list_per_page = 50
-    list_fullwidth = True
     warn_unsaved_form = True
     list_before_template = "admin/providers/provider/list_before.html"
     change_form_outer_before_template = "admin/providers/provider/overview.html"
@@ -637,7 +613,7 @@ def _type_groups() -> list[tuple[str, str, list[ProviderType]]]:
 
 
 @admin.register(ProviderModel)
-class ProviderModelAdmin(EachByItselfAdmin):
+class ProviderModelAdmin(SwitchableAdmin):
     form = ProviderModelForm
     list_display = ("title", "provider_name", "model_type", "context", "abilities", "price_in", "price_out", "is_on")
     list_filter = (ProviderTypeFilter, "enabled", "model_type", "provider")
@@ -646,9 +622,6 @@ class ProviderModelAdmin(EachByItselfAdmin):
     search_help_text = "Search by model or provider"
     autocomplete_fields = ("provider",)
     ordering = ("provider__priority", "model_id")
-    list_per_page = 50
-    list_fullwidth = True
-    actions = ("enable", "disable")
     fieldsets = (
         (None, {"fields": ("provider", "model_id", "display_name", "model_type", "enabled")}),
         ("Limits", {"fields": ("context_window", "max_tokens", "dimension")}),
@@ -702,18 +675,9 @@ class ProviderModelAdmin(EachByItselfAdmin):
     def is_on(self, row: ProviderModel) -> SafeString:
         return cells.on_or_off(row.enabled)
 
-    @admin.action(description="Enable", permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._switch(request, queryset, on=True)
-
-    @admin.action(description="Disable", permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._switch(request, queryset, on=False)
-
-    def _switch(self, request: HttpRequest, queryset: QuerySet, *, on: bool) -> None:
-        # One statement and one audit entry for the selection, whatever its size: a catalogue may hold thousands.
-        changed = queryset.filter(enabled=not on).update(enabled=on, updated_at=timezone.now())
-        self.message_user(request, f"{changed} {'enabled' if on else 'disabled'}.", messages.SUCCESS)
+    def switch(self, queryset: QuerySet, *, on: bool) -> int:
+        """One statement and one entry for the selection, whatever its size: a catalogue may hold thousands."""
+        return queryset.filter(enabled=not on).update(enabled=on, updated_at=timezone.now())
 
 
 # --- Audit -----------------------------------------------------------------------------------------------------------------
@@ -726,10 +690,6 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     search_fields = ("actor", "target_id", "request_id")
     search_help_text = "Search by actor, object or request id"
     ordering = ("-id",)
-    list_per_page = 50
-    list_fullwidth = True
-    show_full_result_count = False
-    paginator = InfinitePaginator
     list_before_template = "admin/providers/auditentry/chain.html"
     change_form_template = "admin/providers/auditentry/entry.html"
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
 
 from providers import cells
+from providers.tables import SwitchableAdmin
 from routing import issuing
 from routing.client_keys import SCOPES
 from routing.models import ClientKey
@@ -69,16 +68,13 @@ class ClientKeyForm(forms.ModelForm):
 
 
 @admin.register(ClientKey)
-class ClientKeyAdmin(ModelAdmin):
+class ClientKeyAdmin(SwitchableAdmin):
     form = ClientKeyForm
     list_display = ("title", "scopes_cell", "models_cell", "expires", "last_used", "created", "state")
     list_filter = ("enabled",)
     search_fields = ("name", "prefix")
     search_help_text = "Search by name or prefix"
     ordering = ("-created_at",)
-    list_per_page = 50
-    list_fullwidth = True
-    actions = ("enable", "disable")
     list_before_template = "admin/routing/clientkey/list_before.html"
     readonly_fields = ("prefix", "created", "last_used")
 
@@ -155,25 +151,3 @@ class ClientKeyAdmin(ModelAdmin):
         )
         response["Cache-Control"] = "no-store"
         return response
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
-        with transaction.atomic():
-            for key in queryset:
-                key.delete()
-
-    @admin.action(description="Enable", permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._switch(request, queryset, on=True)
-
-    @admin.action(description="Disable", permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._switch(request, queryset, on=False)
-
-    def _switch(self, request: HttpRequest, queryset: QuerySet, *, on: bool) -> None:
-        changed = 0
-        with transaction.atomic():
-            for key in queryset.filter(enabled=not on):
-                key.enabled = on
-                key.save(update_fields=["enabled"])
-                changed += 1
-        self.message_user(request, f"{changed} {'enabled' if on else 'disabled'}.", messages.SUCCESS)

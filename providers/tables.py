@@ -1,0 +1,67 @@
+"""How the admin's tables behave: rows that are only read, and selections that are deleted, switched on or switched off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.paginator import InfinitePaginator
+
+ROWS_PER_PAGE = 50
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows that the product writes and people only read. They grow without end, so they are paged without a total."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    list_per_page = ROWS_PER_PAGE
+    list_fullwidth = True
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class RegistryAdmin(ModelAdmin):
+    """Deletes a selection row by row, so that every entry of the audit log holds what went with the row."""
+
+    list_per_page = ROWS_PER_PAGE
+    list_fullwidth = True
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
+        with transaction.atomic():
+            for row in queryset:
+                row.delete()
+
+
+class SwitchableAdmin(RegistryAdmin):
+    """Rows with a field `enabled`, which a selection's actions set."""
+
+    actions = ("enable", "disable")
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self.message_user(request, f"{self.switch(queryset, on=True)} enabled.", messages.SUCCESS)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self.message_user(request, f"{self.switch(queryset, on=False)} disabled.", messages.SUCCESS)
+
+    def switch(self, queryset: QuerySet, *, on: bool) -> int:
+        """Set the field, with an entry in the audit log for each row; returns how many were not so already."""
+        with transaction.atomic():
+            rows = list(queryset.filter(enabled=not on))
+            for row in rows:
+                row.enabled = on
+                row.save(update_fields=["enabled"])
+        return len(rows)
