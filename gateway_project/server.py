@@ -18,6 +18,8 @@ import uvicorn
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from inference.outgoing import OutgoingTransport
+
 APPLICATION = "gateway_project.asgi:application"
 
 _BACKLOG = 2048
@@ -193,6 +195,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = OutgoingTransport(transport, self.loop)  # type: ignore[assignment]
         # A client that connects and says nothing is a request that never comes.
         self._late = self.loop.call_later(self.header_seconds, self._head_is_late)
 
