@@ -20,7 +20,6 @@ from inference.backends.exchange import (
 )
 from inference.backends.http1 import Http1Client
 from inference.backends.inflate import InflatedReply, inflate_whole, is_compressed
-from inference.backends.proxied import ProxiedClient
 from inference.errors import ConfigurationError
 from providers.addresses import AddressRefused, ParsedURL, check_url
 from providers.connection import flag, text
@@ -31,6 +30,9 @@ __all__ = ["Headers", "HttpClient", "HttpReply", "Limits", "Origin", "client_for
 
 def client_for(origin: Origin) -> HttpClient:
     if origin.proxy is not None or origin.client_certificate is not None:
+        # aiohttp takes 20 MB and a quarter of a second to import, and few providers need it.
+        from inference.backends.proxied import ProxiedClient
+
         return ProxiedClient(origin)
     return Http1Client(origin)
 
