@@ -1,6 +1,7 @@
 """Is the gateway alive, ready and well? And what it offers, in the shapes that the source systems' clients read.
 
-`/livez` says that the process answers, `/readyz` that it can serve and what is missing. `/api/v1/health` is for people and dashboards; names of providers are shown to bearers of a key only.
+`/livez` says that the process answers, `/readyz` that it can serve and what is missing. `/api/v1/health` is for people and
+dashboards; names of providers are shown to bearers of a key only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -157,38 +159,27 @@ def provider_health() -> dict[str, dict[str, Any]]:
 
     Nothing is refused because of it, so `circuit_breaker` stays closed; it counts the failures since the last good probe.
     """
-    probes = ProbeResult.objects.filter(provider=OuterRef("pk"))
-    last = probes.order_by("-at", "-id")
-    last_good = Subquery(last.filter(healthy=True).values("at")[:1])
+    probes = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id")
+    last_good = Coalesce(Subquery(probes.filter(healthy=True).values("id")[:1]), 0)
+    failed = probes.filter(healthy=False)
+    failed_since = failed.filter(id__gt=OuterRef("last_good")).order_by().values("provider").annotate(times=Count("pk"))
     rows = Provider.objects.annotate(
         models_count=Count("models", filter=Q(models__enabled=True)),
-        last_healthy=Subquery(last.values("healthy")[:1]),
-        last_duration_ms=Subquery(last.values("duration_ms")[:1]),
-        last_failure=Subquery(last.filter(healthy=False).values("at")[:1]),
+        last_healthy=Subquery(probes.values("healthy")[:1]),
+        last_duration_ms=Subquery(probes.values("duration_ms")[:1]),
+        last_failure=Subquery(failed.values("at")[:1]),
         last_good=last_good,
+        failures=Coalesce(Subquery(failed_since.values("times")), 0),
     ).defer("secret_params")
-    failures = _failures_since_good()
-    return {row.provider_id: _health(row, failures.get(row.pk, 0)) for row in rows}
+    return {row.provider_id: _health(row) for row in rows}
 
 
-def _failures_since_good() -> dict[int, int]:
-    """By provider's key. Few results are kept for each, so they are counted here and not in SQL."""
-    counts: dict[int, int] = {}
-    good: set[int] = set()
-    for provider, healthy in ProbeResult.objects.order_by("-at", "-id").values_list("provider_id", "healthy"):
-        if healthy:
-            good.add(provider)
-        elif provider not in good:
-            counts[provider] = counts.get(provider, 0) + 1
-    return counts
-
-
-def _health(row: Any, failures: int) -> dict[str, Any]:
+def _health(row: Any) -> dict[str, Any]:
     status = {True: "healthy", False: "unhealthy", None: "unknown"}[row.last_healthy]
     return {
         "status": status if row.enabled else "disabled",
         "models_count": row.models_count,
-        "circuit_breaker": {"state": "closed", "failure_count": failures, "last_failure": row.last_failure},
+        "circuit_breaker": {"state": "closed", "failure_count": row.failures, "last_failure": row.last_failure},
         "latency_ms": row.last_duration_ms,
     }
 

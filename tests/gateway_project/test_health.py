@@ -4,6 +4,7 @@ from django.test.utils import override_settings
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from gateway_project.health import provider_health
 from providers import actions, revision
 from providers.models import ProbeResult, Provider
 from routing import issuing, snapshot
@@ -99,6 +100,12 @@ def test_failures_are_counted_since_the_last_good_probe(openai):
     assert (health["status"], health["latency_ms"]) == ("unhealthy", 12.5)
     assert health["circuit_breaker"]["failure_count"] == 2
     assert health["circuit_breaker"]["last_failure"] is not None
+
+
+def test_health_costs_one_query_however_often_was_probed(openai, django_assert_num_queries):
+    probed(openai, *[False] * 20)
+    with django_assert_num_queries(1):
+        assert provider_health()["openai"]["circuit_breaker"]["failure_count"] == 20
 
 
 def test_a_good_probe_makes_it_healthy_again(openai):
