@@ -4,7 +4,6 @@ from django.test.utils import override_settings
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from gateway_project.health import provider_health
 from providers import actions, revision
 from providers.models import ProbeResult, Provider
 from routing import issuing, snapshot
@@ -102,12 +101,6 @@ def test_failures_are_counted_since_the_last_good_probe(openai):
     assert health["circuit_breaker"]["last_failure"] is not None
 
 
-def test_health_costs_one_query_however_often_was_probed(openai, django_assert_num_queries):
-    probed(openai, *[False] * 20)
-    with django_assert_num_queries(1):
-        assert provider_health()["openai"]["circuit_breaker"]["failure_count"] == 20
-
-
 def test_a_good_probe_makes_it_healthy_again(openai):
     probed(openai, False, True)
     body = caller("generate").get("/api/v1/health").json()
@@ -186,5 +179,5 @@ def test_health_takes_few_queries_whatever_the_number_of_providers(openai, djang
         actions.create_provider({"provider_id": f"p{number}", "provider_type": "openai"})
     assert Provider.objects.count() == 6
     api = caller("generate")
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(2):
         api.get("/api/v1/health")
