@@ -38,3 +38,10 @@ def acting_as(name: str, *, request_id: str = "", reason: str = "") -> Iterator[
 def become(name: str) -> None:
     """Name the actor once authentication knows it; holds until the enclosing `acting_as` ends."""
     _current.set(Actor(name=name, request_id=current().request_id, reason=current().reason))
+
+
+@contextmanager
+def giving_reason(reason: str) -> Iterator[Actor]:
+    """Whoever acts now, with what they gave as their reason."""
+    with acting_as(current().name, reason=reason) as actor:
+        yield actor

@@ -397,9 +397,7 @@ class ProviderAdmin(RegistryAdmin):
                 request, f"Nothing was deleted: type {provider.provider_id} to confirm.", messages.WARNING
             )
             return redirect("admin:providers_provider_delete", object_id)
-        with actor.acting_as(
-            actor.current().name, request_id=actor.current().request_id, reason=request.POST.get("reason", "")[:500]
-        ):
+        with actor.giving_reason(request.POST.get("reason", "")[:500]):
             return super().delete_view(request, object_id, extra_context)
 
     # Actions on a selection
@@ -434,8 +432,7 @@ class ProviderAdmin(RegistryAdmin):
                 providers=chosen,
                 lost=lost,
             )
-        who = actor.current()
-        with actor.acting_as(who.name, request_id=who.request_id, reason=request.POST.get("reason", "")[:500]):
+        with actor.giving_reason(request.POST.get("reason", "")[:500]):
             changed = _switch(queryset, on=False)
         self.message_user(
             request, f"Disabled {_list_of(changed) or 'nothing: all were off already'}.", messages.SUCCESS

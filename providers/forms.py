@@ -28,7 +28,7 @@ from providers import connection, keyring
 from providers.addresses import AddressRefused, check_url
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
 from providers.provider_types import Parameter, ProviderType
-from providers.secrets import Secret, SecretError, hint
+from providers.secrets import SecretError, hint
 
 PREFIX = "param__"
 _REFERENCE_HELP = "Stored encrypted and never shown again. A value of env:NAME or file:PATH refers to a secret that is kept elsewhere."
@@ -157,13 +157,9 @@ class ProviderForm(forms.ModelForm):
         if any(name.startswith(PREFIX) or name == "extra_params" for name in self.changed_data) or not self.instance.pk:
             self.instance.connection_params = self._connection_params()
         forgotten = set(self.cleaned_data.get("forget_secrets") or ())
-        if forgotten and self.instance.secret_params is not None:
-            kept = {
-                path: value
-                for path, value in connection.unpack(self.instance.secret_params.reveal()).items()
-                if path not in forgotten
-            }
-            self.instance.secret_params = Secret(connection.pack(kept)) if kept else None
+        if forgotten:
+            stored = self.instance.stored_secrets()
+            self.instance.set_stored_secrets({path: stored[path] for path in stored.keys() - forgotten})
         return super().save(commit)
 
     def _parameters(self) -> tuple[Parameter, ...]:
@@ -186,7 +182,7 @@ class ProviderForm(forms.ModelForm):
         field = self.fields.get("forget_secrets")
         if field is None:
             return
-        stored = stored_secrets(self.instance)
+        stored = _secrets_shown(self.instance)
         if stored:
             field.choices = stored
         else:
@@ -199,19 +195,17 @@ def form_of(kind: ProviderType | None) -> type[ProviderForm]:
     return type("TypedProviderForm", (ProviderForm,), {**fields, "kind": kind})
 
 
-def stored_secrets(provider: Provider) -> list[tuple[str, str]]:
+def _secrets_shown(provider: Provider) -> list[tuple[str, str]]:
     """The secrets inside connection_params: their path, and what may be said of each."""
     if provider.pk is None:
         return []
     try:
-        sealed = provider.secret_params
+        stored = provider.stored_secrets()
     except SecretError:
-        return []
-    if sealed is None:
         return []
     return [
         (path, f"{'.'.join(map(str, json.loads(path)))} · {hint(value)} · {keyring.fingerprint(value)}")
-        for path, value in connection.unpack(sealed.reveal()).items()
+        for path, value in stored.items()
     ]
 
 

@@ -57,6 +57,12 @@ class ResourceSerializer(serializers.ModelSerializer):
             self.fields.pop(name)
 
 
+def asked(request: Request, name: str, *, default: bool = False) -> bool:
+    """A yes or no of the query string."""
+    value = request.query_params.get(name)
+    return default if value is None else serializers.BooleanField().run_validation(value)
+
+
 _FIELDS = OpenApiParameter("fields", str, description="Show these fields only, separated by commas.")
 _DRY_RUN = OpenApiParameter("dry_run", bool, description="Check everything, answer as if done, and change nothing.")
 _IF_MATCH = OpenApiParameter(
@@ -120,8 +126,7 @@ class Resource(_Reading, ModelViewSet):
             return self._ended(Response(status=status.HTTP_204_NO_CONTENT))
 
     def is_dry_run(self) -> bool:
-        value = self.request.query_params.get("dry_run")
-        return value is not None and serializers.BooleanField().run_validation(value)
+        return asked(self.request, "dry_run")
 
     def _locked(self) -> Any:
         row = self.get_object()

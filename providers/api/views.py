@@ -38,6 +38,7 @@ from providers.api.serializers import (
     TestOut,
 )
 from providers.models import ApiKey, ProbeResult, Provider, ProviderModel
+from providers.resources import asked
 from providers.secrets import Secret
 
 READ, WRITE, SECRETS = "registry:read", "registry:write", "secrets:read"
@@ -210,7 +211,7 @@ class ParametersView(RegistryView):
     )
     def get(self, request: Request, provider_id: str) -> Response:
         """Name to value, for one environment."""
-        sensitive = _flag(request, "include_sensitive")
+        sensitive = asked(request, "include_sensitive")
         if sensitive and not request.auth.may(SECRETS):
             raise PermissionDenied(f"This key lacks the scope {SECRETS}.")
         environment = request.query_params.get("environment") or settings.GATEWAY_ENVIRONMENT
@@ -245,7 +246,7 @@ class TestView(RegistryView):
     )
     def post(self, request: Request, provider_id: str) -> Response:
         """Probe the provider now: reach it, show it the key, list its models, have an enabled model answer."""
-        generate = _flag(request, "generate", default=True)
+        generate = asked(request, "generate", default=True)
         return Response(_tested(provider_id, probes.probe(self.provider(), trigger="api", generate=generate)))
 
 
@@ -289,13 +290,6 @@ def _key(body: dict[str, Any]) -> dict[str, Any]:
 def _warnings(values: Any) -> dict[str, list[str]]:
     found = [text for text in map(placeholders.warning, values) if text]
     return {"warnings": found} if found else {}
-
-
-def _flag(request: Request, name: str, *, default: bool = False) -> bool:
-    value = request.query_params.get(name)
-    if value is None:
-        return default
-    return serializers.BooleanField().run_validation(value)
 
 
 def _tested(provider_id: str, result: ProbeResult) -> dict[str, Any]:
