@@ -7,6 +7,7 @@ by the same tests. What they have in common stands in `exchange`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from inference.backends.exchange import (
@@ -30,10 +31,9 @@ __all__ = ["Headers", "HttpClient", "HttpReply", "Limits", "Origin", "client_for
 
 def client_for(origin: Origin) -> HttpClient:
     if origin.proxy is not None or origin.client_certificate is not None:
-        # aiohttp takes 20 MB and a quarter of a second to import, and few providers need it.
-        from inference.backends.proxied import ProxiedClient
-
-        return ProxiedClient(origin)
+        # On first use: aiohttp takes 20 MB and a quarter of a second to import, and few providers need it.
+        client: HttpClient = import_module("inference.backends.proxied").ProxiedClient(origin)
+        return client
     return Http1Client(origin)
 
 
