@@ -52,8 +52,6 @@ CSRF_TRUSTED_ORIGINS = env.words("GATEWAY_TRUSTED_ORIGINS")
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 ROOT_URLCONF = "gateway_project.urls"
-ASGI_APPLICATION = "gateway_project.asgi.application"
-WSGI_APPLICATION = "gateway_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 APPEND_SLASH = False
 """A redirect would drop the body and the Authorization header: both forms of a path answer."""
@@ -160,7 +158,7 @@ GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWA
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)
 """Memory that the local models of one worker may take together."""
 GATEWAY_MODEL_FOLDERS = env.words("GATEWAY_MODEL_FOLDERS")
-"""Folders that model files may be loaded from; empty allows any path that an admin enters."""
+"""Folders in which the discovery of models looks for files; a path that is entered by hand may lie anywhere."""
 
 # --- REST ------------------------------------------------------------------------------------------------------------------
 

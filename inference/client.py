@@ -44,13 +44,7 @@ _VERSION = "1.0"
 
 _limits = Limits()
 _recorder: Recorder | None = None
-
-
-def record_with(recorder: Recorder, limits: Limits | None = None) -> None:
-    """Where a process that does not serve `/v1` (a worker, a command) queues its usage, instead of a recorder of its own."""
-    global _recorder, _limits
-    _recorder = recorder
-    _limits = limits or _limits
+"""Of a process that does not serve `/v1`, such as a worker or a command; made on first use."""
 
 
 # What comes back ---------------------------------------------------------------------------------------------------

@@ -1,24 +1,9 @@
-"""The vocabulary of what a model can do, and the names that other systems use for the same."""
+"""What a model can do, under our words and those of other systems, and which operations it may serve for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-CAPABILITIES = (
-    "chat",
-    "completion",
-    "embedding",
-    "vision",
-    "audio",
-    "tools",
-    "json_mode",
-    "streaming",
-    "reasoning",
-    "web_search",
-    "long_context",
-    "creative_writing",
-    "code_generation",
-)
 TASKS = ("embedding", "chat_small", "chat_large", "chat_smart", "vision", "audio", "image_generation")
 
 _SYNONYMS = {

@@ -222,15 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("GATEWAY_DATA_DIR") or _ROOT / "var"))
     parser.add_argument("--requirements", type=Path, help="a (hashed) requirements file that pins llama-cpp-python")
-    parser.add_argument("--background-log", type=Path, help="write the output there instead of the terminal")
     options = parser.parse_args(arguments)
     os.nice(_NICENESS)
-    with contextlib.ExitStack() as stack:
-        if options.background_log is not None:
-            options.background_log.parent.mkdir(parents=True, exist_ok=True)
-            log = stack.enter_context(options.background_log.open("a"))
-            stack.enter_context(contextlib.redirect_stdout(log))
-        return 0 if build(options.data_dir, options.requirements) else 1
+    return 0 if build(options.data_dir, options.requirements) else 1
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ GATEWAY_FIELDS = frozenset({"preferred_model", "require_vision", "max_cost", "pr
 _LONGEST_NAME = 512
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
-_stream_options = msgspec.json.Decoder(dict[str, Any])
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _KINDS = {ord("{"): "object", ord("["): "array", ord('"'): "string"}
