@@ -27,8 +27,8 @@ from inference import metrics
 from providers import revision
 from providers.capabilities import TASKS
 from providers.models import ProbeResult, Provider
-from routing import decide, snapshot
-from routing.types import ModelView, RequestFacts, Snapshot
+from routing import filters, snapshot
+from routing.types import ModelView, Snapshot
 
 _PATIENCE_SECONDS = 1.0
 
@@ -129,8 +129,8 @@ class ModelsView(APIView):
 
     @extend_schema(responses=OfferedModel(many=True))
     def get(self, request: Request) -> Response:
-        held, asker = snapshot.refresh(), RequestFacts(model="", operation="chat", identity=request.auth)
-        return Response([_offered(model) for model in held.models if decide.allowed(asker, (model,), model.model_id)])
+        models = snapshot.refresh().models
+        return Response([_offered(model) for model in models if filters.permits(request.auth, model)])
 
 
 class TasksView(APIView):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from fnmatch import fnmatchcase
 
 from routing import filters
-from routing.types import Candidate, Dropped, ModelView, RequestFacts, RouteDecision, Snapshot
+from routing.types import Candidate, Dropped, RequestFacts, RouteDecision, Snapshot
 
 _NEAREST = 3
 
@@ -35,17 +34,12 @@ def decide(facts: RequestFacts, snapshot: Snapshot, *, now: float) -> RouteDecis
 
 def nearest(facts: RequestFacts, snapshot: Snapshot) -> tuple[str, ...]:
     """Names like the one asked for, among those that this caller may use."""
-    names = [name for name in snapshot.by_name if allowed(facts, snapshot.by_name[name], name)]
+    names = [
+        name
+        for name, models in snapshot.by_name.items()
+        if any(filters.permits(facts.identity, model) for model in models)
+    ]
     return tuple(difflib.get_close_matches(facts.model, names, n=_NEAREST, cutoff=0.5))
-
-
-def allowed(facts: RequestFacts, models: tuple[ModelView, ...], name: str) -> bool:
-    patterns = facts.identity.allowed_models if facts.identity else None
-    if patterns is None:
-        return True
-    return any(
-        fnmatchcase(name, pattern) or any(fnmatchcase(model.route, pattern) for model in models) for pattern in patterns
-    )
 
 
 def _reason(candidates: list[Candidate]) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable
+from fnmatch import translate
+from functools import lru_cache
 
 from providers.capabilities import serves
-from routing.types import Dropped, ModelView, RequestFacts
+from routing.types import Dropped, Identity, ModelView, RequestFacts
 
 
 def refusal(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
@@ -17,6 +20,19 @@ def refusal(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None
     return None
 
 
+def permits(identity: Identity | None, model: ModelView) -> bool:
+    """Whether a key's patterns allow a model, by its own name or by `provider/model`."""
+    if identity is None or identity.allowed_models is None:
+        return True
+    matches = _matcher(identity.allowed_models)
+    return matches(model.model_id) is not None or matches(model.route) is not None
+
+
+@lru_cache(maxsize=4096)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)").match
+
+
 def pinned_elsewhere(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
     if facts.provider_id is None or facts.provider_id == model.provider.provider_id:
         return None
@@ -24,10 +40,7 @@ def pinned_elsewhere(model: ModelView, facts: RequestFacts, now: float) -> Dropp
 
 
 def not_allowed(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
-    patterns = facts.identity.allowed_models if facts.identity else None
-    if patterns is None or any(
-        fnmatchcase(name, pattern) for pattern in patterns for name in (model.model_id, model.route)
-    ):
+    if permits(facts.identity, model):
         return None
     return Dropped(model.route, "model_not_allowed", "the client key is not allowed to use this model")
 
