@@ -26,5 +26,6 @@ urlpatterns = [
     path("", include("inference.api.urls")),
 ]
 
+handler400 = "gateway_project.lost.bad_request"
 handler404 = "gateway_project.lost.not_found"
 handler500 = "gateway_project.lost.server_error"

@@ -165,6 +165,20 @@ def test_paths_that_lead_nowhere_answer_in_json(path):
     assert response.json()["request_id"] == response["X-Request-Id"]
 
 
+def test_a_program_at_a_wrong_base_url_gets_json_and_a_person_a_page():
+    wrong = "/chat/completions"
+    assert APIClient().post(wrong)["Content-Type"] == "application/problem+json"
+    page = APIClient().get(wrong, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (page.status_code, page["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+
+def test_a_host_that_is_not_ours_is_refused_in_json():
+    response = APIClient().get("/providers", headers={"Host": "evil.example"})
+    assert response.status_code == 400
+    assert response["Content-Type"] == "application/problem+json"
+    assert "evil" not in response.content.decode()
+
+
 def test_an_error_of_ours_answers_in_json_and_tells_nothing(monkeypatch):
     from providers.models import Provider
 
