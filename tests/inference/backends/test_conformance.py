@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from inference.backends.openai_compatible import OpenAICompatible
 
 from inference import errors
 from inference.backends import llama_cpp
 from inference.backends.base import Backend, Reply, UpstreamCall
 from inference.backends.fake import Fake
 from inference.backends.llama_cpp import LlamaCpp
+from inference.backends.openai_compatible import OpenAICompatible
 from providers import provider_types
 from providers.secrets import Secret
 from routing.types import ModelView, ProviderView, UpstreamKey
