@@ -23,8 +23,8 @@ test: $(VENV)/development.stamp services engine ## Run every test, on SQLite and
 	GATEWAY_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not browser and not slow"
 
 check: $(VENV)/development.stamp ## Format, lint, types, system checks, migrations, import directions.
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --no-cache --check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && \
 	$(BIN)/python manage.py create_keys --data-dir "$$data" && \
