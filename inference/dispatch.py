@@ -132,7 +132,7 @@ def refusal(facts: RequestFacts, decision: RouteDecision) -> GatewayError:
     detail = "; ".join(f"{dropped.route}: {dropped.reason}" for dropped in decision.dropped) or decision.reason
     if "no_usable_key" in reasons:
         return GatewayOverloaded(
-            f"No provider of the model '{facts.model}' can be used at the moment.",
+            f"No provider of the model '{facts.model}' has a key that can be used at the moment.",
             code="no_healthy_target",
             detail=detail,
             retryable=False,

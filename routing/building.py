@@ -15,6 +15,7 @@ from django.utils import timezone
 from providers import keyring, provider_types, revision, upstream
 from providers.capabilities import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
+from providers.provider_types import ProviderType
 from providers.secrets import Secret
 from routing.models import ClientKey
 from routing.types import ClientKeyView, Identity, ModelView, Prices, ProviderView, Snapshot, UpstreamKey
@@ -48,19 +49,26 @@ def _providers(notes: list[str]) -> dict[str, ProviderView]:
     keys: dict[int, list[ApiKey]] = defaultdict(list)
     for key in ApiKey.objects.filter(ApiKey.usable(now)).order_by("-weight", "id"):
         keys[key.provider_id].append(key)
+    stored: dict[int, set[str]] = defaultdict(set)
+    for owner, environment in ApiKey.objects.order_by().values_list("provider_id", "environment").distinct():
+        stored[owner].add(environment)
     parameters: dict[int, list[ConnectionParameter]] = defaultdict(list)
     for parameter in ConnectionParameter.objects.filter(environment=settings.GATEWAY_ENVIRONMENT):
         parameters[parameter.provider_id].append(parameter)
     views = {}
     for provider in Provider.objects.filter(enabled=True).order_by("priority", "id"):
-        view = _provider(provider, keys[provider.pk], parameters[provider.pk], notes)
+        view = _provider(provider, keys[provider.pk], stored[provider.pk], parameters[provider.pk], notes)
         if view is not None:
             views[provider.provider_id] = view
     return views
 
 
 def _provider(
-    provider: Provider, keys: list[ApiKey], parameters: list[ConnectionParameter], notes: list[str]
+    provider: Provider,
+    keys: list[ApiKey],
+    stored: set[str],
+    parameters: list[ConnectionParameter],
+    notes: list[str],
 ) -> ProviderView | None:
     try:
         facts = upstream.merge(provider, keys, parameters)
@@ -80,7 +88,13 @@ def _provider(
         keys=usable,
         fingerprint=_fingerprint(facts.kind.backend, facts.connection, provider.request_settings, usable),
         display_name=provider.display_name,
+        lacks_key=not usable and _is_meant_to_have_a_key(facts.kind, stored),
     )
+
+
+def _is_meant_to_have_a_key(kind: ProviderType, stored: set[str]) -> bool:
+    """`stored` are the environments that its keys are for, used or not: an open server may have a key in production only."""
+    return settings.GATEWAY_ENVIRONMENT in stored or (kind.needs_key and bool(stored))
 
 
 def _fingerprint(

@@ -55,6 +55,8 @@ def wrong_operation(model: ModelView, facts: RequestFacts, now: float) -> Droppe
 
 def no_usable_key(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
     keys = model.provider.keys
+    if model.provider.lacks_key:
+        return Dropped(model.route, "no_usable_key", "no key of the provider may be used in this environment")
     if not keys or any(key.expires_at is None or key.expires_at > now for key in keys):
         return None
     return Dropped(model.route, "no_usable_key", "every key of the provider has expired")

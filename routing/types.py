@@ -44,6 +44,8 @@ class ProviderView:
     keys: tuple[UpstreamKey, ...]
     fingerprint: str
     display_name: str = ""
+    lacks_key: bool = False
+    """It has keys, but none that may be used here and now: a call without one would only carry the prompt away."""
 
 
 @dataclass(frozen=True, slots=True)

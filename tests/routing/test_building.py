@@ -79,6 +79,27 @@ def test_expired_and_disabled_keys_are_left_out_and_heavier_ones_come_first():
     assert secrets_of(view()) == ["sk-heavy", "sk-light"]
 
 
+@pytest.mark.parametrize(
+    ("provider_type", "key", "lacks"),
+    [
+        ("openai_compatible", {"expires_at": timezone.now() - timedelta(days=1)}, True),
+        ("openai_compatible", {"enabled": False}, True),
+        ("openai_compatible", {"environment": "production"}, False),
+        ("openai", {"environment": "production"}, True),
+        ("openai", {}, False),
+    ],
+    ids=["expired", "disabled", "open here", "closed here", "usable"],
+)
+def test_a_provider_whose_keys_are_all_unusable_is_not_called_without_one(provider_type, key, lacks):
+    make(provider_type=provider_type, keys=({"secret": "sk-1"} | key,))
+    assert view().lacks_key is lacks
+
+
+def test_a_provider_that_never_had_a_key_is_called_without_one():
+    make(provider_type="openai", keys=())
+    assert view().lacks_key is False
+
+
 def test_a_key_inside_connection_params_serves_where_there_is_no_row():
     make("inline", keys=(), connection_params={"api_key": "sk-inline"})
     make("both", keys=("sk-row",), connection_params={"api_key": "sk-inline"})
@@ -202,9 +223,9 @@ def test_client_keys_come_along_and_the_digest_is_not_the_key():
 
 def test_building_takes_as_many_queries_for_many_providers_as_for_one(django_assert_num_queries):
     make("first")
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         building.build()
     for number in range(5):
         make(f"p{number}", models=("m", "n"), keys=("sk-1", "sk-2"))
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         building.build()

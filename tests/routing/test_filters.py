@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from providers.secrets import Secret
@@ -64,6 +66,10 @@ def test_a_model_serves_what_its_type_or_capabilities_say(model_type, capabiliti
 def test_a_provider_whose_keys_expired_since_the_snapshot_is_dropped(expiries, expected):
     keys = [UpstreamKey(number, Secret("sk"), expires_at=at) for number, at in enumerate(expiries)]
     assert reason(model(of=provider(keys=keys)), facts()) == expected
+
+
+def test_a_provider_that_lacks_a_key_is_dropped():
+    assert reason(model(of=replace(provider(), lacks_key=True)), facts()) == "no_usable_key"
 
 
 def test_a_refusal_names_the_route_and_says_why():
