@@ -1,4 +1,4 @@
-"""Celery's doors: an id in, one call out. What is done lies in `serving` and `jobs`."""
+"""Celery's doors: an id in, one call out. What is done lies in `relayed_calls` and `jobs`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, w
 from django.conf import settings
 from django.db import close_old_connections
 
-from inference import answering, jobs, relay, serving
+from inference import answering, jobs, relay
 from inference.backends import llama_cpp
+from inference.relayed_calls import RelayedCalls
 from routing import snapshot
 
 logger = logging.getLogger("gateway.relay")
 
 _lock = threading.Lock()
-_services: dict[int, serving.Service] = {}
+_calls: dict[int, RelayedCalls] = {}
 """By process id: a forked child makes its own."""
 
 
 @shared_task
 def run_relayed(relay_id: str) -> bool:
     """Serve one interactive call. A redelivered message finds nothing to claim and ends at once."""
-    return _service().serve(relay_id)
+    return _relayed_calls().serve(relay_id)
 
 
 @shared_task
@@ -59,7 +60,7 @@ def learn_queues(instance: Any, **_: Any) -> None:
 def begin(**_: Any) -> None:
     """Say that the queue of relayed calls is served, and load what is to be loaded before anybody asks."""
     if answering.holds_models:
-        _service()
+        _relayed_calls()
         threading.Thread(target=_preload, name="preload", daemon=True).start()
 
 
@@ -67,9 +68,9 @@ def begin(**_: Any) -> None:
 def end(**_: Any) -> None:
     """A warm shutdown waits for tasks: give answers a few seconds to end by themselves, then end them with an error."""
     jobs.stop_soon(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT)
-    service = _services.get(os.getpid())
-    if service is not None:
-        timer = threading.Timer(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT, service.stop)
+    calls = _calls.get(os.getpid())
+    if calls is not None:
+        timer = threading.Timer(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT, calls.stop)
         timer.daemon = True
         timer.start()
 
@@ -79,14 +80,14 @@ def unload(**_: Any) -> None:
     llama_cpp.close()
 
 
-def _service() -> serving.Service:
+def _relayed_calls() -> RelayedCalls:
     with _lock:
-        service = _services.get(os.getpid())
-        if service is None:
-            service = serving.Service(settings.REDIS_URL)
-            _services[os.getpid()] = service
-            service.start()
-        return service
+        calls = _calls.get(os.getpid())
+        if calls is None:
+            calls = RelayedCalls(settings.REDIS_URL)
+            _calls[os.getpid()] = calls
+            calls.start()
+        return calls
 
 
 def _preload() -> None:

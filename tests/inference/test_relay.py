@@ -13,11 +13,12 @@ import msgspec
 import pytest
 import redis
 
-from inference import errors, relay, serving
+from inference import errors, relay
 from inference.backends.base import Chunk, Usage
 from inference.backends.worker_relay import MOST_WAITING_PIECES, Desk
 from inference.errors import EngineError, GatewayError, GatewayOverloaded, UpstreamRejected
 from inference.relay import Done, Failed, Payload, Piece, Started, Text, Times
+from inference.relayed_calls import RelayedCalls
 from routing import snapshot
 from tests.inference import registry
 from tests.inference.workers import eventually
@@ -85,11 +86,11 @@ def test_fields_of_a_payload_travel_byte_for_byte(serve: Any) -> None:
 
 
 @pytest.fixture
-def service(redis_url: str, serve: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[serving.Service]:
+def calls(redis_url: str, serve: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RelayedCalls]:
     slow = registry.provider(connection={"delay_seconds": 0.02})
     serve(registry.model(slow))
     monkeypatch.setattr(snapshot, "refresh", snapshot.current)
-    made = serving.Service(redis_url)
+    made = RelayedCalls(redis_url)
     made.start()
     yield made
     made.stop()
@@ -114,10 +115,10 @@ def offer(store: redis.Redis, told: Payload) -> None:
     store.set(relay.payload_key(told.id), relay.encode_payload(told), ex=60)
 
 
-def test_a_claimed_call_is_answered_and_its_prompt_is_gone(service: serving.Service, store: redis.Redis) -> None:
+def test_a_claimed_call_is_answered_and_its_prompt_is_gone(calls: RelayedCalls, store: redis.Redis) -> None:
     listen(store)
     offer(store, payload())
-    assert service.serve("r1")
+    assert calls.serve("r1")
     assert not store.exists(relay.payload_key("r1"))
     assert eventually(lambda: isinstance(last(store), Done))
     messages = said(store)
@@ -127,17 +128,17 @@ def test_a_claimed_call_is_answered_and_its_prompt_is_gone(service: serving.Serv
     assert messages[-1] == Done("r1", len(pieces), Usage(3, 3))
 
 
-def test_a_call_is_claimed_once(service: serving.Service, store: redis.Redis) -> None:
+def test_a_call_is_claimed_once(calls: RelayedCalls, store: redis.Redis) -> None:
     listen(store)
     offer(store, payload())
-    assert service.serve("r1")
-    assert not service.serve("r1")
+    assert calls.serve("r1")
+    assert not calls.serve("r1")
 
 
-def test_pieces_are_numbered_without_a_gap(service: serving.Service, store: redis.Redis) -> None:
+def test_pieces_are_numbered_without_a_gap(calls: RelayedCalls, store: redis.Redis) -> None:
     listen(store)
     offer(store, payload(" ".join(["w"] * 30)))
-    service.serve("r1")
+    calls.serve("r1")
     assert eventually(lambda: isinstance(last(store), Done))
     texts = [message for message in said(store) if isinstance(message, Text)]
     expected = 0
@@ -146,19 +147,19 @@ def test_pieces_are_numbered_without_a_gap(service: serving.Service, store: redi
         expected += len(text.pieces)
 
 
-def test_a_stream_that_nobody_reads_any_more_ends_the_generation(service: serving.Service, store: redis.Redis) -> None:
+def test_a_stream_that_nobody_reads_any_more_ends_the_generation(calls: RelayedCalls, store: redis.Redis) -> None:
     offer(store, payload(" ".join(["w"] * 3000)))
-    running = threading.Thread(target=service.serve, args=("r1",))
+    running = threading.Thread(target=calls.serve, args=("r1",))
     running.start()
     running.join(10)
     assert not running.is_alive()
     assert not store.exists(STREAM)
 
 
-def test_a_published_cancel_ends_the_generation(service: serving.Service, store: redis.Redis) -> None:
+def test_a_published_cancel_ends_the_generation(calls: RelayedCalls, store: redis.Redis) -> None:
     listen(store)
     offer(store, payload(" ".join(["w"] * 3000)))
-    running = threading.Thread(target=service.serve, args=("r1",))
+    running = threading.Thread(target=calls.serve, args=("r1",))
     running.start()
     assert eventually(lambda: len(said(store)) > 2)
     assert eventually(lambda: store.publish(relay.CANCEL_CHANNEL, "r1") == 1)
@@ -167,23 +168,23 @@ def test_a_published_cancel_ends_the_generation(service: serving.Service, store:
     assert not isinstance(last(store), Done)
 
 
-def test_a_call_whose_time_is_over_ends_with_a_timeout(service: serving.Service, store: redis.Redis) -> None:
+def test_a_call_whose_time_is_over_ends_with_a_timeout(calls: RelayedCalls, store: redis.Redis) -> None:
     listen(store)
     offer(store, payload(" ".join(["w"] * 3000), seconds_left=0.5))
-    service.serve("r1")
+    calls.serve("r1")
     assert eventually(lambda: isinstance(last(store), Failed))
     assert said(store)[-1].error == "UpstreamTimeout"
 
 
-def test_a_model_that_is_gone_is_a_typed_error(service: serving.Service, store: redis.Redis) -> None:
+def test_a_model_that_is_gone_is_a_typed_error(calls: RelayedCalls, store: redis.Redis) -> None:
     listen(store)
     offer(store, payload(model_id="gone"))
-    service.serve("r1")
+    calls.serve("r1")
     assert eventually(lambda: isinstance(last(store), Failed))
     assert said(store)[-1].error == "ModelUnavailable"
 
 
-def test_a_worker_says_that_it_serves_the_queue(service: serving.Service, store: redis.Redis) -> None:
+def test_a_worker_says_that_it_serves_the_queue(calls: RelayedCalls, store: redis.Redis) -> None:
     assert eventually(lambda: store.exists(relay.SERVED))
     assert 0 < store.ttl(relay.SERVED) <= relay.SERVED_SECONDS
 

@@ -1,6 +1,6 @@
 """The worker's end of the relay: claims calls, runs them, and sends what they make to the web processes that asked.
 
-A worker process has one `Service` with two threads of its own, however many calls it serves: one that writes (and, each
+A worker process has one `RelayedCalls` with two threads of its own, however many calls it serves: one that writes (and, each
 second, says which calls live and looks for missed cancels), one that hears cancels. The calls run in the threads of
 Celery's pool. Messages that wait while a write is under way travel together in the next one.
 """
@@ -59,7 +59,7 @@ Waiting = tuple[Running, int, "Message | Piece"]
 """Whose, how many pieces of that call went before, and what."""
 
 
-class Service:
+class RelayedCalls:
     """Made in processes that consume the queue of relayed calls, and says so to the web processes while it lives."""
 
     def __init__(self, redis_url: str) -> None:
