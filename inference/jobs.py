@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ RENEW_SECONDS = 3.0
 LOOK_SECONDS = 0.5
 MOST_ATTEMPTS = 3
 WAKE_AGAIN_SECONDS = 20
-"""A queued job's message counts as lost after this long; a second one does no harm."""
+"""A queued job's message may count as lost after this long; a second one does no harm."""
 LONGEST_SECONDS = 3600.0
 _SAVE_SECONDS = 60.0
 
@@ -85,20 +86,33 @@ def create(request: Mapping[str, Any], identity: Identity) -> Job:
 def wake(job_id: Any, model: str, provider_id: str) -> bool:
     """Tell a worker, at most once in a while. A broker that is away is no error: the sweep tells again."""
     try:
-        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as store:
-            if not store.set(f"gw:job:{job_id}:woken", b"1", nx=True, ex=WAKE_AGAIN_SECONDS):
-                return False
-        wakeups.wake(*(LOCAL if _runs_in_worker(model, provider_id) else REMOTE), str(job_id))
+        with _store() as store:
+            return _tell(store, _door(model, provider_id), job_id)
     except (redis.RedisError, OSError) as error:
         logger.warning("job %s waits for the sweep: %s", job_id, type(error).__name__)
         return False
+
+
+def _tell(store: redis.Redis, door: tuple[str, str], job_id: Any) -> bool:
+    if not store.set(_woken_key(job_id), b"1", nx=True, ex=WAKE_AGAIN_SECONDS):
+        return False
+    wakeups.wake(*door, str(job_id))
     return True
 
 
-def _runs_in_worker(model: str, provider_id: str) -> bool:
+def _store() -> redis.Redis:
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+
+
+def _woken_key(job_id: Any) -> str:
+    return f"gw:job:{job_id}:woken"
+
+
+def _door(model: str, provider_id: str) -> tuple[str, str]:
+    """The task and the queue of a job: whoever holds local models runs theirs."""
     named = snapshot.current().by_name.get(model, ())
     first = next((one for one in named if not provider_id or one.provider.provider_id == provider_id), None)
-    return first is not None and first.provider.runs_in == "worker"
+    return LOCAL if first is not None and first.provider.runs_in == "worker" else REMOTE
 
 
 def _parsed(request: Mapping[str, Any]) -> openai.ParsedRequest:
@@ -210,8 +224,22 @@ def sweep() -> int:
     now = timezone.now()
     for job in Job.objects.filter(state=Job.State.RUNNING, leased_until__lt=now):
         _bring_back(job, now)
-    waiting = Job.objects.filter(state=Job.State.QUEUED).order_by("created_at")
-    return sum(wake(*facts) for facts in waiting.values_list("pk", "model", "provider_id").iterator())
+    try:
+        return _wake_lost()
+    except (redis.RedisError, OSError) as error:
+        logger.warning("queued jobs wait for the next sweep: %s", type(error).__name__)
+        return 0
+
+
+def _wake_lost() -> int:
+    """A queue with a message for each of its jobs has lost none: telling again would only make it longer."""
+    behind: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    queued = Job.objects.filter(state=Job.State.QUEUED).order_by("created_at")
+    for job_id, model, provider_id in queued.values_list("pk", "model", "provider_id"):
+        behind[_door(model, provider_id)].append(job_id)
+    with _store() as store:
+        lost = [(door, job_ids) for door, job_ids in behind.items() if store.llen(door[1]) < len(job_ids)]
+        return sum(_tell(store, door, job_id) for door, job_ids in lost for job_id in job_ids)
 
 
 def _bring_back(job: Job, now: Any) -> None:
@@ -233,8 +261,8 @@ def _bring_back(job: Job, now: Any) -> None:
 
 def _wake_now(job_id: Any, model: str, provider_id: str) -> None:
     try:
-        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as store:
-            store.delete(f"gw:job:{job_id}:woken")
+        with _store() as store:
+            store.delete(_woken_key(job_id))
     except (redis.RedisError, OSError):
         return
     wake(job_id, model, provider_id)

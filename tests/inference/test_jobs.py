@@ -172,6 +172,17 @@ def test_a_message_that_redis_forgot_is_sent_again(job: Job, redis_url: str) -> 
         assert jobs.sweep() == 0
 
 
+def test_jobs_whose_messages_wait_are_not_told_again(job: Job, redis_url: str) -> None:
+    jobs.create(REQUEST, OWNER)
+    with redis.Redis.from_url(redis_url) as store:
+        store.delete("generation", *(f"gw:job:{pk}:woken" for pk in Job.objects.values_list("pk", flat=True)))
+        assert jobs.sweep() == 2
+        store.delete(*(f"gw:job:{pk}:woken" for pk in Job.objects.values_list("pk", flat=True)))
+        assert jobs.sweep() == 0
+        store.lpop("generation")
+        assert jobs.sweep() == 2, "one was lost, and which cannot be told"
+
+
 def test_a_job_of_a_local_model_goes_to_the_queue_of_local_models(redis_url: str) -> None:
     local = workers.add_provider("demo", "llama_cpp", model_path="builtin:demo")
     workers.add_model(local, "demo")
