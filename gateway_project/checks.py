@@ -44,7 +44,7 @@ def provider_plugins_load(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
     provider_types.registered()
     return [
         Warning(
-            f"The provider type {name!r} did not load: {error}",
+            f"The provider type {name!r} cannot be used: {error}",
             hint="Mend or uninstall its package.",
             id="gateway.W004",
         )

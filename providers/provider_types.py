@@ -2,7 +2,7 @@
 
 A type is found by name. Built in are the engines and protocols below and the vendors of `providers.presets`, which are
 rows of data over the OpenAI protocol. Other packages add theirs through the entry point `llm_gateway.provider_types`
-(an object of class `ProviderType`); one that fails to load is remembered in `failures` for the system check and skipped.
+(an object of class `ProviderType`); one that cannot be used is remembered in `failures` for the system check and skipped.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ FAKE = ProviderType(
 )
 
 failures: dict[str, str] = {}
-"""Entry points that did not load, by name, with the error."""
+"""Entry points that cannot be used, by name, with the reason."""
 
 
 def find(name: str) -> ProviderType | None:
@@ -136,7 +136,11 @@ def registered() -> Mapping[str, ProviderType]:
     """All types by name, in the order in which forms show them."""
     types = {kind.name: kind for kind in (OPENAI_COMPATIBLE, LLAMA_CPP, FAKE)}
     types |= {preset.name: _from_preset(preset) for preset in PRESETS}
-    types |= {kind.name: kind for kind in _plugins() if kind.name not in types}
+    for point_name, kind in _plugins():
+        if kind.name in types:
+            failures[point_name] = f"a provider type is named {kind.name!r} already"
+        else:
+            types[kind.name] = kind
     return types
 
 
@@ -159,7 +163,7 @@ def _from_preset(preset: Preset) -> ProviderType:
     )
 
 
-def _plugins() -> list[ProviderType]:
+def _plugins() -> list[tuple[str, ProviderType]]:
     found = []
     for point in entry_points(group=ENTRY_POINT):
         try:
@@ -168,7 +172,7 @@ def _plugins() -> list[ProviderType]:
             failures[point.name] = f"{type(error).__name__}: {error}"
             continue
         if isinstance(kind, ProviderType):
-            found.append(kind)
+            found.append((point.name, kind))
         else:
             failures[point.name] = f"{point.value} is not a ProviderType"
     return found

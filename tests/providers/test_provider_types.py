@@ -60,6 +60,7 @@ def test_another_package_adds_a_type(plugins):
 def test_a_plugin_cannot_take_a_built_in_name(plugins):
     plugins(impostor=f"{__name__}:IMPOSTOR")
     assert provider_types.find("openai").label == "OpenAI"
+    assert provider_types.failures == {"impostor": "a provider type is named 'openai' already"}
 
 
 @pytest.mark.parametrize("target", [f"{__name__}:MISSING", "no.such.module:X", f"{__name__}:NOT_A_TYPE"])
