@@ -26,6 +26,7 @@ from inference.metrics import metrics
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.wire import openai
+from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
 from routing import snapshot
 from routing.types import Identity
@@ -203,7 +204,7 @@ class Collected:
         if event.get("error"):
             error = event["error"]
             message = error.get("message") if isinstance(error, dict) else error
-            raise UpstreamFailed(f"The provider failed: {str(message)[:500]}")
+            raise UpstreamFailed(f"The provider failed: {redact(str(message))[:500]}")
         self._model = event.get("model") or self._model
         self._usage = event.get("usage") or self._usage
         for choice in event.get("choices") or ():
