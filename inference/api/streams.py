@@ -12,8 +12,8 @@ import orjson
 from inference import events
 from inference.api.serializers import JobOut
 from inference.models import Job
+from inference.wire import sse
 
-KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 10.0
 
 
@@ -38,7 +38,7 @@ async def job_events(redis_url: str, job_id: Any, after: str) -> AsyncIterator[b
                 return
             if time.monotonic() - sent_at >= KEEP_ALIVE_SECONDS:
                 sent_at = time.monotonic()
-                yield KEEP_ALIVE
+                yield sse.KEEP_ALIVE
 
 
 def frame(kind: str, data: bytes, event_id: str = "") -> bytes:

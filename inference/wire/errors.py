@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from inference.errors import GatewayError, InvalidKey, UpstreamError, UpstreamRejected
+from inference.wire import sse
 
 logger = logging.getLogger("gateway.errors")
 
@@ -59,7 +60,7 @@ def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
 
 def in_stream(error: GatewayError) -> bytes:
     """The event that ends a stream which has begun; the status is spent by then."""
-    return b"data: " + orjson.dumps(error.envelope()) + b"\n\n"
+    return sse.event(error.envelope())
 
 
 def log(error: GatewayError, request_id: str, route: str) -> None:
