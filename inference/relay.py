@@ -42,6 +42,8 @@ class Times:
     """Until a call is claimed, while workers are there and busy."""
     no_worker: float = 10.0
     """The same when none is there: time enough for one to be restarted."""
+    wake: float = 1.0
+    """Until a worker is woken again for a call that nobody has claimed; then twice as long each time."""
     silence: float = 5.0
     """Without a message or a heartbeat after the claim, the worker counts as lost."""
     beat: float = 1.0

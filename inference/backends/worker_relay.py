@@ -113,7 +113,7 @@ class RelayedCall:
 
     def __init__(self, desk: Desk, relay_id: str, now: float) -> None:
         self.id = relay_id
-        self.opened_at = self.heard_at = now
+        self.opened_at = self.heard_at = self.woken_at = now
         self.claimed = False
         self.over = False
         self._desk = desk
@@ -354,6 +354,9 @@ class Desk:
                     )
             elif now - call.opened_at > (times.queue if served else times.no_worker):
                 await self._withdraw(call, served)
+            elif now - call.woken_at >= max(times.wake, call.woken_at - call.opened_at):
+                call.woken_at = now
+                self._run_errand(self._wake_again(call.id))
 
     async def _withdraw(self, call: RelayedCall, served: bool) -> None:
         """Take the payload back. When it is gone, a worker has it, and from now on its silence counts."""
@@ -379,6 +382,13 @@ class Desk:
                     retry_after=self._times.no_worker,
                 )
             )
+
+    async def _wake_again(self, relay_id: str) -> None:
+        """A message that reached a worker as it died is lost. A second one does no harm: who claims first serves."""
+        try:
+            await self.loop.run_in_executor(self._publisher, self._wake, relay_id)
+        except OSError as error:
+            logger.warning("no worker could be woken again: %s", type(error).__name__)
 
     def _run_errand(self, errand: Coroutine[Any, Any, None]) -> None:
         if self.loop.is_closed():

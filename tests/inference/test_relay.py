@@ -285,6 +285,15 @@ async def test_busy_workers_are_waited_for_longer_than_none(redis_url: str, stor
     await desk.leave()
 
 
+async def test_a_call_that_nobody_claims_wakes_a_worker_again(redis_url: str, store: redis.Redis) -> None:
+    """A worker that is killed may take the message with it."""
+    woken: list[str] = []
+    desk, call = await opened(redis_url, Times(queue=30.0, no_worker=30.0, beat=0.05, wake=0.05), woken)
+    assert await asyncio.to_thread(eventually, lambda: len(woken) >= 3)
+    assert set(woken) == {call.id}
+    await desk.leave()
+
+
 async def test_a_call_that_is_left_in_the_queue_takes_its_prompt_with_it(
     redis_url: str, store: redis.Redis, times: Times
 ) -> None:
