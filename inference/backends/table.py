@@ -81,7 +81,13 @@ class BackendTable:
                 f"The provider '{provider.provider_id}' cannot be used: its type '{provider.provider_type}' does not load.",
                 detail=f"backend {path}: {error}",
             ) from error
-        backend: Backend = backend_class(provider)
+        try:
+            backend: Backend = backend_class(provider)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The provider '{provider.provider_id}' cannot be used: one of its parameters has a value that cannot work.",
+                detail=f"{type(error).__name__} in {path}",
+            ) from error
         return backend
 
     def _close(self, shared: Shared) -> None:
