@@ -7,6 +7,23 @@ from rest_framework.test import APIClient
 from routing import issuing
 
 REGISTRY = ("registry:read", "registry:write")
+SEED_BODY = {
+    "provider_id": "openai",
+    "provider_type": "openai",
+    "display_name": "OpenAI",
+    "enabled": True,
+    "connection_params": {"api_base": "https://api.openai.com/v1"},
+    "models": [
+        {
+            "model_id": "gpt-4-turbo-preview",
+            "display_name": "GPT-4 Turbo",
+            "context_window": 128000,
+            "max_tokens": 4096,
+        }
+    ],
+    "api_key": {"key_value": "your-api-key", "is_encrypted": True},
+}
+"""A provider as the source systems' own client creates one."""
 
 
 def caller(*scopes: str, name: str = "tests") -> APIClient:

@@ -6,6 +6,7 @@ import pytest
 import requests
 
 from routing import issuing
+from tests.callers import SEED_BODY
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,24 +44,6 @@ class LLMGatewayClient:
         response.raise_for_status()
         return response.json()
 # fmt: on
-
-
-SEED_BODY = {
-    "provider_id": "openai",
-    "provider_type": "openai",
-    "display_name": "OpenAI",
-    "enabled": True,
-    "connection_params": {"api_base": "https://api.openai.com/v1"},
-    "models": [
-        {
-            "model_id": "gpt-4-turbo-preview",
-            "display_name": "GPT-4 Turbo",
-            "context_window": 128000,
-            "max_tokens": 4096,
-        }
-    ],
-    "api_key": {"key_value": "your-api-key", "is_encrypted": True},
-}
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
+import redis
 
 from routing import snapshot
 from routing.types import ModelView, Snapshot
-from tests.inference import registry
+from tests.inference import registry, workers
 from tests.inference.door import Door
 
 
@@ -21,6 +23,19 @@ def serve() -> Iterator[Callable[..., Snapshot]]:
 
     yield put
     snapshot.replace(None)
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that adds provider types to a worker which has it on its path."""
+    with workers.plugin(tmp_path_factory.mktemp("plugins")) as folder:
+        yield folder
 
 
 @pytest.fixture

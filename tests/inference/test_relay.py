@@ -26,12 +26,6 @@ from tests.inference.workers import eventually
 STREAM = relay.stream_key("test")
 
 
-@pytest.fixture
-def store(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
 def payload(text: str = "one two three", *, relay_id: str = "r1", **more: Any) -> Payload:
     messages = msgspec.Raw(json.dumps([{"role": "user", "content": text}]).encode())
     facts: dict[str, Any] = {

@@ -27,23 +27,11 @@ CANARY = "canary-prompt-91c2"
 
 
 @pytest.fixture(scope="module")
-def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with workers.plugin(tmp_path_factory.mktemp("plugins")) as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def worker(plugins: Path, django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) -> Iterator[Worker]:
     with django_db_blocker.unblock():
         worker = Worker(plugins, tmp_path_factory.mktemp("worker") / "log", QUEUES).start()
     yield worker
     worker.stop()
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -1,26 +1,10 @@
 import pytest
 
 from providers.models import ApiKey, AuditEntry, ConnectionParameter, Provider, ProviderModel, RegistryRevision
-from tests.callers import REGISTRY, caller
+from tests.callers import REGISTRY, SEED_BODY, caller
 
 pytestmark = pytest.mark.django_db
 
-SEED_BODY = {
-    "provider_id": "openai",
-    "provider_type": "openai",
-    "display_name": "OpenAI",
-    "enabled": True,
-    "connection_params": {"api_base": "https://api.openai.com/v1"},
-    "models": [
-        {
-            "model_id": "gpt-4-turbo-preview",
-            "display_name": "GPT-4 Turbo",
-            "context_window": 128000,
-            "max_tokens": 4096,
-        }
-    ],
-    "api_key": {"key_value": "your-api-key", "is_encrypted": True},
-}
 PROVIDER_FIELDS = {
     "provider_id",
     "display_name",
