@@ -127,6 +127,7 @@ def test_a_cancelled_job_stops(worker: Worker, owner: Any, store: redis.Redis, m
     jobs.cancel(job)
     job = ends(job, 5)
     assert job.state == "cancelled"
+    assert eventually(lambda: log_of(store, job)[-1][0] == "over"), "the log is told after the row"
     length = store.xlen(events.key(job.pk))
     time.sleep(0.5)
     assert store.xlen(events.key(job.pk)) == length
