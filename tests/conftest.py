@@ -112,13 +112,13 @@ def _empty_redis() -> None:
     services.empty(REDIS_URL)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgresql_url() -> Iterator[str]:
     """An empty PostgreSQL database of our own, whichever database the suite itself runs on."""
     yield from _found(services.postgresql)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mariadb_url() -> Iterator[str]:
     """An empty MariaDB database of our own."""
     yield from _found(services.mariadb)
