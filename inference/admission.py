@@ -1,22 +1,17 @@
-"""Who calls, and what they may use. One credential function serves every header a client may use.
+"""Who calls. One credential function serves every header a client may use.
 
 The headers `Authorization: Bearer`, `x-api-key` and `api-key` are equals: whichever carries the key, the same check runs.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from fnmatch import translate
-from functools import lru_cache
 from hashlib import sha256
 
 from inference.errors import InvalidKey, PermissionDenied
 from routing import client_keys
 from routing.client_keys import KeyRefused
-from routing.types import Identity, ModelView, Snapshot
+from routing.types import Identity, Snapshot
 
-CREDENTIAL_HEADERS = (b"authorization", b"x-api-key", b"api-key")
 GENERATE = "generate"
 ADMIN = "admin"
 
@@ -87,16 +82,3 @@ def _verified(presented: str, snapshot: Snapshot, now: float) -> Identity:
     identity = client_keys.verify(presented, snapshot, now=now)
     _seen.identities[fingerprint] = (identity, snapshot.client_keys[identity.prefix].expires_at)
     return identity
-
-
-def may_use(identity: Identity | None, model: ModelView) -> bool:
-    """Whether a key's patterns allow a model, by its own name or by `provider/model`."""
-    if identity is None or identity.allowed_models is None:
-        return True
-    matches = _matcher(identity.allowed_models)
-    return matches(model.model_id) is not None or matches(model.route) is not None
-
-
-@lru_cache(maxsize=4096)
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
-    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)").match

@@ -16,7 +16,6 @@ from time import perf_counter, time
 import msgspec
 import orjson
 
-from inference.admission import may_use
 from inference.backends.base import Reply, UpstreamCall
 from inference.backends.table import BackendTable, Shared
 from inference.errors import (
@@ -120,10 +119,9 @@ def _decide(request: ParsedRequest, identity: Identity | None, snapshot: Snapsho
         session_id=request.session_id,
     )
     decision = decide(facts, snapshot, now=now)
-    candidates = tuple(candidate for candidate in decision.candidates if may_use(identity, candidate.model))
-    if not candidates:
+    if not decision.candidates:
         raise refusal(facts, decision)
-    return candidates
+    return decision.candidates
 
 
 def refusal(facts: RequestFacts, decision: RouteDecision) -> GatewayError:

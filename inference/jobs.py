@@ -314,7 +314,7 @@ def run(job_id: Any) -> bool:
 def _question(held: Claim) -> answering.Question:
     registry = snapshot.refresh()
     view = registry.client_keys.get(held.owner)
-    if view is None or not view.enabled:
+    if view is None or not view.enabled or view.has_expired(time.time()):
         raise InvalidKey("The client key that asked for this job is not valid any more.")
     return answering.Question(_parsed(held.request), view.identity, held.request_id)
 

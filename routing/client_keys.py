@@ -58,6 +58,6 @@ def verify(presented: str, snapshot: Snapshot, *, now: float) -> Identity:
         raise KeyRefused("unknown")
     if not view.enabled:
         raise KeyRefused("disabled")
-    if view.expires_at is not None and view.expires_at <= now:
+    if view.has_expired(now):
         raise KeyRefused("expired")
     return view.identity

@@ -112,6 +112,9 @@ class ClientKeyView:
     enabled: bool
     expires_at: float | None
 
+    def has_expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:

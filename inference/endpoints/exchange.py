@@ -54,7 +54,6 @@ class Exchange:
         "_operation",
         "_plane",
         "_receive",
-        "_scope",
         "_send",
         "_task",
         "body_read",
@@ -75,7 +74,6 @@ class Exchange:
         "request",
         "revision",
         "session_id",
-        "shown_id",
         "size",
         "started",
         "status",
@@ -90,7 +88,6 @@ class Exchange:
     ) -> None:
         self._plane = plane
         self._operation = operation
-        self._scope = scope
         self._receive = receive
         self._send = send
         self._task: asyncio.Task[Any] | None = None
@@ -98,7 +95,6 @@ class Exchange:
         wanted = h.READ
         self.read = {name: value for name, value in scope["headers"] if name in wanted}
         self.gateway_id = new_request_id()
-        self.shown_id: bytes | None = None
         self.started = perf_counter()
         self.deadline = 0.0
         self.trail = Trail()
@@ -265,7 +261,7 @@ class Exchange:
     def _headers(self, now: float) -> list[h.Header]:
         trail = self.trail
         own = self.gateway_id.encode()
-        shown = self.shown_id = h.shown_request_id(self.read, own)
+        shown = h.shown_request_id(self.read, own)
         elapsed = now - self.started
         overhead = self.overhead = max(0.0, elapsed - trail.upstream)
         model = trail.model

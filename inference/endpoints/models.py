@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from inference.admission import may_use
 from inference.errors import ModelNotFound
 from inference.wire.openai import model_object
+from routing.filters import permits
 from routing.types import Identity, ModelView, Snapshot
 
 
@@ -17,13 +17,13 @@ def listing(identity: Identity, snapshot: Snapshot) -> bytes:
     objects = [
         _object(name, usable)
         for name, models in snapshot.by_name.items()
-        if (usable := [model for model in models if may_use(identity, model)]) and not _is_route(name, usable)
+        if (usable := [model for model in models if permits(identity, model)]) and not _is_route(name, usable)
     ]
     return orjson.dumps({"object": "list", "data": objects})
 
 
 def one(name: str, identity: Identity, snapshot: Snapshot) -> bytes:
-    usable = [model for model in snapshot.by_name.get(name, ()) if may_use(identity, model)]
+    usable = [model for model in snapshot.by_name.get(name, ()) if permits(identity, model)]
     if not usable:
         raise ModelNotFound(f"The model '{name[:200]}' does not exist or you do not have access to it.", param="model")
     return orjson.dumps(_object(name, usable))

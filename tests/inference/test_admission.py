@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from inference.admission import admit, may_use, presented_key
+from inference.admission import admit, presented_key
 from inference.errors import InvalidKey, PermissionDenied
+from routing.filters import permits
 from tests.inference import registry
 
 KEY = registry.CLIENT_KEY
@@ -95,4 +96,4 @@ def test_generating_needs_its_scope() -> None:
 )
 def test_patterns_match_the_model_or_its_route(patterns, allowed) -> None:
     identity = registry.key_view(allowed_models=patterns).identity
-    assert may_use(identity, registry.model(registry.provider("openai"), "gpt-4o")) is allowed
+    assert permits(identity, registry.model(registry.provider("openai"), "gpt-4o")) is allowed

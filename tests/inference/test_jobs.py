@@ -15,7 +15,8 @@ from inference import answering, jobs
 from inference.errors import InvalidRequest, ModelNotFound, UpstreamFailed
 from inference.models import Job, UsageRecord
 from inference.wire import openai
-from routing import snapshot
+from routing import issuing, snapshot
+from routing.models import ClientKey
 from routing.types import Identity
 from tests.inference import workers
 
@@ -197,6 +198,15 @@ def test_a_broker_that_is_away_keeps_the_job(settings: Any) -> None:
 
 
 def test_a_job_of_a_key_that_was_taken_away_is_refused(job: Job) -> None:
+    assert jobs.run(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.error["details"]["code"]) == ("failed", "invalid_api_key")
+
+
+def test_a_job_of_a_key_that_expired_meanwhile_is_refused() -> None:
+    key, _ = issuing.issue("short", ["generate"], expires_at=timezone.now() + timedelta(hours=1))
+    job = jobs.create(REQUEST, Identity(key.pk, key.prefix, key.name, frozenset({"generate"})))
+    ClientKey.objects.filter(pk=key.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
     assert jobs.run(job.pk)
     job.refresh_from_db()
     assert (job.state, job.error["details"]["code"]) == ("failed", "invalid_api_key")
