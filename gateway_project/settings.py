@@ -158,7 +158,7 @@ GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWA
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)
 """Memory that the local models of one worker may take together."""
 GATEWAY_MODEL_FOLDERS = env.words("GATEWAY_MODEL_FOLDERS")
-"""Folders in which the discovery of models looks for files; a path that is entered by hand may lie anywhere."""
+"""Folders in which the discovery of models looks for files and which they are loaded from; without any, from anywhere."""
 
 # --- REST ------------------------------------------------------------------------------------------------------------------
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from inference.engine.spec import ModelSpec
+from inference.engine.spec import DEMO_PATH, ModelSpec
 from inference.engine.supervised import EngineChoice, SupervisedEngine
-from inference.errors import OutOfMemory
+from inference.errors import ModelUnavailable, OutOfMemory
 
 _MEGABYTE = 1024 * 1024
 _LEAST_LIMIT = 1024 * _MEGABYTE
@@ -53,11 +54,13 @@ class Residency:
         *,
         choose: Callable[[], EngineChoice],
         memory_budget_mb: int | None = None,
+        folders: Sequence[Path] = (),
         start: Callable[..., SupervisedEngine] = SupervisedEngine,
         wait_seconds: float = _WAIT_SECONDS,
     ) -> None:
         self._choose = choose
         self._budget = memory_budget_mb * _MEGABYTE if memory_budget_mb else None
+        self._folders = [folder.resolve() for folder in folders]
         self._start = start
         self._wait_seconds = wait_seconds
         self._changed = threading.Condition()
@@ -91,7 +94,17 @@ class Residency:
             resident.last_used_at = time.time()
             return resident
 
+    def _check_folder(self, spec: ModelSpec) -> None:
+        """A model file is parsed by C++: where an operator names folders, nobody's registry entry reaches beyond them."""
+        path = spec.path.resolve()
+        if self._folders and path != DEMO_PATH and not any(path.is_relative_to(folder) for folder in self._folders):
+            raise ModelUnavailable(
+                "The model's file lies where models may not be loaded from.",
+                detail=f"{spec.name or spec.path}: {spec.path} is outside GATEWAY_MODEL_FOLDERS",
+            )
+
     def _make_place(self, spec: ModelSpec, choice: EngineChoice) -> _Resident:
+        self._check_folder(spec)
         needed = spec.estimated_bytes()
         deadline = time.monotonic() + self._wait_seconds
         while self._budget is not None and self._used() + needed > self._budget:

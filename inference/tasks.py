@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 from celery import shared_task
@@ -53,7 +54,11 @@ def learn_queues(instance: Any, **_: Any) -> None:
     """Before the first task comes: does this worker run local models, or does it hand them to one that does?"""
     answering.holds_models = relay.QUEUE in instance.app.amqp.queues.consume_from
     if answering.holds_models:
-        llama_cpp.configure(memory_budget_mb=settings.GATEWAY_LOCAL_MEMORY_MB, data_dir=settings.DATA_DIR)
+        llama_cpp.configure(
+            memory_budget_mb=settings.GATEWAY_LOCAL_MEMORY_MB,
+            data_dir=settings.DATA_DIR,
+            folders=[Path(folder) for folder in settings.GATEWAY_MODEL_FOLDERS],
+        )
 
 
 @worker_ready.connect

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import models, transaction
+from django.utils import timezone
 
 from providers import actor, audit, revision
 
@@ -20,7 +21,7 @@ class RegistryQuerySet(models.QuerySet):
             raise TypeError(f"{', '.join(sorted(refused))} of {self.model.__name__} can only be written by save()")
         with transaction.atomic(using=self.db):
             before = _facts(self._rows())
-            changed = super().update(**values)
+            changed = super().update(**({"updated_at": timezone.now()} | values))
             after = _facts(self.model.stored().filter(pk__in=list(before)))
             self._write_down("update", before, after)
         return changed

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,22 @@ _held = _Holder()
 
 
 def configure(
-    *, memory_budget_mb: int | None = None, data_dir: Path | None = None, engine: str | None = None
+    *,
+    memory_budget_mb: int | None = None,
+    data_dir: Path | None = None,
+    engine: str | None = None,
+    folders: Sequence[Path] = (),
 ) -> Residency:
-    """Set the memory that all models together may take, where the preflight keeps its result, and optionally the one engine.
+    """Set the memory that all models together may take, where the preflight keeps its result, optionally the one engine, and
+    the folders that model files may lie in (none: anywhere).
 
     Models that were loaded before are unloaded.
     """
     close()
     with _held.lock:
-        _held.residency = Residency(choose=Preflight(data_dir, only=engine).choose, memory_budget_mb=memory_budget_mb)
+        _held.residency = Residency(
+            choose=Preflight(data_dir, only=engine).choose, memory_budget_mb=memory_budget_mb, folders=folders
+        )
         return _held.residency
 
 

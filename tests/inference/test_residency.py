@@ -98,6 +98,26 @@ def test_a_model_is_kept_for_the_next_request(open_residency: Open, spec: Spec, 
     assert len(engines) == 1
 
 
+def test_a_file_outside_the_named_folders_is_not_loaded(
+    open_residency: Open, spec: Spec, engines: list[FakeEngine], tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "models"
+    elsewhere.mkdir()
+    residency = open_residency(folders=[elsewhere])
+    with pytest.raises(ModelUnavailable) as caught, residency.lease(spec("outside")):
+        pass
+    assert "GATEWAY_MODEL_FOLDERS" in caught.value.detail
+    assert engines == []
+
+
+def test_a_file_in_the_named_folders_and_the_built_in_one_are_loaded(
+    open_residency: Open, spec: Spec, engines: list[FakeEngine], tmp_path: Path
+) -> None:
+    residency = open_residency(folders=[tmp_path])
+    with residency.lease(spec("a")), residency.lease(ModelSpec.from_parameters({"model_path": BUILTIN_DEMO})):
+        assert len(engines) == 2
+
+
 def test_twenty_first_calls_make_one_engine(open_residency: Open, spec: Spec, engines: list[FakeEngine]) -> None:
     residency, wanted, together = open_residency(), spec("a"), threading.Barrier(20)
 

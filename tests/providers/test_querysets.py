@@ -53,6 +53,13 @@ def test_an_update_tells_before_and_after_of_each_row_it_touched(provider):
     assert entry.target_id == "2 rows"
 
 
+def test_an_update_says_when(provider):
+    before = provider.updated_at
+    Provider.objects.filter(pk=provider.pk).update(description="new")
+    provider.refresh_from_db()
+    assert provider.updated_at > before
+
+
 def test_an_update_that_changes_nothing_writes_nothing_down(provider):
     before = revision.current(), AuditEntry.objects.count()
     Provider.objects.update(provider_type="openai")
