@@ -34,7 +34,7 @@ data_plane = Application(
         reply_seconds=settings.GATEWAY_REQUEST_TIMEOUT_SECONDS,
         keep_alive_seconds=settings.GATEWAY_KEEP_ALIVE_COMMENT_SECONDS,
     ),
-    Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use),
+    Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use, close=usage_rows.close),
 )
 
 

@@ -99,8 +99,7 @@ class Environment:
             "PASSWORD": unquote(parts.password or ""),
             "HOST": options.pop("host", "") or parts.hostname or "",
             "PORT": str(parts.port or ""),
-            "CONN_MAX_AGE": 60,
-            "CONN_HEALTH_CHECKS": True,
+            # No CONN_MAX_AGE: each request has a thread of its own under ASGI, and would leave its connection behind in it.
             "OPTIONS": options,
         }
 

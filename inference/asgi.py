@@ -73,7 +73,7 @@ class Application:
         """Read the registry, then follow it; start the recorder. Raises when the registry cannot be read at all."""
         self._open()
         if follow_registry:
-            await asyncio.to_thread(snapshot.refresh)
+            await asyncio.to_thread(snapshot.read)
             self._refresher = asyncio.get_running_loop().create_task(snapshot.keep_fresh())
         self._recorder.start()
         # What start-up made lives as long as the process, and a request makes no cycles: keep the collector from walking

@@ -295,7 +295,7 @@ os.register_at_fork(after_in_child=_forget_after_fork)
 def _make_plane() -> DataPlane:
     global _recorder
     if _recorder is None:
-        _recorder = Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use)
+        _recorder = Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use, close=usage_rows.close)
         atexit.register(_recorder.stop)
     _recorder.start()
     return DataPlane(_limits, _recorder)

@@ -223,7 +223,10 @@ def _storable(text: str) -> str:
 
 
 class Recorder:
-    """The queue and its thread. `write` gets the rows of a batch, in the thread; an exception from it means "try again"."""
+    """The queue and its thread. `write` gets the rows of a batch, in the thread; an exception from it means "try again".
+
+    `close` is called in the thread when it ends.
+    """
 
     def __init__(
         self,
@@ -231,11 +234,13 @@ class Recorder:
         metrics: Metrics,
         *,
         write_key_use: WriteKeyUse | None = None,
+        close: Callable[[], None] = lambda: None,
         queue_rows: int = QUEUE_ROWS,
         retry_seconds: float = 1.0,
     ) -> None:
         self._write = write
         self._write_key_use = write_key_use
+        self._close = close
         self._metrics = metrics
         self._queue: deque[Entry] = deque()
         self._queue_rows = queue_rows
@@ -290,6 +295,7 @@ class Recorder:
                 self._settle(batch)
             self._tell_key_use()
             if self._stopping and not self._queue:
+                self._close()
                 return
 
     def _take(self) -> list[Entry]:

@@ -54,11 +54,15 @@ def write_key_use(client_keys: dict[int, float], api_keys: dict[int, float]) -> 
 def _renew_connection() -> None:
     """A thread without requests has nobody else who notices that its connection is dead.
 
-    A file does not go away: opening SQLite anew for each batch would cost as much as a fifth of its rows.
+    Only after an error: opening one for each batch would cost as much as a fifth of its rows.
     """
-    if connection.in_atomic_block or (connection.vendor == "sqlite" and not connection.errors_occurred):
-        return
-    connection.close_if_unusable_or_obsolete()
+    if connection.errors_occurred and not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
+
+
+def close() -> None:
+    """For the recorder's thread, when it ends."""
+    connection.close()
 
 
 def _copy(rows: Sequence[Row]) -> None:

@@ -11,10 +11,11 @@ import contextlib
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import redis
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import connection, connections
 
 from providers import revision
 from routing import building
@@ -67,6 +68,14 @@ def refresh() -> Snapshot:
         return _current
 
 
+def read() -> Snapshot:
+    """As `refresh`, for a thread that leaves no connection behind."""
+    try:
+        return refresh()
+    finally:
+        connections.close_all()
+
+
 def registry_changed() -> None:
     """After a commit here: rebuild what this process holds, and tell the others to look."""
     if _current is not None:
@@ -76,17 +85,22 @@ def registry_changed() -> None:
 
 async def keep_fresh() -> None:
     """Follow the registry until cancelled: a hint or the poll, whichever comes first."""
-    await asyncio.to_thread(refresh)
+    # One thread, so that one connection follows the registry, and is closed with it.
+    reader = ThreadPoolExecutor(1, thread_name_prefix="registry")
+    loop = asyncio.get_running_loop()
     woken = asyncio.Event()
     listener = asyncio.create_task(_listen(woken))
     try:
+        await loop.run_in_executor(reader, refresh)
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), POLL_SECONDS)
             woken.clear()
-            await asyncio.to_thread(_refresh_quietly)
+            await loop.run_in_executor(reader, _refresh_quietly)
     finally:
         listener.cancel()
+        reader.submit(connections.close_all)
+        reader.shutdown(wait=False)
 
 
 def age_seconds() -> float:
@@ -95,7 +109,8 @@ def age_seconds() -> float:
 
 def _refresh_quietly() -> None:
     global _problem
-    close_old_connections()
+    if connection.errors_occurred:
+        connection.close_if_unusable_or_obsolete()
     try:
         refresh()
     except Exception as error:  # the database may be away; what is in force serves on
