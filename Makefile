@@ -7,10 +7,10 @@ ENGINE ?= llama_cpp
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run manage test check bench lock services engine clean
+.PHONY: help run manage test check bench bench-peers lock services engine clean
 
 help: ## List these commands.
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 run: $(VENV)/run.stamp ## Install and serve on 127.0.0.1:8000. ARGS="--port 9000 --data-dir DIR"
 	@exec $(BIN)/python manage.py quickstart $(ARGS)
@@ -34,6 +34,9 @@ check: $(VENV)/development.stamp ## Format, lint, types, system checks, migratio
 
 bench: $(VENV)/development.stamp engine ## Measure the gateway and print ratios. ARGS="..."
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/development.stamp ## Install what bench compares with, LiteLLM and nginx, under build/peers.
+	@exec $(BIN)/python -m benchmarks.peers
 
 engine: $(VENV)/run.stamp ## Compile the default local engine, unless it is there or ENGINE=xllamacpp.
 ifeq ($(ENGINE),xllamacpp)
