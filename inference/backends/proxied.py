@@ -10,11 +10,15 @@ import asyncio
 import io
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
+from aiohttp.streams import StreamReader
 from yarl import URL
 
 from inference.backends import dial
@@ -144,6 +148,8 @@ class ProxiedClient:
             resolver=_JudgingResolver(self.origin),
             ssl=dial.tls_context(self.origin) or True,
         )
+        connections: partial[Any] = partial(_OneReplyEach, loop=asyncio.get_running_loop())
+        connector._factory = connections
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -154,6 +160,25 @@ class ProxiedClient:
             max_field_size=MAX_HEAD_BYTES,
             trace_configs=[trace],
         )
+
+
+class _OneReplyEach(ResponseHandler):
+    """A connection that ends when the upstream says more than it was asked; aiohttp would keep the surplus for the next request."""
+
+    _answered = False
+
+    def set_response_params(self, **params: Any) -> None:
+        self._answered = False
+        super().set_response_params(**params)
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        if data[0].code >= 200:
+            if self._answered:
+                self.force_close()
+                self.close()
+                return
+            self._answered = True
+        super().feed_data(data, size)
 
 
 class AiohttpReply:

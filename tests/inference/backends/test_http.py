@@ -407,6 +407,19 @@ async def test_bytes_after_the_reply_spoil_the_connection_only(caller, upstream)
     assert await (await caller.ask()).read() == b"second"
 
 
+async def test_bytes_that_come_when_nobody_asked_end_the_connection(caller, upstream):
+    surplus = [b"data: one\n\n", b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"]
+    upstream.reply_with(
+        events=surplus, framing="length", headers={"content-length": str(len(surplus[0]))}, event_delay_seconds=0.05
+    )
+    assert await collect(await caller.stream()) == surplus[0]
+    await upstream.until_requests(1)
+    await asyncio.to_thread(upstream.requests[0].wait_until_over)
+    await asyncio.to_thread(upstream.wait_for_open_connections, 0)
+    upstream.reply_with(body=b"second")
+    assert await (await caller.ask()).read() == b"second"
+
+
 async def test_a_whole_reply_over_the_limit_is_broken(caller, upstream):
     upstream.reply_with(body=b"x" * 300_000)
     with pytest.raises(UpstreamBroken, match="too large"):
