@@ -44,4 +44,4 @@ async def job_events(redis_url: str, job_id: Any, after: str) -> AsyncIterator[b
 def frame(kind: str, data: bytes, event_id: str = "") -> bytes:
     """`data` is JSON, which has no line ends."""
     head = f"id: {event_id}\n" if event_id else ""
-    return f"{head}event: {kind}\n".encode() + b"data: " + data + b"\n\n"
+    return f"{head}event: {kind}\n".encode() + sse.event_of(data)
