@@ -20,6 +20,7 @@ from django.utils import timezone
 from providers import actor, audit, connection, keyring, revision
 from providers.audit import AuditEntry, AuditHead
 from providers.fields import EncryptedField, Sealed
+from providers.import_runs import ImportFinding, ImportRecord, ImportRun
 from providers.querysets import RegistryQuerySet
 from providers.revision import RegistryRevision
 from providers.secrets import Secret, hint
@@ -29,6 +30,9 @@ __all__ = [
     "AuditEntry",
     "AuditHead",
     "ConnectionParameter",
+    "ImportFinding",
+    "ImportRecord",
+    "ImportRun",
     "ProbeResult",
     "Provider",
     "ProviderModel",

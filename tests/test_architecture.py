@@ -26,7 +26,8 @@ DOORS = ("*.urls", "*.asgi", "inference.plane")
 """What turns a path into a leaf has to know it."""
 
 PURE = ("routing.decide", "routing.filters", "routing.strategies", "routing.strategies.*", "routing.rollout")
-PURE += ("providers.pricing", "providers.importers.mapping")
+PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
+PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 IMPURE = {
     *("django", "rest_framework", "celery", "redis", "httpx", "aiohttp", "requests", "psycopg", "openai"),
     *(
