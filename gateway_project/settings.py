@@ -153,6 +153,8 @@ GATEWAY_KEEP_ALIVE_COMMENT_SECONDS = env.seconds("GATEWAY_KEEP_ALIVE_COMMENT", 1
 GATEWAY_REQUEST_TIMEOUT_SECONDS = env.seconds("GATEWAY_REQUEST_TIMEOUT", 600.0)
 GATEWAY_ALLOW_PRIVATE_UPSTREAMS = env.flag("GATEWAY_ALLOW_PRIVATE_UPSTREAMS", True)
 """Whether upstreams on private networks may be dialled where a provider does not say; local models live there."""
+GATEWAY_V2_ENABLED = env.flag("GATEWAY_V2_ENABLED", True)
+"""False sends every request to the legacy side that the roll-out names, until a restart; the roll-out has a switch of its own."""
 GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWAY_SECRET_FOLDERS", ("/run/secrets",))]
 """Where a key stored as `file:PATH` may point."""
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)

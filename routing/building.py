@@ -16,9 +16,19 @@ from providers import keyring, provider_types, revision, upstream
 from providers.capabilities import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
 from providers.provider_types import ProviderType
-from providers.secrets import Secret
-from routing.models import ClientKey
-from routing.types import ClientKeyView, Identity, ModelView, Prices, ProviderView, Snapshot, UpstreamKey
+from providers.secrets import Secret, SecretError
+from routing import rollout
+from routing.models import ClientKey, Rollout
+from routing.types import (
+    ClientKeyView,
+    Identity,
+    ModelView,
+    Prices,
+    ProviderView,
+    RolloutView,
+    Snapshot,
+    UpstreamKey,
+)
 
 
 def build() -> Snapshot:
@@ -40,6 +50,7 @@ def build() -> Snapshot:
         by_name=_by_name(models),
         client_keys=_client_keys(),
         peppers=_peppers(),
+        rollout=_rollout(notes),
         notes=tuple(notes),
     )
 
@@ -183,3 +194,29 @@ def _client_key(row: ClientKey) -> ClientKeyView:
 def _peppers() -> dict[str, bytes]:
     peppers = keyring.peppers()
     return {pepper_id: peppers.derive("client-key", pepper_id) for pepper_id in peppers.by_id}
+
+
+def _rollout(notes: list[str]) -> RolloutView | None:
+    row = Rollout.load()
+    if not row.legacy_base_url:
+        return None
+    try:
+        headers = tuple(row.headers().items())
+    except SecretError as error:
+        # The legacy side refuses what comes without them, for all to see; to serve it here instead would be a lie.
+        notes.append(f"the roll-out's extra headers: {error}")
+        headers = ()
+    return RolloutView(
+        legacy_base_url=row.legacy_base_url,
+        gateway_enabled=row.gateway_enabled and settings.GATEWAY_V2_ENABLED,
+        share=rollout.buckets_below(row.percentage),
+        salt=row.salt.encode(),
+        digest_key=keyring.peppers().derive("rollout"),
+        allow_private=settings.GATEWAY_ALLOW_PRIVATE_UPSTREAMS,
+        verify_tls=row.verify_tls,
+        connect_seconds=row.connect_timeout_seconds,
+        reply_seconds=row.reply_timeout_seconds,
+        idle_seconds=row.idle_timeout_seconds,
+        headers=headers,
+        extra_paths=tuple(row.extra_paths),
+    )

@@ -1,12 +1,26 @@
-"""Who may call: the keys that clients show us, stored as a digest that cannot be turned back."""
+"""Who may call, by keys stored as digests that cannot be turned back; and which share of them is served here."""
 
 from __future__ import annotations
 
-from django.core.exceptions import ValidationError
-from django.db import models
+import json
+import re
+import secrets
+import uuid
+from decimal import Decimal
+from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from providers.addresses import AddressRefused, check_url
+from providers.fields import EncryptedField
 from providers.models import RegistryModel
+from providers.secrets import Secret
 from routing.client_keys import SCOPES
+from routing.rollout import SALT_BYTES, is_below
 
 
 class ClientKey(RegistryModel):
@@ -43,3 +57,127 @@ class ClientKey(RegistryModel):
 
     def audit_name(self) -> str:
         return self.prefix
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
+_NOT_TO_SET = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive", "expect"}
+)
+
+
+def new_salt() -> str:
+    return secrets.token_hex(SALT_BYTES)
+
+
+class Rollout(RegistryModel):
+    """The parallel run with a legacy system: one row, or none when there is nothing to run beside.
+
+    The environment's GATEWAY_V2_ENABLED=false counts as `gateway_enabled` off in every process that was started with it; the
+    row alone needs no restart.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    percentage = models.DecimalField(
+        max_digits=5,
+        decimal_places=2,
+        default=Decimal(100),
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
+        help_text="Share of clients that the gateway serves itself; the others are forwarded to the legacy side.",
+    )
+    gateway_enabled = models.BooleanField(
+        default=True, help_text="Off sends every request to the legacy side, whatever the share says."
+    )
+    legacy_base_url = models.CharField(
+        max_length=2000, blank=True, help_text="Where the legacy system answers; empty: the gateway serves everything."
+    )
+    legacy_headers = EncryptedField(null=True, blank=True, editable=False)
+    extra_paths = models.JSONField(
+        default=list, blank=True, help_text="Further path prefixes that the share decides on, such as /chat."
+    )
+    salt = models.CharField(
+        max_length=64, default=new_salt, help_text="Another salt puts other clients into the share."
+    )
+    verify_tls = models.BooleanField(default=True)
+    connect_timeout_seconds = models.FloatField(default=5.0, validators=[MinValueValidator(0.05)])
+    reply_timeout_seconds = models.FloatField(
+        default=600.0, validators=[MinValueValidator(0.1)], help_text="To the first byte of the legacy side's answer."
+    )
+    idle_timeout_seconds = models.FloatField(
+        default=60.0, validators=[MinValueValidator(0.1)], help_text="Between two parts of the legacy side's answer."
+    )
+    identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+
+    written_by_save = frozenset({"legacy_headers"})
+
+    class Meta:
+        verbose_name_plural = "roll-out"
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="one_rollout"),
+            models.CheckConstraint(condition=Q(percentage__gte=0, percentage__lte=100), name="rollout_is_a_share"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.percentage.normalize():f} % here" if self.gateway_enabled else "all at the legacy side"
+
+    @classmethod
+    def load(cls) -> Rollout:
+        """The row, or what it would be: not stored, everything served here."""
+        return cls.objects.filter(pk=1).first() or cls()
+
+    def clean(self) -> None:
+        if not re.fullmatch(r"[\x21-\x7e]{1,64}", self.salt):
+            raise ValidationError({"salt": "One to 64 printable ASCII characters are needed."})
+        self.legacy_base_url = self.legacy_base_url.rstrip("/")
+        if self.legacy_base_url:
+            self._check_url()
+        elif not self.gateway_enabled:
+            raise ValidationError(
+                {"legacy_base_url": "Without a legacy side nobody would serve; name its base URL first."}
+            )
+        if not isinstance(self.extra_paths, list) or not all(_is_prefix(item) for item in self.extra_paths):
+            raise ValidationError(
+                {"extra_paths": "A list of paths is needed, each beginning with a slash, not / itself."}
+            )
+        if any(_is_the_operators(item) for item in self.extra_paths):
+            raise ValidationError(
+                {"extra_paths": "The gateway's own pages, API, probes and metrics are always served here."}
+            )
+
+    def _check_url(self) -> None:
+        try:
+            parsed = check_url(self.legacy_base_url, settings.GATEWAY_ALLOW_PRIVATE_UPSTREAMS)
+        except AddressRefused as error:
+            raise ValidationError({"legacy_base_url": str(error)}) from error
+        if parsed.query:
+            raise ValidationError({"legacy_base_url": "The URL holds a query; the client's own is sent."})
+
+    def headers(self) -> dict[str, Secret]:
+        """The extra headers by name."""
+        if self.legacy_headers is None:
+            return {}
+        return {name: Secret(value) for name, value in json.loads(self.legacy_headers.reveal()).items()}
+
+    def set_headers(self, headers: dict[str, str]) -> None:
+        """Raises `ValidationError`, which names headers and never their values."""
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _NOT_TO_SET:
+                raise ValidationError({"legacy_headers": f"{name[:128]!r} is no header that can be set."})
+            if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+                raise ValidationError({"legacy_headers": f"The value of {name} is no text that a header can carry."})
+        self.legacy_headers = Secret(json.dumps(headers)) if headers else None
+
+    def audit_name(self) -> str:
+        return "cut-over"
+
+
+_THE_OPERATORS = ("/admin", "/api/v1", "/livez", "/readyz", "/health", "/metrics", "/static")
+"""Whoever moves traffic must still reach the switch, and whoever watches must see this side's state."""
+
+
+def _is_prefix(item: Any) -> bool:
+    return isinstance(item, str) and len(item) > 1 and item[0] == "/" and item[-1] != "/" and not set("?# ") & set(item)
+
+
+def _is_the_operators(item: str) -> bool:
+    return any(is_below(item, (own,)) or is_below(own, (item,)) for own in _THE_OPERATORS)

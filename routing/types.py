@@ -156,6 +156,34 @@ class RouteDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutView:
+    """The parallel run with a legacy system, when one is configured: who is served there, and how it is reached."""
+
+    legacy_base_url: str
+    gateway_enabled: bool
+    """Off sends everything that the legacy system knows to it."""
+    share: int
+    """Buckets served here: 0 to 10,000."""
+    salt: bytes
+    digest_key: bytes
+    """Under it, clients with credentials that are not ours are told apart without being known."""
+    allow_private: bool = True
+    verify_tls: bool = True
+    connect_seconds: float = 5.0
+    reply_seconds: float = 600.0
+    idle_seconds: float = 60.0
+    headers: tuple[tuple[str, Secret], ...] = ()
+    """Sent to the legacy side with every request, in place of the client's of the same name."""
+    extra_paths: tuple[str, ...] = ()
+    """Path prefixes beyond the known ones that the share decides on."""
+
+    @property
+    def parts(self) -> bool:
+        """Whether any request goes to the legacy side."""
+        return not self.gateway_enabled or self.share < 10_000
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The registry at one revision, immutable; replaced by one reference."""
 
@@ -169,5 +197,7 @@ class Snapshot:
     client_keys: Mapping[str, ClientKeyView] = field(default_factory=dict)
     """By prefix."""
     peppers: Mapping[str, bytes] = field(default_factory=dict)
+    rollout: RolloutView | None = None
+    """None without a legacy side: the gateway serves everything."""
     notes: tuple[str, ...] = ()
     """What was left out while building, such as a key that does not decrypt: sentences without secrets."""
