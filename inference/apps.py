@@ -13,7 +13,9 @@ class InferenceConfig(AppConfig):
         from inference import probing, relay
         from inference.wakeups import wake
         from providers import discovery, probes
+        from providers.importers import smoke
 
         relay.configure(settings.REDIS_URL, partial(wake, relay.TASK, relay.QUEUE))
         discovery.register_builtin_file("builtin:demo", "demo")
         probes.register_generation(probing.one_token)
+        smoke.register_generation(probing.one_answer)

@@ -10,7 +10,7 @@ import asyncio
 import atexit
 import os
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter, time
 from typing import Any
@@ -113,10 +113,12 @@ async def stream_async(
     identity: Identity | None = None,
     provider_id: str | None = None,
     session_id: str | None = None,
+    told: Callable[[Usage], None] = lambda usage: None,
 ) -> AsyncIterator[bytes]:
     """The bytes of the event stream, as an upstream sent them. To be iterated on the data plane's loop (`loop.run`).
 
-    Closing the iterator ends the upstream's work. Raises `GatewayError`, also in the middle.
+    `told` hears at the end what was used. Closing the iterator ends the upstream's work. Raises `GatewayError`, also in the
+    middle.
     """
     request = _parsed({**body, "stream": True}, operation, provider_id, session_id)
     call = _Call(request, identity)
@@ -130,6 +132,7 @@ async def stream_async(
             call.note(piece)
             yield piece
         call.succeed()
+        told(call.usage_so_far())
     except GatewayError as error:
         call.fail(error)
         raise
@@ -221,7 +224,7 @@ class _Call:
         self.status, self.error_code, self.outcome = error.status, error.code[:64], outcome_of(error)
 
     def completion(self, body: dict[str, Any]) -> Completion:
-        usage = self._told()
+        usage = self.usage_so_far()
         assert self.trail.model is not None
         return Completion(
             request_id=self.request_id,
@@ -234,7 +237,7 @@ class _Call:
             upstream_seconds=self.trail.upstream,
         )
 
-    def _told(self) -> Usage:
+    def usage_so_far(self) -> Usage:
         reply = self.trail.reply
         if reply is not None and reply.usage is not None:
             return reply.usage
@@ -243,7 +246,7 @@ class _Call:
 
     async def close(self) -> None:
         trail, model = self.trail, self.trail.model
-        usage = self._told()
+        usage = self.usage_so_far()
         duration = perf_counter() - self.started
         try:
             await self.plane.dispatcher.release(trail)

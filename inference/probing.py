@@ -1,4 +1,4 @@
-"""How a probe asks a model for one token: the way of real traffic, from inside the process."""
+"""How a probe asks a model for one token, and a smoke test for an answer: the way of real traffic, from inside the process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from inference import client
 from inference import loop as bridge
+from inference.answering import Collected
+from inference.backends.base import Usage
 from routing import snapshot
 
 _PATIENCE_SECONDS = 60.0
@@ -27,6 +29,35 @@ def one_token(provider_id: str, model_id: str, stream: bool) -> dict[str, Any]:
         return _told("", first - began, began)
     answer = client.complete(body, provider_id=provider_id, timeout_seconds=_PATIENCE_SECONDS)
     return _told(answer.text, None, began)
+
+
+def one_answer(
+    provider_id: str, model_id: str, prompt: str, *, max_tokens: int, timeout_seconds: float
+) -> dict[str, Any]:
+    """What a chat model says to a prompt: `text`, `first_token_ms`, `total_ms`, `input_tokens` and `output_tokens`.
+
+    Raises `GatewayError`, and `TimeoutError` when the whole answer took longer.
+    """
+    body = {
+        "model": f"{provider_id}/{model_id}",
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": max_tokens,
+    }
+    return bridge.run(_answer(body, provider_id), timeout=timeout_seconds)
+
+
+async def _answer(body: dict[str, Any], provider_id: str) -> dict[str, Any]:
+    began = perf_counter()
+    first: float | None = None
+    used: list[Usage] = []
+    collected = Collected()
+    async for piece in client.stream_async(body, provider_id=provider_id, told=used.append):
+        first = first or perf_counter()
+        collected.feed(piece)
+    choices = collected.whole("")["choices"]
+    text = (choices[0]["message"]["content"] if choices else "") or ""
+    told = _told(text, None if first is None else first - began, began)
+    return told | {"input_tokens": used[0].input_tokens, "output_tokens": used[0].output_tokens}
 
 
 async def _streamed(body: dict[str, Any], provider_id: str) -> float:

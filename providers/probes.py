@@ -177,7 +177,7 @@ class _Walk:
 
     def _ask_for_models(self, facts: upstream.Upstream, url: ParsedURL, address: str | None) -> None:
         if facts.kind.needs_key and not facts.keys:
-            self._put("auth", "failed", message=_why_no_key(self.provider, facts))
+            self._put("auth", "failed", message=why_no_key(self.provider, facts))
             raise _Fatal("there is no key")
         started = time.perf_counter()
         try:
@@ -300,7 +300,7 @@ def _answered(row: ProviderModel, answer: Mapping[str, Any], operation: str, str
     )
 
 
-def _why_no_key(provider: Provider, facts: upstream.Upstream) -> str:
+def why_no_key(provider: Provider, facts: upstream.Upstream) -> str:
     """What stands between this provider and a usable key."""
     if facts.notes:
         return "; ".join(facts.notes)

@@ -4,6 +4,7 @@ import pytest
 
 from inference.engine.spec import BUILTIN_DEMO
 from providers import discovery, probes
+from providers.importers import smoke
 from providers.models import Provider
 
 
@@ -18,3 +19,7 @@ def test_the_model_that_ships_is_offered_to_local_providers() -> None:
 
 def test_probes_can_generate_once_the_data_plane_is_loaded() -> None:
     assert probes._generation is not None
+
+
+def test_imported_providers_can_be_asked_once_the_data_plane_is_loaded() -> None:
+    assert smoke._generation is not None
