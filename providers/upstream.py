@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.utils import timezone
@@ -76,6 +76,7 @@ def merge(provider: Provider, keys: Iterable[ApiKey], parameters: Iterable[Conne
         raise UnusableProvider(f"provider {provider.provider_id!r} is left out: {error}") from error
     notes: list[str] = []
     connection |= canonical(_values(provider, parameters, notes))
+    connection = _resolved(connection, f"connection parameters of provider {provider.provider_id!r}", notes)
     if connection.get("allow_private") is None:
         connection["allow_private"] = settings.GATEWAY_ALLOW_PRIVATE_UPSTREAMS
     usable = _keys(provider, keys, connection, notes)
@@ -105,6 +106,33 @@ def _variable(name: str) -> Secret:
     if name not in os.environ:
         raise LookupError(f"it refers to the environment variable {name}, which is not set")
     return Secret(os.environ[name])
+
+
+_UNRESOLVED: Final = object()
+
+
+def _resolved(value: Any, where: str, notes: list[str]) -> Any:
+    """The object with every secret that is a reference replaced by what it names; one that names nothing is left out."""
+    if isinstance(value, Secret):
+        try:
+            return resolve_reference(value)
+        except (OSError, LookupError, ValueError) as error:
+            notes.append(f"a secret of the {where} is left out: {_why(error)}")
+            return _UNRESOLVED
+    if isinstance(value, dict):
+        members = {name: _resolved(member, where, notes) for name, member in value.items()}
+        return {name: member for name, member in members.items() if member is not _UNRESOLVED}
+    if isinstance(value, list):
+        members_of_list = (_resolved(member, where, notes) for member in value)
+        return [member for member in members_of_list if member is not _UNRESOLVED]
+    return value
+
+
+def _why(error: Exception) -> str:
+    """Of a LookupError its sentence; the texts of others may hold what was read."""
+    if isinstance(error, LookupError):
+        return str(error.args[0]) if error.args else type(error).__name__
+    return f"what it refers to cannot be read ({type(error).__name__})"
 
 
 def _values(provider: Provider, parameters: Iterable[ConnectionParameter], notes: list[str]) -> dict[str, Any]:

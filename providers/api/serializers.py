@@ -257,13 +257,26 @@ def allowed_reference(value: str, context: dict[str, Any]) -> str:
 def check_parameter(name: str, value: str, context: dict[str, Any]) -> None:
     if name == "api_key_env_var":
         _check_variable(value, "param_value", context)
+    _check_references("param_value", value, context)
 
 
 def allowed_connection_params(params: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
     for name, value in params.items():
         if name == "api_key_env_var" and value:
             _check_variable(str(value), name, context)
+        _check_references(name, value, context)
     return params
+
+
+def _check_references(field: str, value: Any, context: dict[str, Any]) -> None:
+    """A reference in the place of a secret is followed there too, so it is allowed to the same people."""
+    if isinstance(value, str):
+        try:
+            allowed_reference(value, context)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({field: error.detail}) from error
+    for member in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_references(field, member, context)
 
 
 def without_credentials(value: dict[str, Any]) -> dict[str, Any]:

@@ -369,6 +369,26 @@ def test_anybody_may_refer_to_a_variable_named_like_a_providers_key(openai):
     assert caller(*REGISTRY).put("/providers/openai", sneaky).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"connection_params": {"headers": {"Authorization": "file:/etc/passwd"}}},
+        {"connection_params": {"chain": [{"secret": "env:HOME"}]}},
+        {"connection_params": {"proxy": "env:HOME"}},
+    ],
+)
+def test_a_reference_inside_connection_params_is_for_admins_too(openai, body):
+    response = caller(*REGISTRY).put("/providers/openai", body)
+    assert list(errors_of(response)) == [f"connection_params.{next(iter(body['connection_params']))}"]
+    assert caller("admin").put("/providers/openai", body).status_code == 200
+
+
+def test_a_reference_in_a_parameter_is_for_admins_too(openai):
+    body = {"param_name": "proxy", "param_value": "file:/etc/passwd", "is_sensitive": True}
+    assert "param_value" in errors_of(caller(*REGISTRY).post("/providers/openai/connection-params", body))
+    assert caller("admin").post("/providers/openai/connection-params", body).status_code == 200
+
+
 def test_the_backoffices_codes_and_bodies(api):
     assert api.post("/api/providers", SEED_BODY).status_code == 201
     key = ApiKey.objects.get()

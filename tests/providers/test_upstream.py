@@ -73,3 +73,49 @@ def test_a_key_that_cannot_be_resolved_is_left_out_and_named(provider):
     facts = upstream.load(provider)
     assert facts.keys == ()
     assert "NOT_SET_ANYWHERE" in facts.notes[0]
+
+
+def test_a_reference_inside_connection_params_stands_for_what_it_names(provider, monkeypatch):
+    monkeypatch.setenv("ACME_TOKEN", "Bearer from-the-environment")
+    provider.replace_connection_params(
+        {"api_base": "http://one/v1", "headers": {"Authorization": "env:ACME_TOKEN", "X-Team": "env:ACME_TOKEN"}}
+    )
+    provider.save()
+    headers = upstream.load(provider).connection["headers"]
+    assert headers["Authorization"] == Secret("Bearer from-the-environment")
+    assert headers["X-Team"] == "env:ACME_TOKEN"  # not a secret's place
+
+
+def test_a_key_inside_connection_params_may_stand_in_a_file(provider, tmp_path, settings):
+    settings.GATEWAY_SECRET_FOLDERS = [tmp_path.resolve()]
+    (tmp_path / "acme").write_text("sk-from-a-file\n")
+    provider.replace_connection_params({"api_base": "http://one/v1", "api_key": f"file:{tmp_path}/acme"})
+    provider.save()
+    assert [key.secret.reveal() for key in upstream.load(provider).keys] == ["sk-from-a-file"]
+
+
+def test_a_sensitive_parameter_may_be_a_reference(provider, monkeypatch):
+    monkeypatch.setenv("ACME_PROXY", "http://user:word@proxy:3128")
+    ConnectionParameter(provider=provider, param_name="proxy", is_sensitive=True, param_value="env:ACME_PROXY").save()
+    assert upstream.load(provider).connection["proxy"] == Secret("http://user:word@proxy:3128")
+
+
+@pytest.mark.parametrize("reference", ["env:NOT_SET_ANYWHERE", "env:GATEWAY_SECRET_KEY", "file:/etc/passwd"])
+def test_a_secret_that_refers_to_nothing_it_may_is_left_out_and_named(provider, reference):
+    provider.replace_connection_params({"api_base": "http://one/v1", "headers": {"Cookie": reference, "X-Team": "a"}})
+    provider.save()
+    facts = upstream.load(provider)
+    assert facts.connection["headers"] == {"X-Team": "a"}
+    assert facts.connection["base_url"] == "http://one/v1"
+    assert "connection parameters of provider 'acme' is left out: it refers to" in facts.notes[0]
+
+
+def test_a_file_that_is_no_text_is_a_note_that_quotes_nothing_of_it(provider, tmp_path, settings):
+    settings.GATEWAY_SECRET_FOLDERS = [tmp_path.resolve()]
+    (tmp_path / "acme").write_bytes(b"sk-\xff\xfe")
+    provider.replace_connection_params({"api_base": "http://one/v1", "api_key": f"file:{tmp_path}/acme"})
+    provider.save()
+    facts = upstream.load(provider)
+    assert facts.keys == ()
+    assert "UnicodeDecodeError" in facts.notes[0]
+    assert "sk-" not in facts.notes[0]
