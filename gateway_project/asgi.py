@@ -6,6 +6,7 @@ data plane: the registry is read before the first request and what was recorded 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from typing import Any
@@ -18,7 +19,7 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 
-from inference import usage_rows  # noqa: E402
+from inference import old_paths, usage_rows  # noqa: E402
 from inference.asgi import Application  # noqa: E402
 from inference.limits import Limits  # noqa: E402
 from inference.metrics import metrics  # noqa: E402
@@ -58,9 +59,11 @@ async def _lifespan(receive: Any, send: Any) -> None:
         logger.exception("the data plane did not start")
         await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
         return
+    old_paths.counting.start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await data_plane.shutdown()
+    await asyncio.to_thread(old_paths.counting.stop)
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -1,4 +1,5 @@
-"""Middleware of the control plane: a request id on every answer, and the actor that changes are attributed to."""
+"""Middleware of the control plane: a request id on every answer, the actor that changes are attributed to, and who still uses
+the old paths."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from inference import old_paths
 from providers import actor
+from routing.types import Identity
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
@@ -38,3 +41,27 @@ class ActorMiddleware:
         name = f"user:{user.get_username()}" if user is not None and user.is_authenticated else "anonymous"
         with actor.acting_as(name, request_id=getattr(request, "request_id", "")):
             return self.get_response(request)
+
+
+class OldPathsMiddleware:
+    """Counts who comes through the paths of the replaced systems, answered or refused; see `inference.old_paths`."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if family := old_paths.family_of(request.path_info):
+            old_paths.counting.note(family, *_client_of(request))
+        return response
+
+
+def _client_of(request: HttpRequest) -> tuple[str, str]:
+    """Who asked, and that client's name; a stranger is known by the address that it came from."""
+    identity = getattr(request, "auth", None)
+    if isinstance(identity, Identity):
+        return f"key:{identity.prefix}", identity.name
+    user = getattr(request, "user", None)
+    if user is not None and getattr(user, "is_authenticated", False):
+        return f"user:{user.get_username()}", ""
+    return f"address:{request.META.get('REMOTE_ADDR', '') or 'unknown'}", ""

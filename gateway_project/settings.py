@@ -87,6 +87,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "gateway_project.requests.ActorMiddleware",
+    "gateway_project.requests.OldPathsMiddleware",
 ]
 TEMPLATES = [
     {

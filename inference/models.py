@@ -7,6 +7,10 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
+from inference.old_paths import OldPathTracking, OldPathUse
+
+__all__ = ["Job", "OldPathTracking", "OldPathUse", "UsageRecord"]
+
 
 class Job(models.Model):
     """A generation that runs in a worker. The row is the truth; the Celery message only wakes a worker up.
