@@ -21,11 +21,17 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A source row: its table, its primary key as text, and a keyed digest of the row as it was found."""
+    """A source row: its table, its primary key as text, and a keyed digest of the row as it was found.
+
+    `inside` marks a value that was found within a row and became a draft of its own, such as a key of connection_params. Its
+    `key` has the place appended (`openai#connection_params.api_key`), its `digest` is the row's, and it counts for no row of
+    the table, neither as a draft's origin nor among those `merged`.
+    """
 
     table: str
     key: str
     digest: str
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
