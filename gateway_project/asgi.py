@@ -1,7 +1,8 @@
 """The door of the web process: the path decides between the data plane and Django.
 
-`/v1/…` goes to a raw ASGI callable without Django; everything else is the control plane's. The lifespan belongs to the
-data plane: the registry is read before the first request and what was recorded is written after the last.
+`/v1/…` goes to a raw ASGI callable without Django; everything else is the control plane's. Before either is asked, a parallel
+run may have the request served by the legacy side. The lifespan belongs to the data plane: the registry is read before the
+first request and what was recorded is written after the last.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from django.core.asgi import get_asgi_application  # noqa: E402
 
 from inference import old_paths, usage_rows  # noqa: E402
 from inference.asgi import Application  # noqa: E402
+from inference.forwarding import goes_to_legacy  # noqa: E402
 from inference.limits import Limits  # noqa: E402
 from inference.metrics import metrics  # noqa: E402
 from inference.recording import Recorder  # noqa: E402
+from routing import snapshot  # noqa: E402
 
 logger = logging.getLogger("gateway")
 
@@ -42,6 +45,9 @@ data_plane = Application(
 def application(scope: dict[str, Any], receive: Any, send: Any) -> Any:
     """Returns the coroutine of whoever serves: a frame of our own would cost every request."""
     if scope["type"] == "http":
+        rollout = snapshot.rollout()
+        if rollout is not None and rollout.parts and goes_to_legacy(rollout, scope):
+            return data_plane.forward(rollout, scope, receive, send)
         path = scope["path"]
         if path.startswith("/v1/") or path == "/v1":
             return data_plane(scope, receive, send)

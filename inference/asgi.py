@@ -23,6 +23,7 @@ from inference.endpoints.completions import completions
 from inference.endpoints.embeddings import embeddings
 from inference.endpoints.exchange import Receive, Send
 from inference.errors import GatewayError
+from inference.forwarding import Forwarder
 from inference.limits import Limits
 from inference.metrics import Metrics, metrics, snapshot_families
 from inference.plane import DataPlane
@@ -31,6 +32,7 @@ from inference.request_ids import new_request_id
 from inference.wire import errors
 from inference.wire.openai import unknown_path, wrong_method
 from routing import snapshot
+from routing.types import RolloutView
 
 Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
 
@@ -52,6 +54,7 @@ class Application:
         self._recorder = recorder
         self._counters = counters
         self._plane: DataPlane | None = None
+        self._forwarder: Forwarder | None = None
         self._refresher: asyncio.Task[None] | None = None
 
     def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
@@ -64,6 +67,14 @@ class Application:
         if scope["method"] == "POST":
             return endpoint(plane, scope, receive, send)
         return _refuse(scope, send, wrong_method(scope["method"], path, "POST"), allow=b"POST")
+
+    def forward(
+        self, rollout: RolloutView, scope: dict[str, Any], receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        """The coroutine that has the legacy side serve a request, whichever plane's it would have been here."""
+        if self._forwarder is None:
+            self._forwarder = Forwarder(self._open())
+        return self._forwarder.serve(rollout, scope, receive, send)
 
     @property
     def inflight(self) -> int:
@@ -89,6 +100,9 @@ class Application:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refresher
             self._refresher = None
+        if self._forwarder is not None:
+            self._forwarder.close()
+            self._forwarder = None
         if self._plane is not None:
             bridge.leave(self._plane)
             await self._plane.aclose()

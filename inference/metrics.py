@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from routing.rollout import GATEWAY, LEGACY
 from routing.types import Snapshot
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -58,6 +59,9 @@ class Metrics:
         """By operation."""
         self.first_token = Histogram(SECONDS)
         self.overhead = Histogram(OVERHEAD_SECONDS)
+        self.forwarded: dict[str, int] = defaultdict(int)
+        """Requests that the legacy side served, by outcome."""
+        self.forwarded_seconds = Histogram(SECONDS)
         self.inflight: Callable[[], int] = lambda: 0
         self.sources: list[Callable[[], Iterable[Metric]]] = []
         """Further families that others own: the snapshot's age, the recorder's queue."""
@@ -75,6 +79,12 @@ class Metrics:
         yield _histogram("gateway_time_to_first_token_seconds", "To the first bytes of a stream.", self.first_token)
         yield _histogram(
             "gateway_overhead_seconds", "Time to the reply that was ours, not the upstream's.", self.overhead
+        )
+        yield self._sides()
+        yield _histogram(
+            "gateway_legacy_duration_seconds",
+            "From the arrival of a request for the legacy side to its reply's end.",
+            self.forwarded_seconds,
         )
         yield GaugeMetricFamily("gateway_inflight_requests", "Requests being served now.", value=self.inflight())
         for source in self.sources:
@@ -94,6 +104,21 @@ class Metrics:
         )
         for labels, count in tuple(self.attempts.items()):
             family.add_metric(labels, count)
+        return family
+
+    def _sides(self) -> Metric:
+        """What is served here is counted by `requests` already, and costs no second count."""
+        family = CounterMetricFamily(
+            "gateway_rollout_requests",
+            "Requests by the side of the parallel run that served them.",
+            labels=["side", "outcome"],
+        )
+        here: dict[str, int] = defaultdict(int)
+        for (_, _, outcome), count in tuple(self.requests.items()):
+            here[outcome] += count
+        for side, counts in ((GATEWAY, here), (LEGACY, self.forwarded)):
+            for outcome, count in tuple(counts.items()):
+                family.add_metric([side, outcome], count)
         return family
 
     def _tokens(self) -> Metric:

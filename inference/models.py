@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from inference.old_paths import OldPathTracking, OldPathUse
+from routing.rollout import GATEWAY
 
 __all__ = ["Job", "OldPathTracking", "OldPathUse", "UsageRecord"]
 
@@ -82,6 +83,12 @@ class UsageRecord(models.Model):
     upstream_ms = models.FloatField(default=0)
     overhead_ms = models.FloatField(default=0)
     session_id = models.CharField(max_length=255, blank=True)
+    side = models.CharField(
+        max_length=8,
+        default=GATEWAY,
+        db_default=GATEWAY,
+        help_text="Which side of a parallel run served it: gateway or legacy.",
+    )
 
     class Meta:
         ordering = ["-id"]

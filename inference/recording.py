@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from inference.backends.base import Usage
 from inference.metrics import Metrics
 from providers import pricing
+from routing.rollout import GATEWAY
 from routing.types import Identity, ModelView
 
 logger = logging.getLogger("gateway.recording")
@@ -59,6 +60,10 @@ class Entry(NamedTuple):
     upstream: float
     overhead: float
     session_id: str | None
+    side: str = GATEWAY
+    """Which side of a parallel run served it; see `routing.rollout`. `model` then only tells what it would have cost here."""
+    client: str = ""
+    """Tells one client from another when there is no `identity`."""
 
 
 class Row(NamedTuple):
@@ -88,6 +93,7 @@ class Row(NamedTuple):
     upstream_ms: float
     overhead_ms: float
     session_id: str
+    side: str = GATEWAY
 
 
 Write = Callable[[list[Row]], None]
@@ -170,16 +176,17 @@ def row_of(entry: Entry) -> Row:
         usage = Usage(*entry.guess, estimated=True) if any(entry.guess) else _NO_USAGE
     model, identity = entry.model, entry.identity
     first_byte = entry.first_byte
+    served = model if entry.side is GATEWAY else None
     # By position: this runs once for every request, and names would double its cost.
     return Row(
         entry.request_id,
         datetime.fromtimestamp(entry.at, UTC),
         entry.operation,
         None if identity is None else identity.key_id,
-        "" if identity is None else identity.prefix,
+        entry.client if identity is None else identity.prefix,
         _storable(entry.requested_model),
-        "" if model is None else model.provider.provider_id,
-        "" if model is None else model.model_id,
+        "" if served is None else served.provider.provider_id,
+        "" if served is None else served.model_id,
         entry.stream,
         entry.status,
         entry.error_code,
@@ -188,7 +195,7 @@ def row_of(entry: Entry) -> Row:
         usage.output_tokens,
         usage.cached_tokens,
         usage.reasoning_tokens,
-        usage.estimated,
+        usage.estimated or served is not model,
         _cost(model, usage),
         "USD" if model is None else model.prices.currency,
         entry.duration * 1000,
@@ -196,6 +203,7 @@ def row_of(entry: Entry) -> Row:
         entry.upstream * 1000,
         entry.overhead * 1000,
         _storable(entry.session_id) if entry.session_id else "",
+        entry.side,
     )
 
 

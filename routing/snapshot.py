@@ -19,7 +19,7 @@ from django.db import connection, connections
 
 from providers import revision
 from routing import building
-from routing.types import Snapshot
+from routing.types import RolloutView, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,11 @@ _live = False
 def current() -> Snapshot:
     """The snapshot in force; the first call of a process builds it."""
     return _current if _current is not None else refresh()
+
+
+def rollout() -> RolloutView | None:
+    """The parallel run in force, without building anything: a process that has read no registry parts no clients."""
+    return None if _current is None else _current.rollout
 
 
 def replace(snapshot: Snapshot | None) -> None:

@@ -53,6 +53,7 @@ REQUEST_PATH = (
     "inference.wire.*",
     "inference.admission",
     "inference.dispatch",
+    "inference.forwarding",
 )
 REQUEST_PATH += ("inference.backends.*", "routing.decide", "routing.filters", "routing.strategies.*")
 DATABASE = {*(f"{layer}.models" for layer in LAYERS), "django.db"}

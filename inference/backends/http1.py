@@ -32,7 +32,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENDS_BY_ITSELF = (b"content-length", b"transfer-encoding")
 
 
-class _Stale(Exception):
+class Stale(Exception):
     """A kept connection turned out to be closed before any byte of the reply came."""
 
 
@@ -44,7 +44,7 @@ class Http1Client:
         self._pool: pools.Pool[Connection] | None = None
 
     def prepare(self, method: str, target: str, headers: Headers) -> bytes:
-        lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + _authority(self.origin)]
+        lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + authority(self.origin)]
         lines += [name + b": " + value for name, value in headers]
         if any(b"\r" in line or b"\n" in line for line in lines):
             raise ValueError("a header or path of the provider holds a line end")
@@ -69,11 +69,11 @@ class Http1Client:
             connection = await pool.take(limits)
         try:
             return await connection.ask(data, whole, limits, deadline).head()
-        except _Stale:
+        except Stale:
             connection = await pool.take(limits, fresh=True)
         try:
             return await connection.ask(data, whole, limits, deadline).head()
-        except _Stale as error:
+        except Stale as error:
             raise hung_up() from error
 
     async def aclose(self) -> None:
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
         self._head_complete = False
         if self.transport.is_closing():
             self.pool.forget(self)
-            raise _Stale if self.asked > 1 else hung_up()
+            raise Stale if self.asked > 1 else hung_up()
         exchange = self.exchange = Exchange(self, whole, limits, deadline)
         self.pool.watch(exchange.due_at())
         self.transport.write(data)
@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
 
     def _lost(self, exchange: Exchange, exc: Exception | None) -> BaseException:
         if exchange.received == 0:
-            error: BaseException = _Stale() if self.asked > 1 else hung_up()
+            error: BaseException = Stale() if self.asked > 1 else hung_up()
         else:
             error = cut()
         error.__cause__ = exc
@@ -401,7 +401,7 @@ class Connection(asyncio.Protocol):
             exchange.finished = True
 
 
-def _authority(origin: Origin) -> bytes:
+def authority(origin: Origin) -> bytes:
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     port = "" if origin.port == _DEFAULT_PORTS[origin.scheme] else f":{origin.port}"
     return f"{host}{port}".encode("ascii")

@@ -7,14 +7,27 @@ over by then and cost one entry. The others get a task that waits for the client
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from inference.limits import Limits
 
-if TYPE_CHECKING:
-    from inference.endpoints.exchange import Exchange
-
 _SWEEP_SECONDS = 0.25
+
+
+class Exchange(Protocol):
+    """What is asked of a request under watch. `deadline` is on the loop's clock, `pieces` grows whenever the reply moves."""
+
+    deadline: float
+    pieces: int
+
+    @property
+    def wants_disconnect(self) -> bool: ...
+
+    async def wait_for_disconnect(self) -> None: ...
+
+    def time_out(self) -> None: ...
+
+    def comment(self) -> None: ...
 
 
 class Watched:

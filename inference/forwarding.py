@@ -1,0 +1,451 @@
+"""The parallel run's other side: a request outside the share goes to the legacy system as it came, and its reply comes back so.
+
+Nothing is read that need not be: method, path, query, headers and body pass unchanged, less the headers that belong to a
+connection, and the legacy system does its own authentication. What passes is counted, and overheard for model and tokens. A
+legacy system that cannot be reached is an error that the client sees: whoever is outside the share is never served here
+instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from hashlib import blake2b
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from inference.backends.exchange import Limits
+from inference.backends.inflate import inflate_whole, is_compressed
+from inference.backends.passthrough import PassedOrigin, PassedReply, PassingClient, Upload
+from inference.errors import (
+    BodyTooLarge,
+    ConfigurationError,
+    GatewayError,
+    GatewayOverloaded,
+    InvalidRequest,
+    UpstreamBroken,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from inference.overheard import Overheard, asked, error_code, usage
+from inference.recording import Entry
+from inference.request_ids import new_request_id
+from inference.wire import errors, hops, problems, sse
+from providers.addresses import AddressRefused, check_url
+from routing import client_keys
+from routing.client_keys import KeyRefused
+from routing.rollout import LEGACY, is_shared, is_switched, side
+from routing.snapshot import current
+
+if TYPE_CHECKING:
+    from inference.plane import DataPlane
+    from routing.types import Identity, RolloutView
+
+logger = logging.getLogger("gateway.forwarding")
+
+Header = tuple[bytes, bytes]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+CLIENT_LEFT = 499
+SIDE: Header = (b"x-gateway-side", LEGACY.encode())
+
+OTHER = "other"
+"""The operation of what generates nothing, such as a list of models."""
+_OPERATIONS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/embeddings": "embeddings",
+    "/generate": "generate",
+    "/api/llm/gateway/generate": "generate",
+}
+_KEY_HEADERS = (b"authorization", b"x-api-key", b"api-key")
+_LONGEST_KEY = 512
+_BYTES_PER_TOKEN = 4
+_LARGEST_INFLATED = 4 * 1024 * 1024
+
+
+def goes_to_legacy(rollout: RolloutView, scope: dict[str, Any]) -> bool:
+    """Whether the legacy side serves a request: one hash of what the client is known by, on the paths that are shared."""
+    path = scope["path"]
+    if not rollout.gateway_enabled:
+        return is_switched(path) or is_shared(rollout, path)
+    return is_shared(rollout, path) and side(rollout, known_by(scope)) == LEGACY
+
+
+def known_by(scope: dict[str, Any]) -> bytes:
+    """What tells a client from others: the credential that it shows, whoever knows it; else the address that it calls from."""
+    credential = credential_of(scope["headers"])
+    return b"key:" + credential if credential else b"address:" + _address(scope).encode()
+
+
+def credential_of(headers: Iterable[Header]) -> bytes:
+    """The key, without the word `Bearer`, out of the first of the headers that may carry one; empty when there is none."""
+    found = {name: value for name, value in headers if name in _KEY_HEADERS}
+    for name in _KEY_HEADERS:
+        if value := found.get(name):
+            scheme, _, key = value.partition(b" ")
+            return key.strip() if scheme.lower() == b"bearer" else value
+    return b""
+
+
+def _address(scope: dict[str, Any]) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+class LegacySide:
+    """How the legacy system is reached under one roll-out. Raises `ConfigurationError` when it may not be."""
+
+    def __init__(self, rollout: RolloutView, total_seconds: float) -> None:
+        try:
+            url = check_url(rollout.legacy_base_url, rollout.allow_private)
+        except AddressRefused as error:
+            raise ConfigurationError("The legacy system's address is not allowed.", detail=str(error)) from error
+        self.base_path = url.path
+        self.added = [(name.lower().encode(), value.reveal().encode()) for name, value in rollout.headers]
+        self.client = PassingClient(
+            PassedOrigin(url.scheme, url.host, url.port, rollout.allow_private, rollout.verify_tls),
+            Limits(
+                connect=rollout.connect_seconds,
+                first_byte=rollout.reply_seconds,
+                idle=rollout.idle_seconds,
+                total=total_seconds,
+            ),
+        )
+
+
+class Forwarder:
+    """One per data plane. The way to the legacy system is made anew when the roll-out changes; what is under way keeps its own."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._rollout: RolloutView | None = None
+        self._legacy: LegacySide | None = None
+
+    def serve(
+        self, rollout: RolloutView, scope: dict[str, Any], receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        return Passage(self, self._plane, rollout, scope, receive, send).run()
+
+    def legacy(self, rollout: RolloutView) -> LegacySide:
+        if self._legacy is None or (self._rollout is not rollout and self._rollout != rollout):
+            made = LegacySide(rollout, self._plane.limits.stream_seconds)
+            self.close()
+            self._legacy = made
+        self._rollout = rollout
+        return self._legacy
+
+    def close(self) -> None:
+        if self._legacy is not None:
+            self._legacy.client.close()
+            self._legacy = None
+
+
+class ClientLeft(Exception):
+    """The client closed its connection; there is nobody to answer."""
+
+
+class Passage:
+    """One request to the legacy system and back. The watch sees to clients that leave and to replies that take too long."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        plane: DataPlane,
+        rollout: RolloutView,
+        scope: dict[str, Any],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._forwarder = forwarder
+        self._plane = plane
+        self._rollout = rollout
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._task: asyncio.Task[Any] | None = None
+        self._uploading: asyncio.Task[None] | None = None
+        self._request_id = new_request_id()
+        self._path: str = scope["path"]
+        self._operation = _OPERATIONS.get(self._path.rstrip("/"), OTHER)
+        self._started = perf_counter()
+        self._model = ""
+        self._size = 0
+        self._status = 0
+        self._answering = False
+        self._encoding = b""
+        self._streaming = False
+        self._first_byte: float | None = None
+        self._overheard = Overheard(stream=False)
+        self._client_left = self._timed_out = False
+        # What the watch reads.
+        self.deadline = 0.0
+        self.pieces = 0
+        self.body_read = self.done = False
+
+    async def run(self) -> None:
+        plane = self._plane
+        self._task = asyncio.current_task(plane.loop)
+        now = plane.loop.time()
+        self.deadline = now + plane.limits.stream_seconds
+        plane.watch.enter(self, now)
+        failure: GatewayError | None = None
+        try:
+            await self._serve()
+        except GatewayError as error:
+            failure = _said_of_legacy(error)
+        except ClientLeft:
+            self._client_left = True
+        except asyncio.CancelledError:
+            failure = self._why_cancelled()
+            if self._task is not None:
+                self._task.uncancel()
+        except Exception:
+            logger.exception("request_id=%s the gateway failed", self._request_id)
+            failure = GatewayError("The gateway failed while it passed the request on.")
+        await self._finish(failure)
+
+    async def _serve(self) -> None:
+        reply = await self._ask()
+        try:
+            await self._answer(reply)
+        finally:
+            reply.abort()
+
+    # The request
+
+    async def _ask(self) -> PassedReply:
+        scope, limit = self._scope, self._plane.limits.body_bytes
+        headers: list[Header] = scope["headers"]
+        raw_path: bytes = scope.get("raw_path") or self._path.encode()
+        if hops.climbs(raw_path):
+            raise InvalidRequest("The path holds '.' or '..', which could mean another one at the legacy system.")
+        announced = hops.value_of(headers, b"content-length")
+        if announced and (not announced.isdigit() or int(announced) > limit):
+            raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+        legacy = self._forwarder.legacy(self._rollout)
+        target = hops.target(legacy.base_path, raw_path, scope.get("query_string", b""))
+        onward = hops.onward(
+            headers,
+            client=_address(scope),
+            scheme=scope.get("scheme", "http"),
+            request_id=self._request_id,
+            replaced=legacy.added,
+        )
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        body: bytes = message.get("body", b"")
+        self._size = len(body)
+        if message.get("more_body"):
+            upload = await legacy.client.begin(scope["method"], target, onward, chunked=not announced)
+            self._uploading = self._plane.loop.create_task(self._upload(upload, body))
+            return await upload.head()
+        self.body_read = True
+        if len(body) > limit:
+            raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+        if body and not announced:
+            onward.append((b"content-length", b"%d" % len(body)))
+        self._model, _ = asked(body)
+        return await legacy.client.send(scope["method"], target, onward, body)
+
+    async def _upload(self, upload: Upload, piece: bytes) -> None:
+        """As fast as the legacy system takes it. Whoever waits for the reply hears of a failure."""
+        limit, more = self._plane.limits.body_bytes, True
+        while True:
+            if self._size > limit:
+                upload.fail(BodyTooLarge(f"The request body is larger than {limit} bytes."))
+                return
+            await upload.write(piece, last=not more)
+            if not more:
+                self.body_read = True
+                return
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._leave()
+                return
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            self._size += len(piece)
+
+    # The reply
+
+    async def _answer(self, reply: PassedReply) -> None:
+        send = self._send
+        self._status = reply.status
+        self._encoding = hops.value_of(reply.headers, b"content-encoding")
+        self._streaming = hops.value_of(reply.headers, b"content-type").lower().startswith(b"text/event-stream")
+        overheard = self._overheard = Overheard(stream=self._streaming)
+        self._answering = True
+        await send(
+            {"type": "http.response.start", "status": reply.status, "headers": [*hops.back(reply.headers), SIDE]}
+        )
+        async for piece in reply:
+            if self._streaming and self._first_byte is None:
+                self._first_byte = perf_counter() - self._started
+            self.pieces += 1
+            overheard.hear(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        self.done = True
+        await send({"type": "http.response.body", "body": b""})
+
+    # Ends
+
+    async def _finish(self, failure: GatewayError | None) -> None:
+        try:
+            if failure is not None and not self._client_left:
+                errors.log(failure, self._request_id, LEGACY)
+                if not self.done:
+                    await self._refuse(failure)
+        finally:
+            self.done = True
+            if self._uploading is not None:
+                self._uploading.cancel()
+            if self._client_left:
+                self._status = CLIENT_LEFT
+            elif failure is not None and not self._answering:
+                self._status = failure.status
+            self._plane.watch.leave(self)
+            await self._count(failure)
+
+    async def _refuse(self, failure: GatewayError) -> None:
+        if not self._answering:
+            await self._refuse_whole(failure)
+        elif self._streaming and not is_compressed(self._encoding):
+            lead = b"" if sse.at_event_boundary(self._overheard.last) else b"\n\n"
+            await self._send({"type": "http.response.body", "body": lead + errors.in_stream(failure)})
+        # Else the reply just ends here: the server sees that it is not complete and closes, which tells the client as much.
+
+    async def _refuse_whole(self, failure: GatewayError) -> None:
+        if self._path == "/v1" or self._path.startswith("/v1/"):
+            headers, body = errors.headers_of(failure), errors.body_of(failure)
+        else:
+            headers, body = [problems.CONTENT_TYPE], problems.body_of(failure, self._request_id)
+        own = self._request_id.encode()
+        headers += [(b"x-request-id", own), (b"x-gateway-request-id", own), SIDE]
+        headers.append((b"content-length", b"%d" % len(body)))
+        await self._send({"type": "http.response.start", "status": failure.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _count(self, failure: GatewayError | None) -> None:
+        plane, duration = self._plane, perf_counter() - self._started
+        code = "client_disconnected" if self._client_left else failure.code if failure is not None else ""
+        plane.metrics.forwarded[code or _outcome(self._status)] += 1
+        plane.metrics.forwarded_seconds.observe(duration)
+        identity, client = self._who()
+        if identity is None and failure is None and self._status == 401:
+            return  # strangers are counted, but may not fill the table
+        text = await self._heard()
+        whole = not self._streaming and not self._overheard.cut
+        if not code and self._status >= 400:
+            code = (error_code(text) if whole else "") or f"http_{self._status}"
+        known = current().by_name.get(self._model)
+        events = self._overheard.events
+        plane.recorder.add(
+            Entry(
+                self._request_id,
+                time() - duration,
+                self._operation,
+                identity,
+                self._model,
+                known[0] if known else None,
+                None,
+                self._streaming,
+                self._status,
+                code[:64],
+                1,
+                usage(text, whole=whole),
+                (self._size // _BYTES_PER_TOKEN, events) if events else (0, 0),
+                duration,
+                self._first_byte,
+                duration,
+                0.0,
+                hops.value_of(self._scope["headers"], b"x-session-id").decode("latin-1")[:255] or None,
+                LEGACY,
+                client,
+            )
+        )
+
+    async def _heard(self) -> bytes:
+        text = self._overheard.text()
+        if not is_compressed(self._encoding):
+            return text
+        if self._streaming or self._overheard.cut:
+            return b""
+        try:
+            return await inflate_whole(text, self._encoding, _LARGEST_INFLATED)
+        except GatewayError:
+            return b""
+
+    def _who(self) -> tuple[Identity | None, str]:
+        """The client key that was shown, or a name that tells a stranger from others and keeps nothing of what it showed."""
+        credential = credential_of(self._scope["headers"])
+        if not credential:
+            return None, f"address-{self._digest(_address(self._scope).encode())}"
+        if len(credential) <= _LONGEST_KEY and credential.isascii():
+            try:
+                return client_keys.verify(credential.decode(), current(), now=time()), ""
+            except KeyRefused:
+                pass
+        return None, f"legacy-{self._digest(credential)}"
+
+    def _digest(self, shown: bytes) -> str:
+        return blake2b(shown, digest_size=8, key=self._rollout.digest_key).hexdigest()
+
+    def _why_cancelled(self) -> GatewayError | None:
+        if self._client_left:
+            return None
+        if self._timed_out:
+            return UpstreamTimeout("The request was not answered in time.")
+        return GatewayError("The gateway is stopping.", status=503, code="gateway_stopping", retryable=True)
+
+    # Called by the watch
+
+    @property
+    def wants_disconnect(self) -> bool:
+        return self.body_read and not self.done
+
+    async def wait_for_disconnect(self) -> None:
+        while not self.done:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._leave()
+                return
+
+    def time_out(self) -> None:
+        if not self.done and not self._timed_out:
+            self._timed_out = True
+            self._cancel()
+
+    def comment(self) -> None:
+        """Nothing of our own goes into somebody else's reply."""
+
+    def _leave(self) -> None:
+        if not self.done:
+            self._client_left = True
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _outcome(status: int) -> str:
+    return "ok" if status < 400 else "refused" if status < 500 else "failed"
+
+
+def _said_of_legacy(error: GatewayError) -> GatewayError:
+    """The failure of the far end in words that name it; ours as they are."""
+    match error:
+        case ConfigurationError():
+            return UpstreamUnreachable("The legacy system's address is not allowed.", detail=error.detail)
+        case UpstreamTimeout():
+            return UpstreamTimeout("The legacy system did not answer in time.", detail=error.detail)
+        case UpstreamUnreachable():
+            return UpstreamUnreachable("The legacy system could not be reached.", detail=error.detail)
+        case UpstreamBroken():
+            return UpstreamBroken("The legacy system's answer broke off or was not valid HTTP.", detail=error.detail)
+        case GatewayOverloaded():
+            return GatewayOverloaded("All connections to the legacy system are busy.", retry_after=error.retry_after)
+    return error
