@@ -219,4 +219,6 @@ def _rollout(notes: list[str]) -> RolloutView | None:
         idle_seconds=row.idle_timeout_seconds,
         headers=headers,
         extra_paths=tuple(row.extra_paths),
+        shadow_share=rollout.buckets_below(row.shadow_percentage),
+        shadow_daily_cap=row.shadow_daily_cap,
     )

@@ -106,6 +106,25 @@ class Rollout(RegistryModel):
     idle_timeout_seconds = models.FloatField(
         default=60.0, validators=[MinValueValidator(0.1)], help_text="Between two parts of the legacy side's answer."
     )
+    shadow_percentage = models.DecimalField(
+        max_digits=5,
+        decimal_places=2,
+        default=Decimal(0),
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
+        help_text="Share of generating requests of which the other side gets a copy, to compare both answers; 0 is off.",
+    )
+    shadow_daily_cap = models.DecimalField(
+        max_digits=12,
+        decimal_places=4,
+        default=Decimal(1),
+        validators=[MinValueValidator(0)],
+        help_text="Money (USD) that copies may cost on a day (UTC), over all processes. Models without prices count as dear.",
+    )
+    shadow_retention_hours = models.PositiveIntegerField(
+        default=72,
+        validators=[MinValueValidator(1), MaxValueValidator(24 * 365)],
+        help_text="How long the compared requests and answers are kept.",
+    )
     identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
 
     written_by_save = frozenset({"legacy_headers"})
@@ -115,6 +134,10 @@ class Rollout(RegistryModel):
         constraints = [
             models.CheckConstraint(condition=Q(id=1), name="one_rollout"),
             models.CheckConstraint(condition=Q(percentage__gte=0, percentage__lte=100), name="rollout_is_a_share"),
+            models.CheckConstraint(
+                condition=Q(shadow_percentage__gte=0, shadow_percentage__lte=100), name="shadow_is_a_share"
+            ),
+            models.CheckConstraint(condition=Q(shadow_daily_cap__gte=0), name="shadow_cap_is_not_negative"),
         ]
 
     def __str__(self) -> str:

@@ -176,6 +176,10 @@ class RolloutView:
     """Sent to the legacy side with every request, in place of the client's of the same name."""
     extra_paths: tuple[str, ...] = ()
     """Path prefixes beyond the known ones that the share decides on."""
+    shadow_share: int = 0
+    """Buckets of generating requests of which the other side gets a copy: 0 to 10,000."""
+    shadow_daily_cap: Decimal = Decimal(0)
+    """Money that the copies of a day may cost."""
 
     @property
     def parts(self) -> bool:
