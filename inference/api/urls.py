@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import re_path
 
-from inference.api import views
+from inference.api import retirement, views
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
@@ -16,4 +16,5 @@ urlpatterns = [
     re_path(rf"^{_JOB}/?\Z", views.JobView.as_view()),
     re_path(rf"^{_JOB}/events/?\Z", views.JobEventsView.as_view()),
     re_path(rf"^{_JOB}/cancel/?\Z", views.JobCancelView.as_view()),
+    re_path(r"^api/v1/retirement/?\Z", retirement.RetirementView.as_view()),
 ]
