@@ -46,6 +46,8 @@ class Gateway:
             interface="asgi3",
             log_config=None,
             access_log=False,
+            server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=self._keep_alive_seconds,
             timeout_graceful_shutdown=2,
         )
