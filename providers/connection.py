@@ -26,7 +26,7 @@ _REFERENCES = {"api_key_env_var", "api_key_secret", "auth_header", "max_tokens",
 
 _URL_WITH_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#\s]*@", re.IGNORECASE)
 
-_SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url"}
+_SYNONYMS = {"api_base": "base_url", "api_url": "base_url", "endpoint": "base_url", "azure_endpoint": "base_url"}
 """What legacy rows call the base URL."""
 
 _TRUE = {"1", "true", "yes", "on"}

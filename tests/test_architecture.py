@@ -28,6 +28,13 @@ DOORS = ("*.urls", "*.asgi", "inference.plane")
 PURE = ("routing.decide", "routing.filters", "routing.strategies", "routing.strategies.*", "routing.rollout")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
+PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
+PURE += ("providers.document_text",)
+PURE += tuple(
+    f"providers.importers.{name}"
+    for name in ("legacy_connection", "legacy_json", "legacy_keys", "legacy_texts", "legacy_times", "merging")
+)
+PURE += ("providers.importers.object_secrets", "providers.importers.remarks")
 IMPURE = {
     *("django", "rest_framework", "celery", "redis", "httpx", "aiohttp", "requests", "psycopg", "openai"),
     *(

@@ -78,9 +78,22 @@ SENSITIVE_GUESSED = _code(
 ENVIRONMENT_GUESSED = _code(
     "environment_guessed", _NOTE, "The source does not say for which environment; the gateway's own was taken."
 )
+SECRET_UNUSABLE = _code(
+    "secret_unusable", _PERSON, "The key holds control or half characters, which no HTTP header can carry."
+)
+REFERENCE_PLAIN = _code(
+    "reference_plain", _NOTE, "Flagged sensitive, but it only names a variable and is read in the clear."
+)
 
 # Values
 NULL_FLAG = _code("null_flag", _NOTE, "A flag without a value was read as its default.")
+FLAG_BROKEN = _code("flag_broken", _PERSON, "A flag that says neither yes nor no; the safer of the two was taken.")
+ENVIRONMENT_MISSING = _code(
+    "environment_missing", _NOTE, "The row names no environment; `development` was taken, the legacy's default."
+)
+CONNECTION_ADAPTED = _code(
+    "connection_adapted", _NOTE, "Connection parameters were given the names and forms that the gateway reads."
+)
 JSON_REPAIRED = _code(
     "json_repaired", _NOTE, "JSON in another shape than meant, such as encoded twice or a comma list, was understood."
 )
@@ -96,7 +109,11 @@ MAX_TOKENS_DISAGREE = _code(
 )
 NUMBER_REPAIRED = _code("number_repaired", _NOTE, "A number stored as text or with a fraction was understood.")
 NUMBER_BROKEN = _code("number_broken", _PERSON, "Not a usable number; none was taken.")
-TIME_MISSING = _code("time_missing", _NOTE, "No creation time; the time of the import was taken.")
+TIME_MISSING = _code(
+    "time_missing",
+    _NOTE,
+    "No creation time, or none of the last change; the other one or that of the import was taken.",
+)
 TIME_GUESSED = _code("time_guessed", _NOTE, "A local time that the clock change makes ambiguous or skips.")
 TIME_BROKEN = _code("time_broken", _PERSON, "Not a time that can be read.")
 TEXT_REPAIRED = _code(
@@ -127,6 +144,18 @@ DIFFERS_FROM_REGISTRY = _code(
 ONLY_IN_OLDER = _code("only_in_older", _NOTE, "Only the older table family has the row: imported.")
 NO_PLACE = _code("no_place", _NOTE, "The gateway has no place for these rows; they stay in the source.")
 SIDE_ORPHAN = _code("side_orphan", _NOTE, "A row of a side table that names something which the source does not have.")
+
+# Configuration files
+TYPE_GUESSED = _code(
+    "type_guessed", _NOTE, "The file names no provider type; it was guessed from the id or the address."
+)
+UNKNOWN_NAME = _code("unknown_name", _PERSON, "A name that the form does not have; its value was not imported.")
+UNUSUAL_NAME = _code(
+    "unusual_name", _NOTE, "Taken as a connection parameter, though it reads like a misspelt field of the provider."
+)
+ENABLED_BY_LIST = _code("enabled_by_list", _NOTE, "allowed_providers decided whether the provider is enabled.")
+REFERENCE_TAKEN = _code("reference_taken", _NOTE, "A ${NAME} in a secret's place became a reference to that variable.")
+NOT_EXPANDED = _code("not_expanded", _PERSON, "A ${NAME} outside a secret's place: nothing expands it here.")
 
 # What the engine decides
 CREATED = _code("created", _NOTE, "A provider that the registry did not have, with its parts.")

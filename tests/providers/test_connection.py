@@ -132,7 +132,7 @@ def test_what_a_type_declares_decides(monkeypatch):
     assert not connection.is_sensitive_name("token", "t")
 
 
-@pytest.mark.parametrize("old", ["api_base", "api_url", "endpoint"])
+@pytest.mark.parametrize("old", ["api_base", "api_url", "endpoint", "azure_endpoint"])
 def test_old_names_of_the_base_url_are_read(old):
     assert connection.canonical({old: "https://u"}) == {"base_url": "https://u"}
     assert connection.canonical({old: "https://u", "base_url": "https://v"}) == {"base_url": "https://v"}
