@@ -21,10 +21,13 @@ app.conf.task_routes = {
     "inference.tasks.run_relayed": {"queue": "llama_cpp"},
     "inference.tasks.run_local_job": {"queue": "llama_cpp"},
     "inference.tasks.run_job": {"queue": "generation"},
+    "providers.tasks.run_import": {"queue": "housekeeping"},
+    "providers.tasks.forget_import_secrets": {"queue": "housekeeping"},
     "providers.tasks.*": {"queue": "probes"},
 }
 app.conf.beat_schedule = {
     "probe-due-providers": {"task": "providers.tasks.probe_due_providers", "schedule": 10.0},
+    "forget-import-secrets": {"task": "providers.tasks.forget_import_secrets", "schedule": 3600.0},
     "sweep-jobs": {"task": "inference.tasks.sweep_jobs", "schedule": 15.0},
 }
 app.autodiscover_tasks()

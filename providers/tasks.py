@@ -1,4 +1,4 @@
-"""Background steps of the registry: find the providers whose probe is due, and probe one."""
+"""Background steps of the registry: find the providers whose probe is due, probe one, do an import that was asked for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from contextlib import contextmanager
 import redis
 from celery import shared_task
 from django.conf import settings
+from django.utils import timezone
 
 from providers import probes
-from providers.models import Provider
+from providers.importers import backoffice, runs
+from providers.importers.drafts import Source, SourceError
+from providers.models import ImportRun, Provider
 
 JITTER = 0.1
 """Share of the interval by which each round is shortened or lengthened, so that probes do not march in step."""
@@ -42,6 +45,31 @@ def probe_provider(provider_pk: int, trigger: str = "schedule") -> bool | None:
         return None
     with _alone(provider_pk) as mine:
         return probes.probe(provider, trigger=trigger).healthy if mine else None
+
+
+@shared_task
+def run_import(run_pk: int) -> int | None:
+    """Do the run that somebody asked for; returns its exit status, None when it is gone or was begun already."""
+    run = ImportRun.objects.filter(pk=run_pk, state=ImportRun.State.QUEUED).first()
+    if run is None:
+        return None
+    if run.kind == ImportRun.Kind.UNDO:
+        return runs.undo(run).exit_status
+
+    def open_source() -> Source:
+        try:
+            options = runs.options_of(run)
+        except ValueError as error:
+            raise SourceError(str(error)) from error
+        return backoffice.open(options, default_environment=settings.GATEWAY_ENVIRONMENT, now=timezone.now())
+
+    return runs.execute(run, open_source).exit_status
+
+
+@shared_task
+def forget_import_secrets() -> int:
+    """Source addresses and legacy keys of old runs; returns of how many."""
+    return runs.forget_old_secrets()
 
 
 @contextmanager
