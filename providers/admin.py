@@ -28,7 +28,17 @@ from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.views import ChangeList
 
-from providers import actor, audit, cells, connection, discovery, keyring, probes, provider_types
+from providers import (
+    actor,
+    admin_imports,  # noqa: F401  (registers its pages)
+    audit,
+    cells,
+    connection,
+    discovery,
+    keyring,
+    probes,
+    provider_types,
+)
 from providers.forms import (
     PREFIX,
     ApiKeyForm,

@@ -28,6 +28,12 @@ def stage_label(name: str) -> str:
     return _STAGES.get(name, name)
 
 
+@register.filter
+def grouped(number: int) -> str:
+    """`250 120`, with thin spaces that do not break."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
 @register.simple_tag
 def time_ago(at: datetime | None) -> SafeString:
     return cells.ago(at)

@@ -65,6 +65,26 @@
     document.querySelectorAll(`input[name="${all.dataset.checkAll}"]`).forEach((box) => { box.checked = all.checked; });
   });
 
+  // A part of a page that moves, until the server says that it is over: then the whole page has more to show.
+  async function follow(place) {
+    let pause = 1000;
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      if (document.hidden) continue;
+      try {
+        const response = await fetch(place.dataset.live, { headers: fragment, redirect: "error" });
+        if (!response.ok) throw new Error(`HTTP ${response.status}`);
+        if (response.headers.get("X-Live") === "over") return location.reload();
+        place.innerHTML = await response.text();
+        pause = 1000;
+      } catch {
+        pause = Math.min(pause * 2, 15000);
+      }
+    }
+  }
+
+  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("[data-live]").forEach(follow));
+
   document.addEventListener("DOMContentLoaded", async () => {
     const csrf = document.querySelector("#gw-csrf input");
     for (const place of document.querySelectorAll("[data-test-one]")) {

@@ -1,0 +1,484 @@
+"""Imports in the admin: check a source, read the plan, apply it, verify it, take it back.
+
+A worker does each run; the pages ask for one and show what became of it. Whoever may view runs sees everything here;
+starting one needs the right to add import runs. What is secret goes into a sealed field and is on no page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from celery import current_app
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.handlers.asgi import ASGIRequest
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from kombu.exceptions import OperationalError
+
+from providers import actor, cells, import_reports, import_summaries
+from providers.import_forms import StartForm, UndoForm
+from providers.import_runs import ImportRun
+from providers.importers import runs
+from providers.importers.findings import Level
+from providers.secrets import SecretError
+from providers.tables import ReadOnlyAdmin
+
+TASK = "providers.tasks.run_import"
+UNHEARD = "No worker could be told: Redis does not answer. Start it again once it does."
+MAIN_FIELDS = ("source_url", "legacy_keys")
+MORE_FIELDS = ("naive_timezone", "environments", "only", "batch_size")
+CHOSEN = ("table", "code", "level")
+LEADS = {
+    ImportRun.Kind.DRY_RUN: (
+        "Check a source",
+        "A worker reads the legacy database and shows what would happen to each row. Nothing is written.",
+        "Check the source and show the plan",
+    ),
+    ImportRun.Kind.VERIFY: (
+        "Verify an import",
+        "A worker reads both sides again and compares every value and every secret. Nothing is written.",
+        "Compare both sides",
+    ),
+    ImportRun.Kind.DELTA: (
+        "Bring later changes",
+        "A worker brings what changed in the source since it was imported, and nothing else.",
+        "Bring later changes",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something to do next with a run: a page to go to, or a kind of run to begin."""
+
+    label: str
+    hint: str
+    kind: str = ""
+    link: str = ""
+    primary: bool = False
+    danger: bool = False
+
+
+class SourceFilter(admin.SimpleListFilter):
+    title = "verdict"
+    parameter_name = "verdict"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("well", "all well"), ("person", "needs a person"), ("failed", "failed"), ("open", "not over")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        done = queryset.filter(state=ImportRun.State.DONE)
+        return {
+            "well": lambda: done.filter(exit_status=0),
+            "person": lambda: done.filter(exit_status=2),
+            "failed": lambda: queryset.exclude(state__in=[ImportRun.State.QUEUED, ImportRun.State.RUNNING]).exclude(
+                state=ImportRun.State.DONE, exit_status__in=[0, 2]
+            ),
+            "open": lambda: queryset.filter(state__in=[ImportRun.State.QUEUED, ImportRun.State.RUNNING]),
+        }.get(self.value() or "", lambda: queryset)()
+
+
+@admin.register(ImportRun)
+class ImportRunAdmin(ReadOnlyAdmin):
+    list_display = ("title", "state_cell", "rows_cell", "created_cell", "updated_cell", "person_cell", "when", "took")
+    list_filter = (SourceFilter, "kind")
+    search_fields = ("source_label", "actor")
+    search_help_text = "Search by source or by whom"
+    ordering = ("-id",)
+    list_before_template = "admin/providers/importrun/list_before.html"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("providers.add_importrun")
+
+    # The list
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).defer("sealed").select_related("undoes")
+
+    @admin.display(description="Run", ordering="id")
+    def title(self, run: ImportRun) -> SafeString:
+        return format_html(
+            '<span class="gw-name"><strong>{}</strong><small title="{}">{}</small></span>',
+            import_summaries.title_of(run),
+            run.source_label,
+            run.source_label,
+        )
+
+    @admin.display(description="State")
+    def state_cell(self, run: ImportRun) -> SafeString:
+        verdict = import_summaries.verdict(run)
+        return format_html(
+            '<span class="gw-list-state" title="{0}">{1}<small>{0}</small></span>',
+            verdict.why,
+            cells.pill(verdict.word, verdict.tone),
+        )
+
+    @admin.display(description="Rows")
+    def rows_cell(self, run: ImportRun) -> SafeString:
+        return cells.number(import_summaries.rows_of(run))
+
+    @admin.display(description="Created")
+    def created_cell(self, run: ImportRun) -> SafeString:
+        return cells.number(import_summaries.rows_of(run, "created"))
+
+    @admin.display(description="Updated")
+    def updated_cell(self, run: ImportRun) -> SafeString:
+        return cells.number(import_summaries.rows_of(run, "updated"))
+
+    @admin.display(description="For a person")
+    def person_cell(self, run: ImportRun) -> SafeString:
+        return cells.number(run.for_a_person)
+
+    @admin.display(description="When", ordering="created_at")
+    def when(self, run: ImportRun) -> SafeString:
+        by = f" by {run.actor}" if run.actor else ""
+        return format_html("{}{}", cells.ago(run.created_at), by)
+
+    @admin.display(description="Took")
+    def took(self, run: ImportRun) -> SafeString:
+        seconds = import_summaries.seconds_of(run)
+        return format_html(
+            '<span class="gw-num">{}</span>', cells.EMPTY if seconds is None else import_summaries.span(seconds)
+        )
+
+    # Starting
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Asks for a source and begins a run on it; what may be known of an earlier run fills the rest of the form."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        like = ImportRun.objects.defer("sealed").filter(pk=_whole(request.GET.get("like"))).first()
+        if request.method == "POST":
+            form = StartForm(request.POST)
+            if form.is_valid():
+                given = form.cleaned_data
+                return self._hand_over(
+                    request,
+                    runs.start(
+                        given["kind"], form.label, actor=actor.current().name, options=form.options(), for_worker=True
+                    ),
+                )
+        else:
+            form = StartForm(initial=_initial(request.GET, like))
+        return self._start_page(request, form, like)
+
+    def _start_page(self, request: HttpRequest, form: StartForm, like: ImportRun | None) -> HttpResponse:
+        kind = form["kind"].value()
+        title, lead, button = LEADS.get(kind, LEADS[ImportRun.Kind.DRY_RUN])
+        more = [form[name] for name in MORE_FIELDS]
+        return self._page(
+            request,
+            "admin/providers/importrun/start.html",
+            title,
+            form=form,
+            main=[form[name] for name in MAIN_FIELDS],
+            more=more,
+            more_open=any(field.errors for field in more) or like is not None,
+            lead=lead,
+            button=button,
+            like=like,
+            like_title=import_summaries.title_of(like) if like else "",
+            twins=_twins(import_summaries.command_of(kind, {"legacy_keys": 1})),
+        )
+
+    def _hand_over(self, request: HttpRequest, run: ImportRun) -> HttpResponse:
+        try:
+            current_app.send_task(TASK, args=[run.pk], retry=False, ignore_result=True)
+        except OperationalError:
+            runs.forget_secrets(run)
+            ImportRun.objects.filter(pk=run.pk).update(state=ImportRun.State.FAILED, message=UNHEARD)
+        return redirect("admin:providers_importrun_change", run.pk)
+
+    # One run
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        run = get_object_or_404(ImportRun.objects.select_related("undoes"), pk=_whole(object_id))
+        if not self.has_view_permission(request, run):
+            raise PermissionDenied
+        rows = import_summaries.table_rows(run)
+        shown = {
+            "run": run,
+            "verdict": import_summaries.verdict(run),
+            "progress": _meter(run),
+            "facts": _facts(run),
+            "has_secrets": _has_secrets(run),
+            "undoes_title": import_summaries.title_of(run.undoes) if run.undoes else "",
+            "outcomes": import_summaries.OUTCOMES.values(),
+            "details": import_summaries.details_of(run).values(),
+            "tables": rows,
+            "totals": import_summaries.totals_of(rows) if len(rows) > 1 else None,
+            "twins": _twins(import_summaries.command_of(run.kind, run.options, undoes=run.undoes_id)),
+            **_timing(run),
+            **(self._findings(request, run) if run.is_over else {}),
+            **(self._steps(run) if run.is_over and self.has_add_permission(request) else {}),
+        }
+        return self._page(request, "admin/providers/importrun/run.html", import_summaries.title_of(run), **shown)
+
+    def _findings(self, request: HttpRequest, run: ImportRun) -> dict[str, Any]:
+        chosen = {name: request.GET.get(name, "")[:64] for name in CHOSEN}
+        if not request.GET and run.for_a_person:
+            chosen["level"] = Level.PERSON.value
+        began_after = _whole(request.GET.get("after"))
+        page = import_summaries.findings_page(run, **chosen, after=began_after)
+        conflict = run.kind == ImportRun.Kind.VERIFY
+        return {
+            "groups": import_summaries.groups_of(run),
+            "chosen": chosen,
+            "filtered": any(chosen.values()),
+            "table_names": import_summaries.tables_with_findings(run),
+            "findings": [(finding, import_summaries.changes_of(finding)) for finding in page.findings],
+            "before_label": "Source" if conflict else "Before",
+            "after_label": "Here" if conflict else "After",
+            "began_later": began_after > 0,
+            "first_link": _link(chosen),
+            "after_link": _link(chosen, after=page.after) if page.after else "",
+        }
+
+    def _steps(self, run: ImportRun) -> dict[str, Any]:
+        return {"steps": _steps(run), "may_forget": _has_secrets(run)}
+
+    def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The part of a run's page that moves. Says in a header when the run is over, so that the page is loaded anew."""
+        run = get_object_or_404(ImportRun.objects.defer("sealed"), pk=pk)
+        if not self.has_view_permission(request, run):
+            raise PermissionDenied
+        context = {"run": run, "verdict": import_summaries.verdict(run), "progress": _meter(run)}
+        response = TemplateResponse(request, "admin/providers/importrun/live.html", context)
+        response["Cache-Control"] = "no-store"
+        if run.is_over:
+            response["X-Live"] = "over"
+        return response
+
+    def report_view(self, request: HttpRequest, pk: int) -> StreamingHttpResponse:
+        run = get_object_or_404(ImportRun.objects.defer("sealed"), pk=pk)
+        if not self.has_view_permission(request, run):
+            raise PermissionDenied
+        if not run.is_over:
+            raise Http404
+        # Each server's own colour of iterator: it would read the other one whole into memory first.
+        parts = import_reports.pieces_aside(run) if isinstance(request, ASGIRequest) else import_reports.pieces(run)
+        named = f"import-{run.pk}-{run.kind}.json"
+        return StreamingHttpResponse(
+            parts, content_type="application/json", headers={"Content-Disposition": f'attachment; filename="{named}"'}
+        )
+
+    # What can be done next
+
+    def next_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Begin another run on the same source, with the credentials that this one still has."""
+        run = self._mine(request, pk)
+        kind = request.POST.get("kind", "")
+        if kind not in {step.kind for step in _steps(run) if step.kind}:
+            messages.error(request, "That is not a next step of this run.")
+            return redirect("admin:providers_importrun_change", pk)
+        try:
+            with transaction.atomic():
+                following = self._followed_by(run, kind)
+        except (SecretError, ValueError):
+            messages.error(request, "The credentials are gone or cannot be read: give them again.")
+            return redirect(_asking(kind, run))
+        return self._hand_over(request, following)
+
+    def _followed_by(self, run: ImportRun, kind: str) -> ImportRun:
+        """The credentials move on, so a second click finds none and one copy is kept at most."""
+        run = ImportRun.objects.select_for_update().get(pk=run.pk)
+        options = runs.options_of(run)
+        runs.forget_secrets(run)
+        return runs.start(kind, run.source_label, actor=actor.current().name, options=options, for_worker=True)
+
+    def forget_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        run = self._mine(request, pk)
+        runs.forget_secrets(run)
+        messages.success(request, "The credentials of the source are forgotten.")
+        return redirect("admin:providers_importrun_change", pk)
+
+    def undo_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        run = self._mine(request, pk)
+        if not _can_be_undone(run):
+            messages.error(request, _why_not_undone(run))
+            return redirect("admin:providers_importrun_change", pk)
+        form = UndoForm(run, request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            undo = runs.start(
+                ImportRun.Kind.UNDO, run.source_label, actor=actor.current().name, undoes=run, for_worker=True
+            )
+            undo.options["reason"] = form.cleaned_data["reason"]
+            undo.save(update_fields=["options"])
+            return self._hand_over(request, undo)
+        rows = {name: import_summaries.rows_of(run, name) for name in ("created", "updated")}
+        return self._page(
+            request,
+            "admin/providers/importrun/undo.html",
+            f"Undo {import_summaries.title_of(run)}",
+            run=run,
+            run_title=import_summaries.title_of(run),
+            form=form,
+            effects=[(count, name) for name, count in rows.items() if count],
+            twins=_twins(import_summaries.command_of(ImportRun.Kind.UNDO, {}, undoes=run.pk)),
+        )
+
+    # Parts of these
+
+    def get_urls(self) -> list:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("<int:pk>/live/", wrap(self.live_view), name="providers_importrun_live"),
+            path("<int:pk>/report/", wrap(self.report_view), name="providers_importrun_report"),
+            path("<int:pk>/next/", wrap(require_POST(self.next_view)), name="providers_importrun_next"),
+            path("<int:pk>/forget/", wrap(require_POST(self.forget_view)), name="providers_importrun_forget"),
+            path("<int:pk>/undo/", wrap(self.undo_view), name="providers_importrun_undo"),
+        ]
+        return own + super().get_urls()
+
+    def _mine(self, request: HttpRequest, pk: int) -> ImportRun:
+        """The run, for somebody who may begin others."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return get_object_or_404(ImportRun, pk=pk)
+
+    def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(
+            request, template, {**self.admin_site.each_context(request), "title": title, "media": self.media, **context}
+        )
+
+
+# --- Reading a run ----------------------------------------------------------------------------------------------------------
+
+
+def _has_secrets(run: ImportRun) -> bool:
+    """Without opening them."""
+    return run.__dict__.get("sealed") is not None
+
+
+def _meter(run: ImportRun) -> import_summaries.Meter | None:
+    running = run.state == ImportRun.State.RUNNING
+    return import_summaries.meter_of(runs.progress_of(run)) if running else None
+
+
+def _timing(run: ImportRun) -> dict[str, str]:
+    seconds, rows = import_summaries.seconds_of(run), import_summaries.rows_of(run)
+    return {
+        "took": "" if seconds is None else import_summaries.span(seconds),
+        "rate": f"{rows / seconds:,.0f}".replace(",", "\u202f") if seconds and rows else "",
+    }
+
+
+def _facts(run: ImportRun) -> list[tuple[str, str]]:
+    """What the source turned out to be, and how it was read."""
+    shown = [(name.replace("_", " ").capitalize(), _in_words(value)) for name, value in run.source_facts.items()]
+    asked = run.options
+    if asked.get("legacy_keys"):
+        shown.append(("Legacy keys", str(asked["legacy_keys"])))
+    if asked.get("naive_timezone"):
+        shown.append(("Time zone", str(asked["naive_timezone"])))
+    shown += [(label, _in_words(asked[name])) for name, label in _ASKED.items() if asked.get(name)]
+    return [(name, value) for name, value in shown if value]
+
+
+_ASKED = {"environments": "Environments", "only": "Only providers", "prefer": "On a conflict", "reason": "Reason"}
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    return "" if value is None else str(value)
+
+
+# --- Next steps ---------------------------------------------------------------------------------------------------------------
+
+
+def _steps(run: ImportRun) -> list[Step]:
+    kind, wrote = run.kind, run.kind in {ImportRun.Kind.APPLY, ImportRun.Kind.DELTA}
+    steps = []
+    if run.state in {ImportRun.State.FAILED, ImportRun.State.INTERRUPTED} and kind != ImportRun.Kind.UNDO:
+        steps.append(
+            _step(
+                run, kind, "Start again", "The same once more; what was written already is left as it is.", primary=True
+            )
+        )
+    elif kind == ImportRun.Kind.DRY_RUN:
+        steps.append(
+            _step(
+                run,
+                ImportRun.Kind.APPLY,
+                "Apply this plan",
+                "Writes what the plan says, provider by provider.",
+                primary=True,
+            )
+        )
+        steps.append(_step(run, ImportRun.Kind.DRY_RUN, "Check again", "Reads the source anew."))
+    elif not run.undone_at and kind != ImportRun.Kind.UNDO:
+        steps.append(
+            _step(
+                run, ImportRun.Kind.VERIFY, "Verify", "Reads both sides again and compares every value.", primary=wrote
+            )
+        )
+        steps.append(_step(run, ImportRun.Kind.DELTA, "Bring later changes", "Only what changed in the source since."))
+    if wrote and _can_be_undone(run):
+        link = reverse("admin:providers_importrun_undo", args=[run.pk])
+        steps.append(Step("Undo…", "Restores the registry to what it was before.", link=link, danger=True))
+    return steps
+
+
+def _step(run: ImportRun, kind: str, label: str, hint: str, *, primary: bool = False) -> Step:
+    """With the credentials at hand a button, without them the way to the form that asks for them."""
+    if _has_secrets(run):
+        return Step(label, hint, kind=kind, primary=primary)
+    return Step(f"{label}…", f"{hint} Asks for the credentials again.", link=_asking(kind, run), primary=primary)
+
+
+def _asking(kind: str, run: ImportRun) -> str:
+    return f"{reverse('admin:providers_importrun_add')}?{_encoded(kind=kind, like=run.pk)}"
+
+
+def _can_be_undone(run: ImportRun) -> bool:
+    return not run.undone_at and run.pk in {other.pk for other in runs.undoable()[:1]}
+
+
+def _why_not_undone(run: ImportRun) -> str:
+    if run.undone_at:
+        return "This run is undone already."
+    later = [other for other in runs.undoable() if other.pk > run.pk]
+    if later:
+        return f"{import_summaries.title_of(later[0])} came later: undo it first."
+    return "This run left nothing that could be undone."
+
+
+# --- Requests -------------------------------------------------------------------------------------------------------------------
+
+
+def _initial(query: QueryDict, like: ImportRun | None) -> dict[str, Any]:
+    kind = query.get("kind", "")
+    asked = like.options if like else {}
+    kept = {name: asked[name] for name in MORE_FIELDS if asked.get(name)}
+    return {**({"kind": kind} if kind in LEADS else {}), **kept}
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
+def _link(chosen: dict[str, str], after: int = 0) -> str:
+    return f"?{_encoded(**chosen, after=after)}#findings"
+
+
+def _encoded(**given: Any) -> str:
+    return urlencode({name: value for name, value in given.items() if value})
+
+
+def _twins(command: str) -> list[tuple[str, str]]:
+    return [("The same in a terminal", command)]
