@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -26,6 +26,7 @@ from providers.importers.findings import (
     DIFFERS_FROM_REGISTRY,
     DUPLICATE,
     DUPLICATE_DIFFERS,
+    ENVIRONMENT_GUESSED,
     ONLY_IN_OLDER,
     ORPHAN,
     PARENT_MATCHED,
@@ -42,8 +43,6 @@ from providers.importers.records import Table, Values, shown
 from providers.secrets import Secret
 
 _NAMED = 20
-INSIDE = "#keys"
-"""Stands behind a table's name where the rows are not the table's but keys that were found inside its objects."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,11 +68,6 @@ class _Provider:
     def provider_id(self) -> str:
         whose = self.counterpart or self
         return whose.draft.provider_id if whose.draft else self.raw_id
-
-    @property
-    def has_more(self) -> bool:
-        is_new = not self.is_given and not self.counterpart
-        return is_new or bool(self.keys or self.extra_keys or self.parameters)
 
 
 _Map = Callable[[Any, Origin, mapping.Ways], mapping.Mapped]
@@ -258,17 +252,15 @@ class Backoffice:
 
     def _compare(self, draft: Draft, settled: Draft, ledger: Ledger) -> None:
         """Account for a row that another one stands for already: one of the newer tables, or a key that was handed on."""
-        is_elsewhere = not draft.origin.table.endswith(INSIDE)
-        differing = merging.differences(draft, settled) if is_elsewhere else ()
+        differing = () if draft.origin.inside else merging.differences(draft, settled)
         where = f"{settled.origin.table} {settled.origin.key}"
         for name in differing:
             detail = f"{where} says something else and won."
             ledger.find(_finding(draft.origin, name, DIFFERS_FROM_REGISTRY, "rejected", detail))
         if not differing:
             ledger.find(_finding(draft.origin, "", DUPLICATE, "merged", f"{where} says the same."))
-        ledger.count(draft.origin.table, Outcome.REJECTED if differing else Outcome.MERGED)
-        for origin in draft.merged:
-            ledger.count(origin.table, Outcome.MERGED)
+        _count([draft.origin], Outcome.REJECTED if differing else Outcome.MERGED, ledger)
+        _count(draft.merged, Outcome.MERGED, ledger)
 
     # --- Parents ----------------------------------------------------------------------------------------------------------
 
@@ -357,16 +349,12 @@ class Backoffice:
         return not self._options.environments or draft.environment in self._options.environments
 
     def _keys_inside(self, drafts: Sequence[Draft], ledger: Ledger) -> Iterator[Draft]:
-        """Keys that were found in a row's objects. They are counted in a book of their own: the row itself becomes a row
-        of its own kind and counts as one."""
-        for number, draft in enumerate(drafts, start=1):
-            origin = draft.origin
-            inside = Origin(origin.table + INSIDE, f"{origin.key}#{number}", origin.digest)
-            ledger.read(inside.table)
+        for draft in drafts:
             if self._is_wanted_environment(draft):
-                yield replace(draft, origin=inside)
+                yield draft
             else:
-                ledger.count(inside.table, Outcome.LEFT_OUT)
+                detail = f"It was taken for one of {draft.environment}, which was not asked for."
+                ledger.find(_finding(draft.origin, "", ENVIRONMENT_GUESSED, "left_out", detail))
 
     def _settle_parts(self, provider: _Provider, ledger: Ledger) -> tuple[list[Draft], list[Draft]]:
         """The keys and parameters to import, duplicates and what the registry has already settled."""
@@ -376,8 +364,7 @@ class Backoffice:
         kept = []
         for merged in (merged_keys, merged_parameters):
             _tell(merged.findings, ledger)
-            for origin in merged.rejected:
-                ledger.count(origin.table, Outcome.REJECTED)
+            _count(merged.rejected, Outcome.REJECTED, ledger)
             kept.append(self._only_here(provider, merged.drafts, ledger))
         keys, parameters = kept
         provider.settled |= {_same(draft): draft for draft in (*keys, *parameters)}
@@ -405,11 +392,16 @@ class Backoffice:
         for provider, models in itertools.groupby(self._models(family, providers, newer, ledger), key=itemgetter(0)):
             yield self._bundle(provider, self._batches(models), ledger)
             provider.names.clear()
-            if provider.extra_keys:
-                yield self._bundle(provider, (), ledger)
+            yield from self._rest(provider, ledger)
         for provider in (*providers.values(), *newer.values()):
-            if provider.is_wanted and provider.draft and provider.has_more:
-                yield self._bundle(provider, (), ledger)
+            if provider.is_wanted and provider.draft:
+                yield from self._rest(provider, ledger)
+
+    def _rest(self, provider: _Provider, ledger: Ledger) -> Iterator[Bundle]:
+        """What has not been handed on: a provider without models, or keys that were found inside its models."""
+        bundle = self._bundle(provider, (), ledger)
+        if bundle.provider or bundle.keys or bundle.parameters:
+            yield bundle
 
     def _bundle(self, provider: _Provider, models: Iterable[Sequence[Draft]], ledger: Ledger) -> Bundle:
         keys, parameters = self._settle_parts(provider, ledger)
@@ -465,13 +457,10 @@ class Backoffice:
                 yield values, None if registry.owner(counterpart) is None else counterpart
 
     def _beside(self, older: Table, registry: Table) -> Any:
-        mine, theirs = older.source(), registry.source()
+        theirs = registry.source
         same = [self._equal(older.name, name, registry.name, name) for name in ("provider_id", "model_id")]
-        return (
-            older.select()
-            .add_columns(*(theirs.c[name] for name in registry.present))
-            .select_from(mine.join(theirs, sa.and_(*same), isouter=True))
-        )
+        joined = older.source.join(theirs, sa.and_(*same), isouter=True)
+        return older.select().add_columns(*(theirs.c[name] for name in registry.present)).select_from(joined)
 
     def _registry_model(self, values: Values, parent: _Provider) -> Draft | None:
         registry = self._tables[self._schema.registry.generation, Kind.MODEL]
@@ -502,6 +491,13 @@ def _same(draft: Draft) -> tuple[Kind, str | Secret, str]:
 def _tell(findings: Iterable[Finding], ledger: Ledger) -> None:
     for finding in findings:
         ledger.find(finding)
+
+
+def _count(origins: Iterable[Origin], outcome: Outcome, ledger: Ledger) -> None:
+    """Keys that were found inside a row are no rows."""
+    for origin in origins:
+        if not origin.inside:
+            ledger.count(origin.table, outcome)
 
 
 def _finding(origin: Origin, name: str, code: Code, did: str, detail: str) -> Finding:

@@ -22,6 +22,8 @@ import psycopg.abc
 import psycopg.adapt
 import psycopg.pq
 import psycopg.types.string
+import pymysql.converters
+from pymysql.constants import FIELD_TYPE
 from sqlalchemy import URL, Connection, Engine, create_engine, exc, make_url
 from sqlalchemy.pool import NullPool
 
@@ -181,7 +183,7 @@ def _open_file(path: str) -> sqlite3.Connection:
 
 def _mysql(address: Address) -> Engine:
     url = address.url.update_query_dict({"charset": "utf8mb4"})
-    arguments = {"connect_timeout": CONNECT_SECONDS, "local_infile": False}
+    arguments = {"connect_timeout": CONNECT_SECONDS, "local_infile": False, "conv": _MYSQL_VALUES}
     return create_engine(url, connect_args=arguments, poolclass=NullPool, isolation_level="REPEATABLE READ")
 
 
@@ -259,6 +261,17 @@ def readable(value: bytes) -> str | int:
 def in_utc(value: Any) -> Any:
     """A TIMESTAMP of MySQL, which the session's zone of UTC has made one of UTC."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+def _mysql_time(text: str) -> datetime | str:
+    """Zero dates stay text. The driver's own reading does the same by a regular expression, at ten times the cost."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text
+
+
+_MYSQL_VALUES = {**pymysql.converters.conversions, FIELD_TYPE.DATETIME: _mysql_time, FIELD_TYPE.TIMESTAMP: _mysql_time}
 
 
 def _raw_values() -> psycopg.adapt.AdaptersMap:

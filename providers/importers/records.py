@@ -45,24 +45,19 @@ class Table:
         self.fields = tuple(field.name for field in fields(RECORDS[kind]))[1:]
         self.present = tuple(name for name in self.fields if name in table.columns)
         self.record: Callable[..., Any] = RECORDS[kind]
+        # Without types, so that nothing between the driver and us reads a meaning into a value.
+        self.source = sa.table(self.name, *(sa.column(name) for name in self.present))
         self._owner = self.fields.index("provider_id")
         self._primary = self.fields.index(PRIMARY[kind])
         self._in_utc = _positions(self.fields, columns, "timestamp")
         self._pick = self._picker()
         self._digest = hashlib.blake2b(key=pepper, digest_size=16)
 
-    def select(self, side: sa.FromClause | None = None) -> Any:
-        source = side if side is not None else self.source()
-        return (
-            sa.select(*(source.c[name] for name in self.present))
-            .select_from(source)
-            .order_by(*(source.c[name] for name in ORDER[self.kind]))
+    def select(self) -> Any:
+        columns = self.source.c
+        return sa.select(*(columns[name] for name in self.present)).order_by(
+            *(columns[name] for name in ORDER[self.kind])
         )
-
-    def source(self, alias: str = "") -> Any:
-        """Without types, so that nothing between the driver and us reads a meaning into a value."""
-        table = sa.table(self.name, *(sa.column(name) for name in self.present))
-        return table.alias(alias) if alias else table
 
     def read(self, rows: Iterable[Sequence[Any]]) -> Iterator[Values]:
         """A list of field values for each row."""
