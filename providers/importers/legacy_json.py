@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from providers.importers.legacy import ABSENT
@@ -21,6 +22,8 @@ MOST_ENCODINGS = 4
 DEEPEST = 64
 
 _WORDS = re.compile(r"""[^\[\]{}()"'<>\\,;=]+(,[^\[\]{}()"'<>\\,;=]*)*""")
+_TEXTS = (str, bytes, bytearray, memoryview)
+_decode = json.JSONDecoder().decode
 _PYTHON = re.compile(r"""[\[{(]|b?['"]""")
 
 
@@ -56,6 +59,13 @@ def read_words(raw: Any) -> Read:
     """A list of words, each once and in order, from a list, a comma list or an object of flags."""
     if raw is None or raw is ABSENT:
         return Read([])
+    if type(raw) is not str:
+        return _words(raw)
+    read = _words_of_text(raw)
+    return Read(list(read.value), read.is_repaired, read.is_broken)
+
+
+def _words(raw: Any) -> Read:
     try:
         found, is_repaired = decoded(raw, _comma_list)
         if found is None or found == "":
@@ -71,20 +81,24 @@ def read_words(raw: Any) -> Read:
         return Read([], is_broken=True)
 
 
+_words_of_text = lru_cache(1024)(_words)
+"""Thousands of models say the same few lists."""
+
+
 def decoded(raw: Any, otherwise: Any = None) -> tuple[Any, bool]:
     """What a raw value says once all encodings are undone, and whether it took more than one. Raises `ValueError`.
 
     `otherwise` reads a text that is neither JSON nor Python's notation.
     """
     value, is_repaired, layers = raw, False, 0
-    while isinstance(value, str | bytes | bytearray | memoryview):
+    while isinstance(value, _TEXTS):
         text = readable(value).strip().removeprefix("\ufeff")
         if not text:
             return "", is_repaired
         if layers == MOST_ENCODINGS:
             raise Broken
         try:
-            value = json.loads(text)
+            value = _decode(text)
         except ValueError:
             value, is_repaired = _not_json(text, otherwise), True
         layers += 1
@@ -169,6 +183,8 @@ class _Storable:
         return self._text(str(name))
 
     def _text(self, text: str) -> str:
+        if text.isascii() and "\0" not in text:
+            return text
         kept = storable(text)
-        self.is_changed = self.is_changed or (kept is not text and kept != text)
+        self.is_changed = self.is_changed or kept != text
         return kept

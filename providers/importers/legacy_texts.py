@@ -71,12 +71,10 @@ def prose(value: Any, field: str, remarks: Remarks) -> str:
 
 def usable_id(value: Any) -> str | None:
     """The id as the registry holds it: blanks at its ends trimmed. None when it is empty, too long or not printable."""
-    found = readable(value)
-    if not (found.isprintable() and found) or _has_blank_ends(found):
-        found = found.strip()
-    if not found or len(found) > LONGEST_ID:
-        return None
-    if not found.isprintable() and any(unicodedata.category(character).startswith("C") for character in found):
+    if type(value) is str and 0 < len(value) <= LONGEST_ID and value.isprintable() and not _has_blank_ends(value):
+        return value
+    found = readable(value).strip()
+    if not found or len(found) > LONGEST_ID or any(unicodedata.category(character)[0] == "C" for character in found):
         return None
     return found
 
@@ -88,7 +86,7 @@ def identifier(value: Any, field: str, remarks: Remarks) -> str | None:
         remarks.say(
             field, ID_UNUSABLE, "rejected", "It is empty, longer than 255 characters or holds control characters."
         )
-    elif found != readable(value):
+    elif found is not value and found != readable(value):
         remarks.say(field, TEXT_REPAIRED, "repaired", "Blanks at the ends were taken out.")
     return found
 
@@ -122,6 +120,8 @@ def whole_number(value: Any, field: str, remarks: Remarks) -> int | None:
     if value is None or value is ABSENT:
         return None
     if type(value) is int:
+        if 0 < value <= LARGEST_NUMBER:
+            return value
         number: int | None = value
     else:
         number = _whole(value)
