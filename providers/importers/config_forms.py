@@ -23,6 +23,8 @@ from providers.importers.config_values import LeftOut, Reader, Unusable
 from providers.importers.documents import place
 from providers.importers.drafts import SourceError
 from providers.importers.findings import Code, Finding
+from providers.importers.legacy_connection import adapted
+from providers.importers.legacy_keys import looks_encrypted
 from providers.placeholders import looks_like_placeholder
 from providers.presets import PRESETS
 
@@ -54,7 +56,6 @@ _RENAMED = {
 _CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}")
-_FERNET = re.compile(r"gAAAA[\w\-=]{60,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ class _Reading:
         self._type(entry, own=own)
         if enabled_by_list is not None:
             self._enable(entry, enabled_by_list)
-        if not entry.facts.get("display_name", " ").strip():
+        if entry.facts.get("display_name") == "":
             entry.facts["display_name"] = provider_id
         self._connection(entry, raw.get("secret_params"), own=own)
         if "request_settings" in entry.facts:
@@ -389,6 +390,10 @@ class _Reading:
         where = place(entry.place, "connection_params")
         if params is not None:
             kind = entry.facts.get("provider_type") or self._stored_types.get(entry.provider_id, "")
+            if not own:
+                params, said = adapted(params, kind)
+                for name, detail in said:
+                    self.find(PROVIDERS, where, name, findings.CONNECTION_ADAPTED, "repaired", detail)
             public, found = connection.split(params, kind)
             entry.facts["connection_params"] = public
             for path, value in found.items():
@@ -459,7 +464,7 @@ class _Reading:
             detail = "It is empty and was dropped." if not value else "It is a placeholder and was dropped."
             self.find(table, where, "", findings.PLACEHOLDER_DROPPED, "rejected", detail)
             return None
-        if _FERNET.fullmatch(value):
+        if looks_encrypted(value):
             detail = "It is encrypted with a key that the file does not hold. Import it with migrate_backoffice."
             self.find(table, where, "", findings.UNDECRYPTABLE, "rejected", detail)
             return None
@@ -625,7 +630,7 @@ class _Reading:
             facts["parameters"] = self._nothing_secret(entry, place(where, "parameters"), facts["parameters"], own=own)
         if model_id is None:
             return
-        if not facts.get("display_name", " ").strip():
+        if facts.get("display_name") == "":
             facts["display_name"] = model_id
         entry.models.append(ModelEntry(where, model_id, facts))
 

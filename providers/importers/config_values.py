@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from providers.importers import findings
 from providers.importers.findings import Code
+from providers.importers.legacy_json import read_object, read_words
 
 LARGEST = 2**31 - 1
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -105,30 +106,21 @@ def price(value: Any) -> Read:
 
 
 def words(value: Any) -> Read:
-    if value is None:
-        return Read([])
-    if isinstance(value, str):
-        return Read([word.strip() for word in value.split(",") if word.strip()], findings.JSON_REPAIRED)
-    if isinstance(value, Mapping) and all(isinstance(on, bool) for on in value.values()):
-        return Read([word for word, on in value.items() if on], findings.JSON_REPAIRED)
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return Read(value)
-    raise Unusable("a list of words is needed")
+    found = read_words(value)
+    if isinstance(value, list) or found.is_broken:
+        raise Unusable("a list of words is needed")
+    return Read(found.value, None if value is None else findings.JSON_REPAIRED)
 
 
 def an_object(value: Any) -> Read:
-    if value is None:
-        return Read({})
     if isinstance(value, dict):
         return Read(value)
-    if isinstance(value, str):
-        try:
-            inner = json.loads(value)
-        except (ValueError, RecursionError):
-            inner = None
-        if isinstance(inner, dict):
-            return Read(inner, findings.JSON_REPAIRED)
-    raise Unusable("an object of names and values is needed")
+    found = read_object(value)
+    if found.is_broken:
+        raise Unusable("an object of names and values is needed")
+    return Read(found.value, None if value is None else findings.JSON_REPAIRED)
 
 
 def moment(value: Any) -> Read:
