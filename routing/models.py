@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 
 from providers.addresses import AddressRefused, check_url
@@ -147,6 +147,19 @@ class Rollout(RegistryModel):
     def load(cls) -> Rollout:
         """The row, or what it would be: not stored, everything served here."""
         return cls.objects.filter(pk=1).first() or cls()
+
+    @classmethod
+    def change(cls, *, headers: dict[str, str] | None = None, **values: Any) -> Rollout:
+        """Set what is named and store it, or raise `ValidationError`. `headers` replace all that are stored."""
+        with transaction.atomic():
+            row = cls.objects.select_for_update().filter(pk=1).first() or cls()
+            for name, value in values.items():
+                setattr(row, name, value)
+            if headers is not None:
+                row.set_headers(headers)
+            row.full_clean()
+            row.save()
+        return row
 
     def clean(self) -> None:
         if not re.fullmatch(r"[\x21-\x7e]{1,64}", self.salt):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import re_path
 
-from inference.api import retirement, views
+from inference.api import cutover, retirement, views
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
@@ -12,6 +12,7 @@ urlpatterns = [
     re_path(r"^api/v1/generate/?\Z", views.GenerateView.as_view()),
     re_path(r"^generate/?\Z", views.GenerateView.as_view()),
     re_path(r"^api/llm/gateway/generate/?\Z", views.BackofficeGenerateView.as_view()),
+    re_path(r"^api/v1/rollout/figures/?\Z", cutover.RolloutFiguresView.as_view()),
     re_path(r"^api/v1/jobs/?\Z", views.JobsView.as_view()),
     re_path(rf"^{_JOB}/?\Z", views.JobView.as_view()),
     re_path(rf"^{_JOB}/events/?\Z", views.JobEventsView.as_view()),
