@@ -109,7 +109,7 @@ def flag(value: Any, field: str, remarks: Remarks, *, default: bool, safe: bool)
 
 def _flag(value: Any) -> bool | None:
     if isinstance(value, int | float | Decimal):
-        return bool(value) if value in (0, 1) else None
+        return bool(value) if _is_finite(value) and value in (0, 1) else None
     text = readable(value)
     text = text if text in {"\x00", "\x01"} else text.strip().casefold()
     return True if text in _TRUE else False if text in _FALSE else None
@@ -137,11 +137,15 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, float | Decimal):
-        if not math.isfinite(value) or not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+        if not _is_finite(value) or not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
             return None
         return int(value) if value == int(value) else None
     text = readable(value).strip()
     return int(text.partition(".")[0].replace(",", "")) if _WHOLE.fullmatch(text) else None
+
+
+def _is_finite(value: float | Decimal) -> bool:
+    return value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
 
 
 def _has_blank_ends(text: str) -> bool:
