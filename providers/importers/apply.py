@@ -460,9 +460,8 @@ def batches(bundle: Bundle, taken: Counter[str]) -> Iterator[Sequence[Draft]]:
 
 def _take(drafts: Sequence[Draft], taken: Counter[str]) -> None:
     for draft in drafts:
-        taken[draft.origin.table] += 1
-        for origin in draft.merged:
-            taken[origin.table] += 1
+        for origin in (draft.origin, *draft.merged):
+            taken[origin.table] += not origin.inside
 
 
 def _finding(draft: Draft, code: Any, did: str, detail: str, step: Step | None = None) -> Finding:

@@ -66,9 +66,10 @@ class BundleBook:
         self._counts[table, outcome, step] += 1
 
     def count(self, draft: Draft, outcome: Outcome, step: str = "") -> None:
-        self._counts[draft.origin.table, outcome, step] += 1
+        if not draft.origin.inside:
+            self._counts[draft.origin.table, outcome, step] += 1
         for origin in draft.merged:
-            self._counts[origin.table, Outcome.MERGED, ""] += 1
+            self._counts[origin.table, Outcome.MERGED, ""] += not origin.inside
         if step:
             self.steps[f"{draft.kind} {step}"] += 1
 

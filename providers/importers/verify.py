@@ -109,11 +109,12 @@ class Comparison:
                     self._tally.findings.add(Finding(table, key, "", DIFFERS_HERE, "named", detail))
 
     def _count(self, draft: Draft, outcome: Outcome, step: str = "") -> None:
-        self._tally.count(draft.origin.table, outcome)
-        if step:
-            self._tally.tables[draft.origin.table][step] += 1
+        if not draft.origin.inside:
+            self._tally.count(draft.origin.table, outcome)
+            if step:
+                self._tally.tables[draft.origin.table][step] += 1
         for origin in draft.merged:
-            self._tally.count(origin.table, Outcome.MERGED)
+            self._tally.count(origin.table, Outcome.MERGED, rows=not origin.inside)
 
     def _find(self, draft: Draft, code, detail: str, field: str = "", changes=None) -> None:
         self._tally.findings.add(
