@@ -15,6 +15,7 @@ from providers.importers.findings import Outcome
 from providers.importers.options import Options
 from providers.importers.readonly import parse
 from providers.secrets import Secret
+from tests.providers.importers.legacy_databases import GENERATIONS, build
 from tests.providers.importers.legacy_tables import GATEWAY, NEWER, OLDER, statements
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -31,6 +32,11 @@ class Legacy:
         self.engine = sa.create_engine(parse(Secret(url)).url, poolclass=sa.NullPool)
         self.run(*_empty(self.engine))
         self.run(*map(spelt, statements(self.engine.dialect.name, generation)))
+
+    def emptied(self):
+        """The URL, for whoever makes other tables there."""
+        self.run(*_empty(self.engine))
+        return self.url
 
     def run(self, *commands):
         with self.engine.begin() as connection:
@@ -333,6 +339,56 @@ def test_models_that_are_one_once_repaired_are_not_brought_twice(small):
     assert [draft.name for draft in drafts(bundles, Kind.MODEL)] == ["gpt-4o"]
     assert book.said("duplicate_differs") == [(NEWER.models, "openai:gpt-4o ")]
     assert book.unaccounted == {}
+
+
+# --- Whole databases --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_every_row_of_a_messy_database_is_accounted_for(make, generation):
+    url = make("bollm").emptied()
+    messy = build(url, generation)
+
+    _, book = read(url, legacy_keys=tuple(map(Secret, messy.legacy_keys)))
+
+    assert book.unaccounted == {}
+    assert {table: rows for table, rows in book.rows.items() if rows} == {
+        table: rows for table, rows in messy.expected.rows.items() if rows
+    }
+    for table in messy.family.columns:
+        stated, open_ones = messy.expected.outcomes_of(table)
+        found = Counter({str(outcome): rows for (name, outcome), rows in book.outcomes.items() if name == table})
+        assert stated - found == Counter(), table
+        assert (found - stated).total() <= open_ones, table
+    for fate in messy.expected.fates:
+        told = {finding.code.name for finding in book.findings if (finding.table, finding.key) in _places(fate)}
+        assert fate.codes <= told, fate
+
+
+def _places(fate):
+    return {(fate.table, key) for key in fate.keys}
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_reading_leaves_the_source_as_it_was(make, generation):
+    url = make("bollm").emptied()
+    messy = build(url, generation)
+    before = messy.checksum()
+
+    read(url)
+
+    assert messy.checksum() == before
+
+
+def test_no_secret_of_the_source_stands_in_a_finding(make):
+    url = make("bollm").emptied()
+    messy = build(url, "bollm")
+
+    _, book = read(url, legacy_keys=tuple(map(Secret, messy.legacy_keys)))
+
+    told = repr(book.findings)
+    assert len(book.findings) > 20
+    assert [secret for secret in messy.expected.secrets if secret in told] == []
 
 
 # --- What is asked for ------------------------------------------------------------------------------------------------------
