@@ -6,7 +6,7 @@ import re
 
 _PLACEHOLDER = re.compile(
     r"(your|my|insert|enter|put|paste|add|replace)[\W_].*"
-    r"|<.*>|\{\{?.*\}?\}|\$\{.*\}"
+    r"|<.*>|\{\{?[^{}\"]*\}?\}|\$\{.*\}"
     r"|(sk-)?(x+|\.+|…+|\*+|-+)"
     r"|change[\W_]?me|placeholder|example|dummy|none|null|todo|tbd|api[\W_]?key|secret|token|key",
     re.IGNORECASE,

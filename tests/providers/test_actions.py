@@ -170,6 +170,8 @@ def test_a_refresh_raises_the_revision(provider):
         "xxx",
         "sk-xxxx",
         "${OPENAI_API_KEY}",
+        "{{ api_key }}",
+        "{api_key}",
         "...",
     ],
 )
@@ -178,7 +180,15 @@ def test_placeholders_are_recognised(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["sk-proj-4fT9aQ2LmZ", "gsk_abc123", "youth-8a7d6f", "env:OPENAI_API_KEY", "sk-or-v1-0a1b"]
+    "value",
+    [
+        "sk-proj-4fT9aQ2LmZ",
+        "gsk_abc123",
+        "youth-8a7d6f",
+        "env:OPENAI_API_KEY",
+        "sk-or-v1-0a1b",
+        '{"type": "service_account", "private_key": "0a1b"}',
+    ],
 )
 def test_real_keys_are_not_taken_for_placeholders(value):
     assert not placeholders.looks_like_placeholder(value)
