@@ -28,6 +28,8 @@ MOMENT = "2023-05-06 07:08:09"
 """When every row was made, unless it says otherwise; UTC, as the legacy programs ran."""
 LATER = "2023-06-07 08:09:10"
 AT = datetime(2023, 5, 6, 7, 8, 9, tzinfo=UTC)
+APART = "apart"
+"""The outcome of a row whose fate is stated together with another row's."""
 AUTHOR, AUTHOR_NAME = 7, "ada"
 STRANGER = 4711
 
@@ -70,15 +72,13 @@ class Expected:
     unusable: set[str] = field(default_factory=set)
     """Texts that may be no key of the registry: lost tokens, placeholders."""
 
-    def outcome_of(self, table: str) -> Counter[str] | None:
-        """How many rows of a table are imported, merged, rejected; None where that is open."""
-        total: Counter[str] = Counter()
-        for fate in self.fates:
-            if fate.table == table:
-                if fate.outcomes is None:
-                    return None
-                total.update(fate.outcomes)
-        return total
+    def outcomes_of(self, table: str) -> tuple[Counter[str], int]:
+        """How many rows of a table are imported, merged, rejected, and of how many that is open."""
+        stated: Counter[str] = Counter()
+        fates = [fate for fate in self.fates if fate.table == table]
+        for fate in fates:
+            stated.update(fate.outcomes or {})
+        return stated, sum(fate.outcomes is None for fate in fates)
 
 
 class Rows:
@@ -185,7 +185,10 @@ class Rows:
             "updated_at": LATER,
         } | columns
         self.add(table, self._known(table, values))
-        self.fate(table, [model_key(of or provider_id, model_id)], outcome, codes)
+        spellings = dict.fromkeys([model_key(provider_id, model_id), model_key(of or provider_id, model_id)])
+        self.expected.fates.append(
+            Fate(table, tuple(spellings), {outcome: 1} if outcome else None, frozenset(codes.split()))
+        )
         if outcome != "imported":
             return
         facts = {
@@ -222,7 +225,7 @@ class Rows:
             "created_by_user_id": None,
         } | columns
         self.add(table, self._known(table, values))
-        if outcome is not None:
+        if outcome != APART:
             self.fate(table, [str(key_id)], outcome, codes)
         if is_now is not None:
             self.expected.secrets.add(is_now)
@@ -259,7 +262,7 @@ class Rows:
             "updated_at": LATER,
         } | columns
         self.add(table, self._known(table, values))
-        if outcome is not None:
+        if outcome != APART:
             self.fate(table, [str(param_id)], outcome, codes)
         if outcome == "imported" and value is not None:
             where = (of or provider_id, as_name or name, values["environment"])
@@ -284,8 +287,8 @@ def clean_rows(rows: Rows) -> None:
         sealed("sk-clean-azure", PASSPHRASE),
         is_now="sk-clean-azure",
         environment="production",
-        expires_at="2099-01-02 03:04:05",
-        becomes={"expires_at": datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)},
+        expires_at="2037-01-02 03:04:05",
+        becomes={"expires_at": datetime(2037, 1, 2, 3, 4, 5, tzinfo=UTC)},
     )
     for environment in ("development", "staging", "production"):
         rows.parameter("openai-main", "region", f"region of {environment}", environment=environment)
@@ -359,8 +362,8 @@ def _messy_keys(rows: Rows) -> None:
     rows.key(place, "sk-three-times", outcome="merged", is_encrypted=False, codes="duplicate")
     rows.key(place, "sk-three-times", outcome="merged", is_encrypted=False, codes="duplicate")
     rows.key(place, "sk-three-times", is_now="sk-three-times", is_encrypted=False, environment="production")
-    first = rows.key(place, sealed("sk-two-tokens"), outcome=None, is_now="sk-two-tokens")
-    second = rows.key(place, sealed("sk-two-tokens"), outcome=None)
+    first = rows.key(place, sealed("sk-two-tokens"), outcome=APART, is_now="sk-two-tokens")
+    second = rows.key(place, sealed("sk-two-tokens"), outcome=APART)
     rows.fate(rows.family.keys, [first, second], {"imported": 1, "merged": 1}, "duplicate")
     rows.expected.keys[place, "development", "sk-two-tokens"] = {"enabled": True}
     rows.key(
@@ -374,11 +377,11 @@ def _messy_keys(rows: Rows) -> None:
     rows.key(place, " sk-blanks-around\n", is_now="sk-blanks-around", is_encrypted=False, codes="text_repaired")
     rows.key(place, f" {sealed('sk-token-in-blanks')} ", is_now="sk-token-in-blanks")
     rows.key(place, "sk-flag-null", is_now="sk-flag-null", is_encrypted=None)
-    nowhere = rows.key(place, sealed("sk-no-environment"), outcome=None, environment=None)
+    nowhere = rows.key(place, sealed("sk-no-environment"), outcome=APART, environment=None)
     rows.fate(rows.family.keys, [nowhere], "imported")
     rows.expected.secrets.add("sk-no-environment")
     rows.expected.keys[place, None, "sk-no-environment"] = {"enabled": True}
-    long_one = json.dumps({"type": "service_account", "private": "ключ" * 500})
+    long_one = json.dumps({"type": "service_account", "private": "ключ" * 9})
     rows.key(place, sealed(long_one), is_now=long_one)
     known = {"created_by": AUTHOR_NAME} if "users" in rows.expected.side_tables else {}
     rows.key(
@@ -418,10 +421,10 @@ def _messy_parameters(rows: Rows) -> None:
     if rows.family.parameters == "connection_parameters":
         rows.parameter(place, "null-value", None, outcome=None)
     if rows.has("models", "max_output_tokens"):
-        ids = [rows.parameter(place, "twice-equal", "same", outcome=None) for _ in range(2)]
+        ids = [rows.parameter(place, "twice-equal", "same", outcome=APART) for _ in range(2)]
         rows.fate(rows.family.parameters, ids, {"imported": 1, "merged": 1}, "duplicate")
         rows.expected.parameters[place, "twice-equal", "development"] = ({"same"}, False)
-        ids = [rows.parameter(place, "twice-different", value, outcome=None) for value in ("one", "other")]
+        ids = [rows.parameter(place, "twice-different", value, outcome=APART) for value in ("one", "other")]
         rows.fate(rows.family.parameters, ids, {"imported": 1, "rejected": 1}, "duplicate_differs")
         rows.expected.parameters[place, "twice-different", "development"] = ({"one", "other"}, False)
 
@@ -554,6 +557,7 @@ def _messy_params(rows: Rows) -> None:
     settings("rs-broken", "timeout=9", {}, "json_broken")
     settings("rs-secret", json.dumps({"timeout": 9, "api_key": "sk-inside-settings"}), {"timeout": 9})
     rows.expected.secrets.add("sk-inside-settings")
+    rows.expected.keys["rs-secret", None, "sk-inside-settings"] = {"enabled": False}
 
 
 def _orphans(rows: Rows) -> None:
