@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from providers.api import resources, views
+from providers.api import config, resources, views
 
 _PROVIDER = r"(?P<provider_id>[^/]+)"
 _PATHS: tuple[tuple[str, Any], ...] = (
@@ -40,6 +40,7 @@ router.register("probes", resources.Probes, basename="probe")
 urlpatterns = [
     *_shape("providers", backoffice=False),
     *_shape("api/providers", backoffice=True),
+    re_path(r"^api/v1/config/?\Z", config.Config.as_view()),
     re_path(r"^api/v1/provider-types/?\Z", resources.ProviderTypes.as_view()),
     path("api/v1/", include(router.urls)),
 ]

@@ -147,7 +147,7 @@ def test_a_secret_whose_place_is_gone_is_kept():
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(drawn=registries.PROVIDERS, file_format=st.sampled_from(["yaml", "json"]))
 def test_any_registry_comes_back_from_its_export(drawn, file_format):
