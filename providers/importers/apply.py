@@ -66,7 +66,7 @@ class Import:
         author = f"import:{run.pk}" if run else "import"
         self._planner = Planner(self._provenance, self._digester, source_wins=source_wins, now=now, author=author)
         self._writer = Writer(run, self._provenance, self._digester) if run else None
-        self._firsts = Firsts(self._digester)
+        self._firsts = Firsts()
         self._imagined: dict[str, Provider] = {}
         """What a dry run would have created by now."""
         self._origins: set[int] = set()

@@ -10,13 +10,15 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from django.db import models
+from django.db.models.base import ModelState
 
 from providers import keyring
 from providers.importers.drafts import Draft, Kind, Origin
-from providers.importers.state import MODELS, Digester, differences, normal, state
+from providers.importers.state import MODELS, Digester, differences, state
 from providers.models import (
     ApiKey,
     ConnectionParameter,
@@ -114,6 +116,9 @@ class Planner:
 
     def plan(self, drafts: Sequence[Draft], place: Place | None, known: Mapping[str, Known]) -> list[Step]:
         """A step for each draft. `place` is where parts belong; providers have none."""
+        if place is not None and place.is_new:
+            found = [known.get(self.provenance.origin(draft.origin)) if known else None for draft in drafts]
+            return [self.step(draft, None, place, last, {}) for draft, last in zip(drafts, found, strict=True)]
         rows = match(drafts, place, known, self.provenance)
         strangers = {
             row.pk: draft
@@ -208,8 +213,7 @@ def identity(draft: Draft) -> Any:
 class Firsts:
     """Tells the first draft of a registry row from later ones of the same row. The bundles of a provider follow one another."""
 
-    def __init__(self, digester: Digester) -> None:
-        self._digester = digester
+    def __init__(self) -> None:
         self._provider_id = ""
         self._likeness: dict[int, int] = {}
 
@@ -228,10 +232,12 @@ class Firsts:
         return first, others
 
     def _alike(self, draft: Draft) -> int:
-        facts = {name: normal(value) for name, value in sorted(draft.facts.items()) if name not in _MAY_DIFFER}
-        if draft.kind is not Kind.KEY:
-            facts |= {f"secret {path}": keyring.fingerprint(value.reveal()) for path, value in draft.secrets.items()}
-        return hash(self._digester.of_state(facts))
+        """Both come from the same mapping, so what is the same is written the same."""
+        facts = [item for item in draft.facts.items() if item[0] not in _MAY_DIFFER]
+        if draft.kind is Kind.KEY or not draft.secrets:
+            return hash(repr(facts))
+        secrets = {path: keyring.fingerprint(value.reveal()) for path, value in draft.secrets.items()}
+        return hash(repr((facts, secrets)))
 
 
 _MAY_DIFFER = {"created_at", "created_by", "name", "updated_at"}
@@ -281,12 +287,35 @@ def lay(draft: Draft, row: RegistryModel | None, provider: Provider | None, *, k
 
 
 def _new(draft: Draft, facts: dict[str, Any], provider: Provider | None) -> Any:
+    """As the model's constructor makes it, which takes longer than all the rest of an import's work on a row."""
+    model = MODELS[draft.kind]
+    defaults, made_anew, known = _defaults(model)
+    if unknown := facts.keys() - known:
+        raise TypeError(f"{model.__name__} has no field {', '.join(sorted(unknown))}")
+    wanted: Any = model.__new__(model)
+    wanted.__dict__ |= defaults
+    wanted.__dict__ |= facts
+    wanted._state = ModelState()
+    for name, make in made_anew:
+        if name not in facts:
+            wanted.__dict__[name] = make()
     if provider is not None:
-        facts["provider"] = provider
-    wanted: Any = MODELS[draft.kind](**facts)
+        wanted.provider_id = provider.pk
     _lay_secrets(draft, wanted, None, keep_secrets=False)
     wanted.prepare()
     return wanted
+
+
+@cache
+def _defaults(model: type[RegistryModel]) -> tuple[dict[str, Any], list[tuple[str, Any]], frozenset[str]]:
+    """What a new row has of each field, what is made for each row, and the names of all fields."""
+    fields = model._meta.concrete_fields
+    fixed = {
+        field.attname: None if field.has_default() and callable(field.default) else field.get_default()
+        for field in fields
+    }
+    made = [(field.attname, field.default) for field in fields if field.has_default() and callable(field.default)]
+    return fixed, made, frozenset(fixed)
 
 
 def _facts(draft: Draft) -> dict[str, Any]:

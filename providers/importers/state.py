@@ -11,11 +11,10 @@ from functools import cache
 from typing import Any
 
 import orjson
-from django.db import models
 
 from providers import keyring
 from providers.fields import EncryptedField
-from providers.importers.drafts import Kind, Origin
+from providers.importers.drafts import Kind
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel, RegistryModel
 
 MODELS: dict[str, type[RegistryModel]] = {
@@ -58,10 +57,6 @@ class Digester:
         return self.of(_encoded(list(facts.values())))
 
 
-def origins(draft_origin: Origin, merged: Iterable[Origin]) -> tuple[Origin, ...]:
-    return (draft_origin, *merged)
-
-
 @cache
 def fact_fields(model: type[RegistryModel]) -> tuple[tuple[str, str, bool], ...]:
     """Name, attribute and whether it is stored encrypted."""
@@ -101,7 +96,7 @@ def normal(value: Any) -> Any:
     if isinstance(value, Decimal):
         return format(value.normalize() + 0, "f")
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(timespec="microseconds")
     return str(value)
 
 
@@ -137,7 +132,3 @@ def _encoded(value: Any) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # an integer of more than 64 bits, or half a character
         return json.dumps(value, sort_keys=True).encode()
-
-
-def kind_of(row: models.Model) -> str:
-    return next(kind for kind, model in MODELS.items() if type(row) is model)

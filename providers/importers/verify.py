@@ -35,7 +35,7 @@ class Comparison:
         self._before_each, self._after_each = before_each, after_each
         self._digester = Digester()
         self._provenance = Provenance(self._digester, source.identity)
-        self._firsts = Firsts(self._digester)
+        self._firsts = Firsts()
         self._met: set[int] = set()
         self._refused: set[tuple[str, str]] = set()
         tally.found = self._heard
