@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from providers import keyring, provider_types, rotation
 from providers.models import Provider
 from providers.secrets import KeyringError
+from routing.models import Rollout
 
 
 @register(Tags.security)
@@ -84,4 +85,22 @@ def stored_secrets_can_be_opened(app_configs: Any, databases: Any = None, **kwar
         )
         for key_id, count in sorted(in_use.items())
         if key_id not in on_the_ring
+    ]
+
+
+@register(Tags.database)
+def the_kill_switch_has_a_side_to_turn_to(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    if settings.GATEWAY_V2_ENABLED:
+        return []
+    try:
+        if Rollout.load().legacy_base_url:
+            return []
+    except DatabaseError:
+        return []
+    return [
+        Warning(
+            "GATEWAY_V2_ENABLED is false, but no legacy side is named: the gateway serves everything all the same.",
+            hint="manage.py cutover --legacy-url URL",
+            id="gateway.W006",
+        )
     ]

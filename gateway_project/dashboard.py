@@ -19,6 +19,7 @@ from providers import cells
 from providers.models import ProbeResult, Provider, ProviderModel
 from routing import snapshot
 from routing.models import ClientKey
+from routing.rollout import GATEWAY
 
 DAY = timedelta(hours=24)
 MOST_ROWS = 8
@@ -55,8 +56,9 @@ class Finding:
 
 def context(now: datetime | None = None) -> dict[str, Any]:
     now = now or timezone.now()
-    today = UsageRecord.objects.filter(at__gte=now - DAY, at__lte=now)
-    yesterday = UsageRecord.objects.filter(at__gte=now - 2 * DAY, at__lt=now - DAY)
+    ours = UsageRecord.objects.filter(side=GATEWAY)
+    today = ours.filter(at__gte=now - DAY, at__lte=now)
+    yesterday = ours.filter(at__gte=now - 2 * DAY, at__lt=now - DAY)
     return {
         "kpis": _kpis(today, yesterday),
         "hours": _hours(today, now),

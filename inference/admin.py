@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from inference.models import Job, UsageRecord
 from providers import cells
 from providers.tables import ReadOnlyAdmin
+from routing.rollout import GATEWAY, LEGACY
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -32,6 +33,17 @@ class StatusFilter(admin.SimpleListFilter):
         return queryset
 
 
+class SideFilter(admin.SimpleListFilter):
+    title = "side of the parallel run"
+    parameter_name = "side"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(GATEWAY, "this gateway"), (LEGACY, "the legacy side")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(side=self.value()) if self.value() else queryset
+
+
 @admin.register(UsageRecord)
 class UsageRecordAdmin(ReadOnlyAdmin):
     list_display = (
@@ -48,7 +60,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         "cost_cell",
         "key",
     )
-    list_filter = (StatusFilter, "operation", "stream")
+    list_filter = (StatusFilter, "operation", "stream", SideFilter)
     search_fields = ("=request_id", "=requested_model", "=client_key_prefix")
     search_help_text = "Request id, model or key prefix, exactly"
     ordering = ("-id",)
@@ -70,6 +82,8 @@ class UsageRecordAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Served by")
     def served_by(self, row: UsageRecord) -> Any:
+        if row.side == LEGACY:
+            return "the legacy side"
         return f"{row.provider_id}/{row.model_id}" if row.provider_id else cells.EMPTY
 
     @admin.display(description="Outcome")

@@ -112,3 +112,9 @@ def test_who_may_not_see_usage_sees_no_figures(client: Client) -> None:
 
     assert "Last 24 hours" not in html
     assert "Providers" not in html
+
+
+def test_what_the_legacy_side_served_is_not_this_gateway_s_traffic():
+    a_request(1)
+    a_request(2, side="legacy", status=500)
+    assert ">1<" in kpis()["Requests"]
