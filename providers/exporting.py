@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 
 from providers import connection
 from providers.document_text import as_json, as_yaml, plain
+from providers.importers.object_secrets import looks_like_key
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
 from providers.references import reference_to, variable_of
 from providers.secrets import Secret
@@ -121,6 +122,13 @@ def connection_document(
     """connection_params with references in the places of its secrets; and those whose place would not show that they are
     some, by path."""
     public, found = connection.split(plain(params), provider_type)
+    for path, secret in read_like_secrets(public).items():
+        *parents, name = steps = json.loads(path)
+        holder = _at(public, parents)
+        if isinstance(holder, dict):
+            found[path] = holder.pop(name)
+        else:  # nothing in a list can be kept apart
+            holder[name] = reference_to(secret, provider_id, *steps)
     hidden = []
     for path, secret in sorted((found | dict(secrets)).items()):
         steps = json.loads(path)
@@ -135,11 +143,30 @@ def connection_document(
 
 def without_secrets(provider_id: str, facts: Any) -> Any:
     """An object that is stored in the clear: what reads like a secret all the same does not leave as one."""
-    public, found = connection.split(plain(facts))
-    for path, secret in found.items():
+    public = plain(facts)
+    for path, secret in read_like_secrets(public).items():
         *parents, name = steps = json.loads(path)
         _at(public, parents)[name] = reference_to(secret, provider_id, *steps)
-    return plain(public)
+    return public
+
+
+def read_like_secrets(value: Any) -> dict[str, str]:
+    """Texts in an object that are named like secrets, or have the shape of a vendor's key, by their JSON path."""
+    found: dict[str, str] = {}
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while waiting:
+        path, member = waiting.pop()
+        if isinstance(member, Mapping):
+            waiting.extend(((*path, name), inner) for name, inner in member.items())
+        elif isinstance(member, list):
+            waiting.extend(((*path, index), inner) for index, inner in enumerate(member))
+        elif isinstance(member, str) and member and _reads_like_secret(path[-1] if path else "", member):
+            found[json.dumps(path)] = member
+    return found
+
+
+def _reads_like_secret(name: str | int, value: str) -> bool:
+    return (isinstance(name, str) and connection.is_secret(name, value)) or looks_like_key(value)
 
 
 def written(value: Any) -> Any:
@@ -168,7 +195,9 @@ def _providers(rows: QuerySet[Provider]) -> Iterator[tuple[str, dict[str, Any]]]
 def _parameter(provider: Provider, row: ConnectionParameter) -> dict[str, Any]:
     value = row.param_value
     value = value.reveal() if isinstance(value, Secret) else value or ""
-    sensitive = row.is_sensitive or connection.is_secret(row.param_name, value, provider.provider_type)
+    sensitive = (
+        row.is_sensitive or connection.is_secret(row.param_name, value, provider.provider_type) or looks_like_key(value)
+    )
     return parameter_document(provider.provider_id, row.param_name, row.environment, value, sensitive=sensitive)
 
 

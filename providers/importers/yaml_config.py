@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
-from providers import connection, keyring
+from providers import exporting, keyring
 from providers.importers import config_forms, documents
 from providers.importers.config_forms import (
     KEYS,
@@ -141,10 +141,9 @@ class _Drafting:
             facts.setdefault("connection_params", stored.connection_params)
         elif entry.secrets:
             facts.setdefault("connection_params", {})
-        if "request_settings" in facts and stored is not None:
-            facts["request_settings"] = _as_stored(
-                facts["request_settings"], stored.request_settings, entry.provider_id
-            )
+        for name in ("connection_params", "request_settings") if stored is not None else ():
+            if name in facts:
+                facts[name] = _as_stored(facts[name], getattr(stored, name), entry.provider_id)
         secrets = {path: meant.meant(value) for path, value in entry.secrets.items()}
         provider = self._draft(Kind.PROVIDER, PROVIDERS, entry.provider_id, entry.provider_id, facts, secrets=secrets)
         return DraftedProvider(
@@ -206,29 +205,38 @@ class _Drafting:
 
 def _secrets_of(provider: Provider) -> Iterator[str]:
     yield from provider.stored_secrets().values()
+    yield from exporting.read_like_secrets(provider.connection_params).values()
     for key in provider.api_keys.all():
         yield key.secret.reveal()
-    for parameter in provider.parameters.filter(is_sensitive=True):
-        if parameter.secret_value is not None:
-            yield parameter.secret_value.reveal()
+    for parameter in provider.parameters.all():
+        value = parameter.param_value
+        yield value.reveal() if isinstance(value, Secret) else value or ""
 
 
 def _has_references(facts: Any) -> bool:
-    return any(is_reference(secret) for secret in connection.split(facts)[1].values())
+    """Whether anything in it looks as if our export had put it there."""
+    waiting = [facts]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and is_reference(value):
+            return True
+        waiting.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+    return False
 
 
 def _as_stored(facts: Any, held: Any, provider_id: str) -> Any:
-    """An object that is stored in the clear, a reference of our export put back to what stands there now."""
-    for path, value in connection.split(facts)[1].items():
-        here = connection.split(held)[1].get(path)
-        if here is None or here == value or reference_to(here, provider_id, *json.loads(path)) != value:
-            continue
-        facts = copy.deepcopy(facts)
-        *parents, name = json.loads(path)
-        holder = facts
-        for step in parents:
-            holder = holder[step]
-        holder[name] = here
+    """An object that is stored in the clear, the references of our export put back to what stands there now."""
+    facts = copy.deepcopy(facts)
+    for path, secret in exporting.read_like_secrets(held).items():
+        *parents, name = steps = json.loads(path)
+        try:
+            holder = facts
+            for step in parents:
+                holder = holder[step]
+            if holder[name] == reference_to(secret, provider_id, *steps):
+                holder[name] = secret
+        except (KeyError, IndexError, TypeError):
+            continue  # the file's object has another shape
     return facts
 
 

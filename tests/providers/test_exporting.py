@@ -135,6 +135,25 @@ def test_a_secret_in_an_object_that_is_stored_in_the_clear_does_not_leave_and_co
     assert ProviderModel.objects.get(model_id="gpt-4o").parameters["api_key"] == registries.OPENAI_KEY
 
 
+def test_what_has_the_shape_of_a_key_does_not_leave_whatever_its_name():
+    registries.build()
+    shaped = "sk-abcdefghij0123456789"
+    provider = Provider.objects.get(provider_id="openai")
+    provider.connection_params = {"note": shaped, "notes": [shaped]}
+    provider.request_settings = {"hint": [{"note": shaped}]}
+    provider.save()
+    provider.parameters.create(param_name="note", plain_value=shaped)
+    text = export()
+    assert shaped not in text
+    apply(text)
+    provider.refresh_from_db()
+    assert provider.request_settings == {"hint": [{"note": shaped}]}
+    assert provider.connection_params == {"notes": [shaped]}
+    assert provider.full_connection_params()["note"].reveal() == shaped
+    assert provider.parameters.get(param_name="note").secret_value.reveal() == shaped
+    assert export() == text
+
+
 def test_a_secret_whose_place_is_gone_is_kept():
     registries.build()
     provider = Provider.objects.get(provider_id="openai")
