@@ -10,7 +10,7 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -91,15 +91,16 @@ class Import:
                 raise
             for _ in parts:
                 pass  # the rest of its rows are rejected too, and counted
-            book.close()
             if self._writer:
                 self._writer.forget()
             self._imagined.pop(bundle.provider_id, None)
             for table, count in taken.items():
                 self._tally.count(table, Outcome.REJECTED, count)
-            self._tally.findings.add(_failed(bundle, taken.total(), error))
+            self._tally.findings.add(_failed(bundle, taken, taken.total(), error))
         else:
             self._tally.enter(book)
+        finally:
+            book.close()
 
     def _write(self, bundle: Bundle, batches: Iterator[Sequence[Draft]], book: BundleBook) -> None:
         place: Place | None = None
@@ -224,8 +225,8 @@ class Import:
         if not new and not parts:
             return
         detail = f"Created with {said or 'no parts'}." if new else f"Added to a provider that was here: {said}."
-        origin = bundle.provider.origin if bundle.provider else Origin("", bundle.provider_id, "")
-        book.find(Finding(origin.table, origin.key, "", CREATED, "created", detail))
+        table, key = _named(bundle, book.tables)
+        book.find(Finding(table, key, "", CREATED, "created", detail))
 
     def _heard(self, finding: Finding) -> None:
         self._meet(finding.table, finding.key)
@@ -478,11 +479,19 @@ def _why_conflict(step: Step) -> str:
     return "Edited here since the import, and changed in the source."
 
 
-def _failed(bundle: Bundle, count: int, error: Exception) -> Finding:
+def _failed(bundle: Bundle, tables: Iterable[str], count: int, error: Exception) -> Finding:
     """The database's own text may hold values of the row, so only what it calls the fault is told."""
-    origin = bundle.provider.origin if bundle.provider else Origin("", bundle.provider_id, "")
+    table, key = _named(bundle, tables)
     diagnosis = getattr(error.__cause__, "diag", None)
     places = [getattr(diagnosis, name, None) for name in ("sqlstate", "table_name", "constraint_name", "column_name")]
     where = " ".join(place for place in places if place)
     detail = f"{type(error).__name__}{f' ({where})' if where else ''}: all {count:,} rows of {bundle.provider_id!r} were rejected."
-    return Finding(origin.table, origin.key, "", FAILED, "rejected", detail)
+    return Finding(table, key, "", FAILED, "rejected", detail)
+
+
+def _named(bundle: Bundle, tables: Iterable[str]) -> tuple[str, str]:
+    """Table and key for what is said of a whole bundle; without a provider, the table of its parts and the provider's id."""
+    if bundle.provider:
+        return bundle.provider.origin.table, bundle.provider.origin.key
+    parts = [draft.origin.table for draft in (*bundle.keys, *bundle.parameters)]
+    return next(iter([*parts, *tables]), ""), bundle.provider_id

@@ -256,6 +256,7 @@ class _Work:
             message = f"The report cannot be written: {error.strerror}." if file is None else f"{error.strerror}."
         except BaseException:
             self._end(FAILED, "It was stopped. Start it again: it finishes with the same result.", State.INTERRUPTED)
+            self._tally.findings.close()
             if file:
                 file.discard()
             raise
