@@ -62,6 +62,11 @@ class BundleBook:
         self._findings: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=1 << 18)  # noqa: SIM115 - closed by close()
         self.steps: Counter[str] = Counter()
 
+    @property
+    def tables(self) -> list[str]:
+        """Whose rows were counted."""
+        return [table for table, _, _ in self._counts]
+
     def count_row(self, table: str, outcome: str, step: str) -> None:
         self._counts[table, outcome, step] += 1
 
