@@ -17,6 +17,8 @@ import yaml
 from providers.importers.drafts import SourceError
 
 LARGEST_BYTES = 64 * 1024 * 1024
+LARGEST_YAML_BYTES = 16 * 1024 * 1024
+"""YAML takes some fifty bytes of memory for each of its own, JSON a few."""
 DEEPEST = 60
 """Levels of objects and lists inside one another."""
 MOST_REPEATED = 1_000_000
@@ -109,6 +111,8 @@ def _no_number(name: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
+    if len(text) > LARGEST_YAML_BYTES:
+        raise BadDocument(f"The document has more than {LARGEST_YAML_BYTES} bytes of YAML: write it as JSON.")
     try:
         written = _survey(text)
         loader = _Loader(text)

@@ -205,3 +205,54 @@ def test_a_registry_moves_between_sqlite_and_postgresql_byte_by_byte(tmp_path, d
         manage("migrate", "--verbosity", "0", database=database, data_dir=data_dir)
         manage("apply_config", str(first), "--apply", database=database, data_dir=data_dir)
         assert manage("export_config", database=database, data_dir=data_dir).decode() == first.read_text("utf-8")
+
+
+def test_the_seeds_before_and_after_dicts_are_imported(file):
+    before = {
+        "provider_id": "openai",
+        "api_key": "your-api-key",
+        "api_base": "https://api.openai.com/v1",
+        "models": {"gpt-4-turbo-preview": {"max_tokens": 4096}},
+    }
+    shown, status = run("apply_config", file(before), "--apply")
+    assert (status, "! placeholder_dropped api_key" in shown) == (0, True)
+    provider = Provider.objects.get()
+    assert (provider.provider_id, provider.provider_type) == ("openai", "openai")
+    assert provider.connection_params == {"api_base": "https://api.openai.com/v1"}
+    assert ProviderModel.objects.get().max_tokens == 4096
+    assert not ApiKey.objects.exists()
+
+    model = {"display_name": "GPT-4 Turbo", "context_window": 128000, "max_tokens": 4096}
+    after = {**before, "provider_type": "openai", "display_name": "OpenAI", "models": {"gpt-4-turbo-preview": model}}
+    assert run("apply_config", file({**after, "api_key": "sk-proj-Qm82xWv71"}), "--apply")[1] == 0
+    assert ProviderModel.objects.get().context_window == 128000
+    assert Provider.objects.get().display_name == "OpenAI"
+    assert ApiKey.objects.get().secret.reveal() == "sk-proj-Qm82xWv71"
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_both_shapes_of_the_legacy_gateways_yaml_are_imported(file, nested):
+    parameters = {"api_base": "https://api.openai.com/v1", "api_key": "sk-proj-Qm82xWv71"}
+    provider = {"provider_type": "openai", "models": {"gpt-4o": {"max_tokens": 4096}}}
+    provider |= {"connection_params": parameters} if nested else parameters
+    providers = {"openai": provider, "off": {"provider_type": "anthropic", "models": {}}}
+    document = {
+        "default_provider": "openai",
+        "allowed_providers": ["openai"],
+        "additional_config": {"providers": providers},
+    }
+    shown, status = run("apply_config", file(document), "--apply")
+    assert (status, "! no_place default_provider" in shown) == (0, True)
+    assert dict(Provider.objects.values_list("provider_id", "enabled")) == {"openai": True, "off": False}
+    assert Provider.objects.get(provider_id="openai").connection_params == {"api_base": "https://api.openai.com/v1"}
+    assert ApiKey.objects.get().secret.reveal() == "sk-proj-Qm82xWv71"
+    assert ProviderModel.objects.get().max_tokens == 4096
+
+
+def test_an_application_can_be_undone(file):
+    registries.build()
+    before = exporting.text()
+    run("apply_config", file(openai(priority=7, models=[{"model_id": "new"}])), "--apply")
+    assert exporting.text() != before
+    assert run("migrate_backoffice", "--undo", str(ImportRun.objects.get().pk))[1] == 0
+    assert exporting.text() == before

@@ -456,6 +456,12 @@ def test_a_file_that_is_too_long_is_not_read(monkeypatch):
     assert "at most 10" in refused("a" * 11)
 
 
+def test_what_is_too_long_for_yaml_may_be_json(monkeypatch):
+    monkeypatch.setattr(documents, "LARGEST_YAML_BYTES", 10)
+    assert "write it as JSON" in refused("a: 1234567890")
+    assert documents.parse('{"a": 1234567890}') == {"a": 1234567890}
+
+
 def test_a_null_character_is_named_with_its_place():
     assert refused('{"a": [{"b c": "x\\u0000"}]}', "json").startswith('a[0]["b c"]: ')
 
