@@ -45,6 +45,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             [
                 ("Requests", "receipt_long", "admin:inference_usagerecord_changelist", "inference.view_usagerecord"),
                 ("Jobs", "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
+                ("Cut-over", "swap_horiz", "admin:routing_rollout_changelist", "routing.view_rollout"),
             ],
         ),
         (

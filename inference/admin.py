@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from inference import admin_cutover  # noqa: F401  (registers its page)
 from inference.models import Job, UsageRecord
 from providers import cells
 from providers.tables import ReadOnlyAdmin

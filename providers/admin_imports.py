@@ -33,6 +33,7 @@ from providers.secrets import SecretError
 from providers.tables import ReadOnlyAdmin
 
 TASK = "providers.tasks.run_import"
+SMOKE = "manage.py migrate_backoffice --smoke"
 UNHEARD = "No worker could be told: Redis does not answer. Start it again once it does."
 MAIN_FIELDS = ("source_url", "legacy_keys")
 MORE_FIELDS = ("naive_timezone", "environments", "only", "batch_size")
@@ -218,7 +219,10 @@ class ImportRunAdmin(ReadOnlyAdmin):
             "details": import_summaries.details_of(run).values(),
             "tables": rows,
             "totals": import_summaries.totals_of(rows) if len(rows) > 1 else None,
-            "twins": _twins(import_summaries.command_of(run.kind, run.options, undoes=run.undoes_id)),
+            "twins": [
+                *_twins(import_summaries.command_of(run.kind, run.options, undoes=run.undoes_id)),
+                *([("Ask every imported provider for an answer", SMOKE)] if run.kind == ImportRun.Kind.APPLY else []),
+            ],
             **_timing(run),
             **(self._findings(request, run) if run.is_over else {}),
             **(self._steps(run) if run.is_over and self.has_add_permission(request) else {}),

@@ -267,7 +267,7 @@ def command_of(kind: str, options: Mapping[str, Any], *, undoes: int | None = No
     words = ["manage.py migrate_backoffice"]
     if kind == ImportRun.Kind.UNDO:
         return f"{words[0]} --undo {undoes}"
-    words.append('--source "$SOURCE_URL"')
+    words.append('--source "$LEGACY_DATABASE_URL"')
     words += ["--legacy-key-file legacy.keys"] if options.get("legacy_keys") else []
     if options.get("naive_timezone", "UTC") != "UTC":
         words.append(f"--naive-timezone {shlex.quote(str(options['naive_timezone']))}")
@@ -277,7 +277,7 @@ def command_of(kind: str, options: Mapping[str, Any], *, undoes: int | None = No
         words.append(f"--batch-size {options['batch_size']}")
     words += {
         ImportRun.Kind.APPLY.value: ["--apply"],
-        ImportRun.Kind.DELTA.value: ["--delta", "--apply"],
+        ImportRun.Kind.DELTA.value: ["--delta"],
         ImportRun.Kind.VERIFY.value: ["--verify"],
     }.get(kind, [])
     return " ".join(words)

@@ -40,5 +40,10 @@ def time_ago(at: datetime | None) -> SafeString:
 
 
 @register.simple_tag
+def milliseconds(value: float | None) -> SafeString:
+    return cells.milliseconds(value)
+
+
+@register.simple_tag
 def state_pill(probe: ProbeResult | None) -> SafeString:
     return cells.pill(*cells.state_of(probe), probe.message if probe else "")

@@ -362,13 +362,13 @@ def test_the_same_command_is_shown_without_secrets(admin_client: Client) -> None
 
     html = seen(admin_client, run)
 
-    assert "manage.py migrate_backoffice --source &quot;$SOURCE_URL&quot;" in html
+    assert "manage.py migrate_backoffice --source &quot;$LEGACY_DATABASE_URL&quot;" in html
     assert "--naive-timezone Europe/Zurich --only openai_prod" in html
 
 
 @pytest.mark.parametrize(
     ("kind", "ends"),
-    [("dry_run", '"$SOURCE_URL"'), ("apply", "--apply"), ("verify", "--verify"), ("delta", "--delta --apply")],
+    [("dry_run", '"$LEGACY_DATABASE_URL"'), ("apply", "--apply"), ("verify", "--verify"), ("delta", "--delta")],
 )
 def test_each_kind_has_its_command(kind: str, ends: str) -> None:
     assert import_summaries.command_of(kind, {}).endswith(ends)

@@ -59,6 +59,13 @@
     load(place.parentElement, form.action, { method: "POST", body });
   });
 
+  // A slider and a number that say the same.
+  document.addEventListener("input", (event) => {
+    const { twin, twinOf } = event.target.dataset;
+    if (twin) document.getElementById(twin).value = event.target.value;
+    if (twinOf) event.target.form.elements[twinOf].value = event.target.value;
+  });
+
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-check-all]");
     if (!all) return;
@@ -67,7 +74,8 @@
 
   // A part of a page that moves, until the server says that it is over: then the whole page has more to show.
   async function follow(place) {
-    let pause = 1000;
+    const usual = 1000 * (place.dataset.liveSeconds || 1);
+    let pause = usual;
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, pause));
       if (document.hidden) continue;
@@ -75,8 +83,10 @@
         const response = await fetch(place.dataset.live, { headers: fragment, redirect: "error" });
         if (!response.ok) throw new Error(`HTTP ${response.status}`);
         if (response.headers.get("X-Live") === "over") return location.reload();
+        const open = [...place.querySelectorAll("details")].map((part) => part.open);
         place.innerHTML = await response.text();
-        pause = 1000;
+        place.querySelectorAll("details").forEach((part, n) => { part.open = open[n] || part.open; });
+        pause = usual;
       } catch {
         pause = Math.min(pause * 2, 15000);
       }

@@ -1,0 +1,369 @@
+"""The cut-over in the admin: both sides beside each other, the share, and the ways back.
+
+One page instead of a list, as there is one roll-out. Whoever may view it sees the figures; moving traffic needs the right to
+change it. Every change names the user and the reason in the audit log, and is in force everywhere within two seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Avg, Count, Q, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from unfold.admin import ModelAdmin
+
+from inference import cutover, cutover_chart, cutover_history, retirement
+from inference.cutover import HOUR, Figures, SideFigures
+from inference.cutover_forms import LegacyForm, ReasonForm, ShadowForm, ShareForm
+from inference.models import ShadowPair
+from providers import actor, cells
+from routing.models import Rollout
+from routing.rollout import LEGACY
+
+SPANS = {1: "1 hour", 6: "6 hours", 24: "24 hours", 168: "7 days"}
+USUAL_SPAN = 24
+FEWEST_HOURS_DRAWN = 3
+RETIREMENT_DAYS = 30
+USES_SHOWN = 10
+HOME = "admin:routing_rollout_changelist"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of both sides; `verdict` is how the gateway does against the legacy side, with its tone."""
+
+    label: str
+    gateway: Any
+    legacy: Any
+    verdict: str = ""
+    tone: str = ""
+    hint: str = ""
+
+
+@admin.register(Rollout)
+class CutoverAdmin(ModelAdmin):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return self._home(request)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        return redirect(HOME)
+
+    # What moves traffic
+
+    def share_view(self, request: HttpRequest) -> HttpResponse:
+        self._need_change(request)
+        form = ShareForm(request.POST)
+        if not form.is_valid():
+            return self._refuse(request, form)
+        now = Rollout.load().percentage
+        if now != form.cleaned_data["was"]:
+            messages.error(request, f"Nothing was changed: meanwhile somebody moved the share to {_percent(now)}.")
+            return redirect(HOME)
+        return self._change(request, form, percentage=form.share())
+
+    def back_view(self, request: HttpRequest) -> HttpResponse:
+        """Everybody to the legacy side, by the share."""
+        self._need_change(request)
+        return self._change(request, ReasonForm(request.POST), percentage=Decimal(0))
+
+    def switch_view(self, request: HttpRequest) -> HttpResponse:
+        """The kill switch, thrown or taken back."""
+        self._need_change(request)
+        return self._change(request, ReasonForm(request.POST), gateway_enabled=request.POST.get("to") == "on")
+
+    def legacy_view(self, request: HttpRequest) -> HttpResponse:
+        self._need_change(request)
+        form = LegacyForm(Rollout.load(), request.POST)
+        if form.is_valid():
+            return self._store(request, form, headers=form.all_headers(), values=form.values(), legacy=form)
+        return self._home(request, legacy=form)
+
+    def shadow_view(self, request: HttpRequest) -> HttpResponse:
+        self._need_change(request)
+        form = ShadowForm(Rollout.load(), request.POST)
+        if form.is_valid():
+            return self._store(request, form, headers=None, values=form.values(), shadow=form)
+        return self._home(request, shadow=form)
+
+    def _change(self, request: HttpRequest, form: ReasonForm, **values: Any) -> HttpResponse:
+        if not form.is_valid():
+            return self._refuse(request, form)
+        try:
+            with actor.giving_reason(form.cleaned_data["reason"]):
+                row = Rollout.change(**values)
+        except ValidationError as error:
+            messages.error(request, f"Nothing was changed. {' '.join(error.messages)}")
+        else:
+            messages.success(request, f"{_state(row).sentence} Every process follows within two seconds.")
+        return redirect(HOME)
+
+    def _store(
+        self, request: HttpRequest, form: Any, *, headers: dict[str, str] | None, values: dict[str, Any], **shown: Any
+    ) -> HttpResponse:
+        try:
+            with actor.giving_reason(form.cleaned_data["reason"]):
+                Rollout.change(headers=headers, **values)
+        except ValidationError as error:
+            form.take(error)
+            return self._home(request, **shown)
+        messages.success(request, "Saved. Every process follows within two seconds.")
+        return redirect(HOME)
+
+    def _refuse(self, request: HttpRequest, form: forms.Form) -> HttpResponse:
+        said = [str(sentence) for sentences in form.errors.values() for sentence in sentences]
+        messages.error(request, f"Nothing was changed. {' '.join(said)}")
+        return redirect(HOME)
+
+    # What is shown
+
+    def live_view(self, request: HttpRequest) -> HttpResponse:
+        """The part of the page that moves."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        response = TemplateResponse(request, "admin/routing/rollout/figures.html", _figures(_span(request)))
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _home(
+        self, request: HttpRequest, legacy: LegacyForm | None = None, shadow: ShadowForm | None = None
+    ) -> HttpResponse:
+        row, hours = Rollout.load(), _span(request)
+        context = {
+            "row": row,
+            "state": _state(row),
+            "may_change": self.has_change_permission(request),
+            "spans": [(hours_of, label, hours_of == hours) for hours_of, label in SPANS.items()],
+            "live": f"{reverse('admin:routing_rollout_live')}?hours={hours}",
+            "live_seconds": 5 if hours <= USUAL_SPAN else 60,
+            "legacy": legacy or LegacyForm(row),
+            "legacy_open": not row.legacy_base_url or legacy is not None,
+            "header_names": sorted(row.headers()),
+            "shadow": shadow or ShadowForm(row),
+            "shadow_open": shadow is not None,
+            "copies": _copies(hours),
+            "changes": cutover_history.changes(),
+            "retirement": _retirement(),
+            "twins": TWINS,
+            **_figures(hours),
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(
+            request,
+            "admin/routing/rollout/cutover.html",
+            {**self.admin_site.each_context(request), "title": "Cut-over", "media": self.media, **context},
+        )
+
+    def _need_change(self, request: HttpRequest) -> None:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+
+    def get_urls(self) -> list:
+        wrap = self.admin_site.admin_view
+        doing = {
+            "share": self.share_view,
+            "back": self.back_view,
+            "switch": self.switch_view,
+            "legacy": self.legacy_view,
+            "shadow": self.shadow_view,
+        }
+        own = [
+            path(f"{name}/", wrap(require_POST(view)), name=f"routing_rollout_{name}") for name, view in doing.items()
+        ]
+        return [path("live/", wrap(self.live_view), name="routing_rollout_live"), *own, *super().get_urls()]
+
+
+# --- The state ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where requests go now, since when and through whom."""
+
+    sentence: str
+    tone: str
+    share: str
+    slider: int
+    has_legacy: bool
+    stopped: bool
+    stopped_by_environment: bool
+    since: cutover_history.Since | None
+    switched: cutover_history.Since | None
+
+
+def _state(row: Rollout) -> State:
+    by_environment = not settings.GATEWAY_V2_ENABLED
+    stopped = bool(row.legacy_base_url) and (not row.gateway_enabled or by_environment)
+    share = _percent(row.percentage)
+    if not row.legacy_base_url:
+        sentence, tone = "The gateway serves everything: there is no legacy side.", "good"
+    elif stopped:
+        sentence, tone = "The kill switch is thrown: the legacy side serves everything.", "bad"
+    elif row.percentage == 100:
+        sentence, tone = "All clients are served here.", "good"
+    elif row.percentage == 0:
+        sentence, tone = "All clients are served by the legacy side.", "warn"
+    else:
+        sentence, tone = f"{share} of clients are served here, the others by the legacy side.", "warn"
+    field = "gateway_enabled" if stopped and not row.gateway_enabled else "percentage"
+    return State(
+        sentence=sentence,
+        tone=tone,
+        share=share,
+        slider=round(row.percentage),
+        has_legacy=bool(row.legacy_base_url),
+        stopped=stopped,
+        stopped_by_environment=by_environment,
+        since=cutover_history.since(field),
+        switched=cutover_history.since("gateway_enabled"),
+    )
+
+
+def _percent(share: Decimal) -> str:
+    return f"{float(share):g}\u202f%"
+
+
+# --- The figures ----------------------------------------------------------------------------------------------------------------
+
+
+def _span(request: HttpRequest) -> int:
+    asked = request.GET.get("hours", "")
+    return int(asked) if asked.isascii() and asked.isdigit() and int(asked) in SPANS else USUAL_SPAN
+
+
+def _figures(hours: int) -> dict[str, Any]:
+    now = timezone.now()
+    told = cutover.figures(now - hours * HOUR, now)
+    return {
+        "rows": _rows(told),
+        "hours": told.hours,
+        "chart": cutover_chart.drawn(told.hours) if len(told.hours) >= FEWEST_HOURS_DRAWN else None,
+        "until": told.until,
+        "quiet": not told.gateway.requests and not told.legacy.requests,
+        "span_label": SPANS[hours],
+    }
+
+
+def _rows(told: Figures) -> list[Row]:
+    here, there = told.gateway, told.legacy
+    return [
+        Row("Requests", cells.number(here.requests), cells.number(there.requests), hint="That generate; no lists."),
+        Row("Clients", cells.number(here.clients), cells.number(there.clients)),
+        Row("Errors", cells.number(here.errors), cells.number(there.errors), hint="Not clients that left."),
+        Row("Error rate", _rate(here), _rate(there), *_rate_verdict(here, there)),
+        Row("p50", *_times(here.p50_ms, there.p50_ms), hint="From request to last byte."),
+        Row("p95", *_times(here.p95_ms, there.p95_ms), hint="From request to last byte."),
+        Row("p95 first byte", *_times(here.first_byte_p95_ms, there.first_byte_p95_ms), hint="Of streams."),
+        Row("Tokens in", cells.number(here.input_tokens), cells.number(there.input_tokens)),
+        Row("Tokens out", cells.number(here.output_tokens), cells.number(there.output_tokens)),
+        Row("Cost", _costs(here), _costs(there), hint="The legacy side's is an estimate at this gateway's prices."),
+    ]
+
+
+def _rate(side: SideFigures) -> SafeString:
+    return cells.number(None if side.error_rate is None else 100 * side.error_rate, "%", 2)
+
+
+def _rate_verdict(here: SideFigures, there: SideFigures) -> tuple[str, str]:
+    if here.error_rate is None or there.error_rate is None:
+        return "", ""
+    points = 100 * (here.error_rate - there.error_rate)
+    if abs(points) < 0.005:
+        return "the same", ""
+    return f"{points:+.2f} points", "good" if points < 0 else "bad"
+
+
+def _times(here: float | None, there: float | None) -> tuple[SafeString, SafeString, str, str]:
+    shown = cells.milliseconds(here), cells.milliseconds(there)
+    if here is None or not there:
+        return *shown, "", ""
+    percent = 100 * (here / there - 1)
+    if abs(percent) < 1:
+        return *shown, "the same", ""
+    return (
+        *shown,
+        f"{percent:+.0f} %" if percent < 1000 else f"{here / there:.0f} times",
+        "good" if percent < 0 else "bad",
+    )
+
+
+def _costs(side: SideFigures) -> SafeString:
+    costs = sorted((side.costs or {}).items())
+    if not costs:
+        return cells.money(None)
+    about = "≈\u202f" if side.side == LEGACY else ""
+    return format_html_join("", "{}{}", ((about, cells.money(money, currency)) for currency, money in costs))
+
+
+def _copies(hours: int) -> dict[str, Any] | None:
+    """What comparing both sides' answers came to; None when nothing was compared."""
+    pairs = ShadowPair.objects.filter(at__gte=timezone.now() - hours * HOUR, run="")
+    told = pairs.order_by().aggregate(
+        pairs=Count("id"),
+        equal=Count("id", filter=Q(equal=True)),
+        similarity=Avg("similarity"),
+        gateway_errors=Count("id", filter=~Q(gateway_error="")),
+        legacy_errors=Count("id", filter=~Q(legacy_error="")),
+        gateway_ms=Avg("gateway_ms"),
+        legacy_ms=Avg("legacy_ms"),
+        gateway_cost=Sum("gateway_cost"),
+        legacy_cost=Sum("legacy_cost"),
+    )
+    if not told["pairs"]:
+        return None
+    return {
+        "pairs": told["pairs"],
+        "equal": f"{100 * told['equal'] / told['pairs']:.0f}\u202f%",
+        "similarity": "–" if told["similarity"] is None else f"{100 * told['similarity']:.0f}\u202f%",
+        "rows": [
+            Row("Failed", cells.number(told["gateway_errors"]), cells.number(told["legacy_errors"])),
+            Row("Mean time", *_times(told["gateway_ms"], told["legacy_ms"])),
+            Row("Cost", cells.money(told["gateway_cost"], "USD"), cells.money(told["legacy_cost"], "USD")),
+        ],
+    }
+
+
+def _retirement() -> dict[str, Any]:
+    told = retirement.report(RETIREMENT_DAYS, timezone.now())
+    return {"told": told, "uses": told.uses[:USES_SHOWN], "more": max(0, len(told.uses) - USES_SHOWN)}
+
+
+TWINS: Sequence[tuple[str, str]] = (
+    ("Move the share", 'manage.py cutover --percentage 25 --reason "first quarter"'),
+    ("Back, at once", "manage.py cutover --percentage 0"),
+    ("Kill switch", "manage.py cutover --stop    # and --resume"),
+    ("Both sides' figures", "manage.py cutover --hours 24"),
+    ("May the old code go?", f"manage.py retirement_report --days {RETIREMENT_DAYS}"),
+    (
+        "Over REST",
+        'curl -X PATCH "$GATEWAY/api/v1/rollout" -H "Authorization: Bearer $ADMIN_KEY" \\\n'
+        '     -H "Content-Type: application/json" -d \'{"percentage": "25"}\'',
+    ),
+    (
+        "Figures over REST",
+        'curl "$GATEWAY/api/v1/rollout/figures?hours=24" -H "Authorization: Bearer $ADMIN_KEY"',
+    ),
+)
