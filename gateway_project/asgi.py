@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from typing import Any
 
 import django
@@ -26,7 +27,10 @@ from inference.forwarding import goes_to_legacy  # noqa: E402
 from inference.limits import Limits  # noqa: E402
 from inference.metrics import metrics  # noqa: E402
 from inference.recording import Recorder  # noqa: E402
+from inference.shadowing import Shadowing  # noqa: E402
 from routing import snapshot  # noqa: E402
+from routing.rollout import GATEWAY, LEGACY  # noqa: E402
+from routing.types import RolloutView  # noqa: E402
 
 logger = logging.getLogger("gateway")
 
@@ -40,21 +44,32 @@ data_plane = Application(
     ),
     Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use, close=usage_rows.close),
 )
+shadowing = Shadowing(settings.REDIS_URL)
 
 
 def application(scope: dict[str, Any], receive: Any, send: Any) -> Any:
     """Returns the coroutine of whoever serves: a frame of our own would cost every request."""
     if scope["type"] == "http":
         rollout = snapshot.rollout()
-        if rollout is not None and rollout.parts and goes_to_legacy(rollout, scope):
-            return data_plane.forward(rollout, scope, receive, send)
-        path = scope["path"]
-        if path.startswith("/v1/") or path == "/v1":
-            return data_plane(scope, receive, send)
-        return control_plane(scope, receive, send)
+        forwarded = rollout is not None and rollout.parts and goes_to_legacy(rollout, scope)
+        way = rollout if forwarded else None
+        if rollout is not None and rollout.shadow_share:
+            copied = shadowing.listen(rollout, LEGACY if forwarded else GATEWAY, scope)
+            if copied is not None:
+                return copied.serve(partial(_serve, way), receive, send)
+        return _serve(way, scope, receive, send)
     if scope["type"] == "lifespan":
         return _lifespan(receive, send)
     return _close_websocket(receive, send)
+
+
+def _serve(forward_under: RolloutView | None, scope: dict[str, Any], receive: Any, send: Any) -> Any:
+    if forward_under is not None:
+        return data_plane.forward(forward_under, scope, receive, send)
+    path = scope["path"]
+    if path.startswith("/v1/") or path == "/v1":
+        return data_plane(scope, receive, send)
+    return control_plane(scope, receive, send)
 
 
 async def _lifespan(receive: Any, send: Any) -> None:
@@ -68,6 +83,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
     old_paths.counting.start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    await shadowing.aclose()
     await data_plane.shutdown()
     await asyncio.to_thread(old_paths.counting.stop)
     await send({"type": "lifespan.shutdown.complete"})

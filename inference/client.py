@@ -38,6 +38,7 @@ from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from routing import snapshot
+from routing.rollout import GATEWAY
 from routing.types import Identity, Snapshot
 
 _VERSION = "1.0"
@@ -89,13 +90,14 @@ async def complete_async(
     provider_id: str | None = None,
     session_id: str | None = None,
     timeout_seconds: float | None = None,
+    side: str = GATEWAY,
 ) -> Completion:
     """The whole reply to a body of `/v1/chat/completions` (or another operation). Raises `GatewayError`.
 
-    `provider_id` pins one provider; `identity` limits the models and is written on the usage row.
+    `provider_id` pins one provider; `identity` limits the models and is written on the usage row, as is the `side`.
     """
     request = _parsed({**body, "stream": False}, operation, provider_id, session_id)
-    return await bridge.run_async(_complete(request, identity, timeout_seconds))
+    return await bridge.run_async(_complete(request, identity, timeout_seconds, side))
 
 
 def complete(body: Mapping[str, Any], *, operation: str = "chat", **options: Any) -> Completion:
@@ -140,8 +142,10 @@ async def stream_async(
         await call.close()
 
 
-async def _complete(request: ParsedRequest, identity: Identity | None, most_seconds: float | None) -> Completion:
-    call = _Call(request, identity)
+async def _complete(
+    request: ParsedRequest, identity: Identity | None, most_seconds: float | None, side: str = GATEWAY
+) -> Completion:
+    call = _Call(request, identity, side)
     try:
         seconds = min(most_seconds or _limits.reply_seconds, _limits.reply_seconds)
         try:
@@ -186,8 +190,9 @@ def _decoded(body: bytes | None) -> dict[str, Any]:
 class _Call:
     """One request made in the process, and its row."""
 
-    def __init__(self, request: ParsedRequest, identity: Identity | None) -> None:
+    def __init__(self, request: ParsedRequest, identity: Identity | None, side: str = GATEWAY) -> None:
         self.request_id = new_request_id()
+        self.side = side
         self.request = request
         self.identity = identity
         self.trail = Trail()
@@ -251,9 +256,10 @@ class _Call:
         try:
             await self.plane.dispatcher.release(trail)
         finally:
-            labels = (model.provider.provider_id, model.model_id) if model is not None else ("-", "-")
-            self.plane.metrics.requests[(*labels, self.outcome)] += 1
-            self.plane.metrics.duration[self.request.operation.name].observe(duration)
+            if self.side is GATEWAY:
+                labels = (model.provider.provider_id, model.model_id) if model is not None else ("-", "-")
+                self.plane.metrics.requests[(*labels, self.outcome)] += 1
+                self.plane.metrics.duration[self.request.operation.name].observe(duration)
             self.plane.recorder.add(
                 Entry(
                     request_id=self.request_id,
@@ -274,6 +280,7 @@ class _Call:
                     upstream=trail.upstream,
                     overhead=max(0.0, duration - trail.upstream),
                     session_id=self.request.session_id,
+                    side=self.side,
                 )
             )
 

@@ -62,6 +62,8 @@ class Metrics:
         self.forwarded: dict[str, int] = defaultdict(int)
         """Requests that the legacy side served, by outcome."""
         self.forwarded_seconds = Histogram(SECONDS)
+        self.shadow: dict[str, int] = defaultdict(int)
+        """Copies for comparison, by what became of them: `stored`, or why there is none."""
         self.inflight: Callable[[], int] = lambda: 0
         self.sources: list[Callable[[], Iterable[Metric]]] = []
         """Further families that others own: the snapshot's age, the recorder's queue."""
@@ -81,6 +83,7 @@ class Metrics:
             "gateway_overhead_seconds", "Time to the reply that was ours, not the upstream's.", self.overhead
         )
         yield self._sides()
+        yield self._shadow()
         yield _histogram(
             "gateway_legacy_duration_seconds",
             "From the arrival of a request for the legacy side to its reply's end.",
@@ -125,6 +128,14 @@ class Metrics:
         family = CounterMetricFamily("gateway_tokens", "Tokens as recorded.", labels=["direction"])
         for direction in ("input", "output"):
             family.add_metric([direction], self.tokens[direction])
+        return family
+
+    def _shadow(self) -> Metric:
+        family = CounterMetricFamily(
+            "gateway_shadow_copies", "Sampled requests by what became of their copy.", labels=["outcome"]
+        )
+        for outcome, count in tuple(self.shadow.items()):
+            family.add_metric([outcome], count)
         return family
 
     def render(self) -> bytes:

@@ -8,9 +8,10 @@ from django.db import models
 from django.utils import timezone
 
 from inference.old_paths import OldPathTracking, OldPathUse
+from inference.shadow_pairs import ShadowPair
 from routing.rollout import GATEWAY
 
-__all__ = ["Job", "OldPathTracking", "OldPathUse", "UsageRecord"]
+__all__ = ["Job", "OldPathTracking", "OldPathUse", "ShadowPair", "UsageRecord"]
 
 
 class Job(models.Model):

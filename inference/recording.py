@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import Metric
 from inference.backends.base import Usage
 from inference.metrics import Metrics
 from providers import pricing
-from routing.rollout import GATEWAY
+from routing.rollout import GATEWAY, LEGACY
 from routing.types import Identity, ModelView
 
 logger = logging.getLogger("gateway.recording")
@@ -61,7 +61,8 @@ class Entry(NamedTuple):
     overhead: float
     session_id: str | None
     side: str = GATEWAY
-    """Which side of a parallel run served it; see `routing.rollout`. `model` then only tells what it would have cost here."""
+    """Which side of a parallel run served it; see `routing.rollout`. With the legacy side, `model` only tells what it would have
+    cost here."""
     client: str = ""
     """Tells one client from another when there is no `identity`."""
 
@@ -176,7 +177,7 @@ def row_of(entry: Entry) -> Row:
         usage = Usage(*entry.guess, estimated=True) if any(entry.guess) else _NO_USAGE
     model, identity = entry.model, entry.identity
     first_byte = entry.first_byte
-    served = model if entry.side is GATEWAY else None
+    served = None if entry.side == LEGACY else model
     # By position: this runs once for every request, and names would double its cost.
     return Row(
         entry.request_id,

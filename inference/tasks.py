@@ -12,8 +12,9 @@ from celery import shared_task
 from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 from django.db import close_old_connections
+from django.utils import timezone
 
-from inference import answering, jobs, relay
+from inference import answering, jobs, relay, shadow_pairs
 from inference.backends import llama_cpp
 from inference.relayed_calls import RelayedCalls
 from routing import snapshot
@@ -47,6 +48,12 @@ def run_local_job(job_id: str) -> bool:
 def sweep_jobs() -> int:
     """Wake the jobs whose worker or whose message was lost; returns how many."""
     return jobs.sweep()
+
+
+@shared_task
+def forget_shadow_pairs() -> int:
+    """Delete the compared answers whose hours are over; returns how many pairs went."""
+    return shadow_pairs.forget_old(timezone.now())
 
 
 @celeryd_after_setup.connect

@@ -20,6 +20,8 @@ from routing.types import RolloutView
 
 GATEWAY = "gateway"
 LEGACY = "legacy"
+SHADOW = "shadow"
+"""No side: a copy that the gateway served to compare, and that no client asked for."""
 
 BUCKETS = 10_000
 """A hundredth of a percent each."""
