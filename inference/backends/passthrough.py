@@ -32,7 +32,7 @@ class Connection(http1.Connection):
         self.asks_for_head = False
         self.uploading = False
         self.spelled: list[bytes] = []
-        """The names of the reply's headers, as they were written."""
+        """The names of the reply's headers, as they were written; a list of its own for each reply."""
         self._paused = False
         self._writable: asyncio.Future[None] | None = None
 
@@ -86,10 +86,10 @@ class PassedReply:
 
     __slots__ = ("_exchange", "headers", "status")
 
-    def __init__(self, exchange: http1.Exchange, connection: Connection) -> None:
+    def __init__(self, exchange: http1.Exchange, spelled: list[bytes]) -> None:
         self._exchange = exchange
         self.status = exchange.status
-        self.headers = list(zip(connection.spelled, (value for _, value in exchange.headers), strict=True))
+        self.headers = list(zip(spelled, (value for _, value in exchange.headers), strict=True))
 
     def __aiter__(self) -> http1.Exchange:
         return self._exchange
@@ -102,11 +102,13 @@ class Upload:
     """The way of a body that comes in pieces. `write` waits while the other side is slow; it does nothing once that has
     closed, since what it said to that is the reply."""
 
-    __slots__ = ("_chunked", "_connection", "_exchange")
+    __slots__ = ("_chunked", "_connection", "_exchange", "_spelled")
 
     def __init__(self, connection: Connection, exchange: http1.Exchange, *, chunked: bool) -> None:
         self._connection = connection
         self._exchange = exchange
+        # A reply that comes in one read lets go of its connection, and another request may have it before we are resumed.
+        self._spelled = connection.spelled
         self._chunked = chunked
 
     async def write(self, piece: bytes, *, last: bool) -> None:
@@ -120,7 +122,7 @@ class Upload:
     async def head(self) -> PassedReply:
         """Wait for the reply's head. Raises `Stale` when a kept connection was dead."""
         await self._exchange.head()
-        return PassedReply(self._exchange, self._connection)
+        return PassedReply(self._exchange, self._spelled)
 
     def fail(self, error: BaseException) -> None:
         """Whoever waits for the reply gets `error`."""
@@ -163,7 +165,7 @@ class PassingClient:
 
     def _ask(self, connection: Connection, method: str, data: bytes, *, chunked: bool = False) -> Upload:
         connection.asks_for_head = method == "HEAD"
-        connection.spelled.clear()
+        connection.spelled = []
         return Upload(connection, connection.ask(data, False, self.limits, None), chunked=chunked)
 
     def _head(self, method: str, target: bytes, headers: Headers) -> bytes:

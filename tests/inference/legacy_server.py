@@ -44,6 +44,8 @@ class LegacyServer:
     left: threading.Event = field(default_factory=threading.Event)
     """Set when a client closes its connection."""
     port: int = 0
+    otherwise: Callable[[Request], bytes] = lambda request: answer()
+    """What is answered when no reply is left."""
 
     @property
     def url(self) -> str:
@@ -76,7 +78,7 @@ class LegacyServer:
         with contextlib.suppress(OSError):
             while request := self._read(connection):
                 self.requests.append(request)
-                reply = self.replies.pop(0) if self.replies else answer()
+                reply = self.replies.pop(0) if self.replies else self.otherwise(request)
                 if callable(reply):
                     reply(connection)
                 else:
