@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from django.urls import re_path
+from django.urls import include, path, re_path
+from rest_framework.routers import SimpleRouter
 
-from inference.api import cutover, retirement, views
+from inference.api import cutover, retirement, shadow_pairs, views
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+
+router = SimpleRouter()
+router.trailing_slash = "/?"
+router.register("shadow-pairs", shadow_pairs.ShadowPairs, basename="shadow-pair")
 
 urlpatterns = [
     re_path(r"^api/v1/generate/?\Z", views.GenerateView.as_view()),
@@ -18,4 +23,5 @@ urlpatterns = [
     re_path(rf"^{_JOB}/events/?\Z", views.JobEventsView.as_view()),
     re_path(rf"^{_JOB}/cancel/?\Z", views.JobCancelView.as_view()),
     re_path(r"^api/v1/retirement/?\Z", retirement.RetirementView.as_view()),
+    path("api/v1/", include(router.urls)),
 ]
