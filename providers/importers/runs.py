@@ -35,6 +35,7 @@ from providers.secrets import Secret, SecretError
 __all__ = [
     "Prefer",
     "Progress",
+    "Refused",
     "Result",
     "execute",
     "forget_old_secrets",
@@ -94,7 +95,10 @@ def start(
     undoes: ImportRun | None = None,
     for_worker: bool = False,
 ) -> ImportRun:
-    """Write down that a run is wanted, queued. `for_worker` seals source URL and legacy keys into it."""
+    """Say that a run is wanted. `for_worker` writes it down as queued, source URL and legacy keys sealed into it.
+
+    Otherwise whoever does it writes it down, once it is sure that no other import is running.
+    """
     run = ImportRun(kind=kind, source_label=label[:500], actor=actor[:255], undoes=undoes)
     if options is not None:
         run.options = options.shown()
@@ -106,7 +110,8 @@ def start(
             "legacy_keys": [key.reveal() for key in options.legacy_keys],
         }
         run.sealed = Secret(json.dumps(secrets))
-    run.save()
+    if for_worker:
+        run.save()
     return run
 
 
@@ -227,7 +232,9 @@ class _Work:
         heard: Callable[[Progress], None] | None,
     ) -> None:
         self._kind, self._run, self._options, self._label = kind, run, options, label
-        self._meter = progress.Meter(run.pk if run else None, heard)
+        self._meter = progress.Meter(heard)
+        if run is not None and run.pk is not None:
+            self._meter.tell_of(run.pk)
         self._tally = Tally(self._meter.rows)
         self._facts: Mapping[str, Any] = run.source_facts if run else {}
         self._flushed = 0
@@ -355,6 +362,11 @@ class _Work:
         if self._run is None:
             return
         now = timezone.now()
+        if self._run.pk is None:
+            self._run.state, self._run.started_at = State.RUNNING, now
+            self._run.save(force_insert=True)
+            self._meter.tell_of(self._run.pk)
+            return
         queued = ImportRun.objects.filter(pk=self._run.pk, state=State.QUEUED)
         if not queued.update(state=State.RUNNING, started_at=now):
             raise Refused(f"Run {self._run.pk} was done already.")
@@ -404,7 +416,7 @@ class _Work:
 
     def _end(self, status: int, message: str, state: str) -> None:
         self._meter.close()
-        if self._run is None:
+        if self._run is None or self._run.pk is None:
             return
         with contextlib.suppress(DatabaseError, InterfaceError), transaction.atomic():
             self._flush()
