@@ -31,7 +31,6 @@ from tests.providers.importers.registry_view import (
     registry,
 )
 
-
 pytestmark = pytest.mark.django_db  # without it, pytest-django makes no database for the fixture
 
 
@@ -79,14 +78,14 @@ def story(
     django_db_setup: None,
     django_db_blocker: pytest_django.DjangoDbBlocker,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Story]:
+) -> Story:
     engine, generation = request.param
     folder = tmp_path_factory.mktemp("story")
     with empty_database(engine) as url:
         legacy = build(url, generation)
         with django_db_blocker.unblock(), nothing_kept():
             told = _told(legacy, folder)
-    yield told
+    return told
 
 
 HERE = "made-here"
