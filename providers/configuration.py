@@ -17,7 +17,7 @@ from providers import actor, exporting, keyring
 from providers.importers import runs
 from providers.importers.config_forms import KEYS, MODELS, PARAMETERS
 from providers.importers.drafts import Draft
-from providers.importers.findings import Finding, Level
+from providers.importers.findings import FAILED, Finding, Level
 from providers.importers.yaml_config import ConfigSource, DraftedProvider, read, wanted_variables
 from providers.models import ApiKey, ConnectionParameter, ImportRun, Provider, ProviderModel
 
@@ -83,15 +83,14 @@ def apply_document(
     changes = tuple(_changes(source, prune=prune, removed_ids=removed_ids))
     result = _run(source, write=write, progress=progress)
     written = write and result.exit_status != 1
-    if written and prune:
+    if written and prune and FAILED.name not in result.codes:
         _prune(source, removed_ids)
-    for_a_person = any(finding.code.level is Level.PERSON for finding in source.configuration.findings)
     return Applied(
         written=written,
         changes=changes,
-        findings=tuple(source.configuration.findings),
+        findings=tuple(_findings(source, result)),
         variables=tuple(Variable(name, name in os.environ) for name in wanted_variables(source)),
-        exit_status=result.exit_status or (2 if for_a_person else 0),
+        exit_status=result.exit_status,
         message=result.message,
         run_pk=result.run_pk,
     )
@@ -102,6 +101,15 @@ def _run(source: ConfigSource, *, write: bool, progress: Callable[[runs.Progress
         return runs.preview(lambda: source, prefer="source", progress=progress)
     run = runs.start(ImportRun.Kind.APPLY, source.label, actor=actor.current().name)
     return runs.execute(run, lambda: source, prefer="source", progress=progress)
+
+
+def _findings(source: ConfigSource, result: runs.Result) -> Iterator[Finding]:
+    """What was said about the file, and what the engine has to say that the changes do not show."""
+    yield from source.configuration.findings
+    for found in result.examples.values():
+        for finding in found:
+            if finding.code.level is Level.PERSON and finding not in source.configuration.findings:
+                yield finding
 
 
 # --- What differs -----------------------------------------------------------------------------------------------------------

@@ -43,7 +43,9 @@ _OF_A_PROVIDER = {"provider_id", *config_values.PROVIDER, *_PARTS}
 _OF_A_MODEL = {"model_id", *config_values.MODEL}
 _OF_A_KEY = {"secret", *config_values.KEY}
 _OF_A_PARAMETER = {"param_name", "param_value", *config_values.PARAMETER}
-_NO_CONFIGURATION = {"created_at", "updated_at", "created_by", "created_by_user_id", "key_id", "param_id"}
+_NO_CONFIGURATION = {"created_at", "updated_at", "created_by", "created_by_user_id"}
+_OF_NO_PART = {*_NO_CONFIGURATION, "id", "key_id", "param_id", "provider_id"}
+"""What a part's owner says of it elsewhere in the file, and what no file decides."""
 _LOOKS_LIKE_PROVIDER = {"provider_type", "models", "api_key", "api_base", "base_url", "connection_params"}
 
 _RENAMED = {
@@ -534,7 +536,7 @@ class _Reading:
     def _key(self, entry: ProviderEntry, where: str, raw: Any) -> None:
         if not isinstance(raw, dict):
             raw = {"secret": raw}
-        raw = {name: value for name, value in raw.items() if name not in _NO_CONFIGURATION}
+        raw = {name: value for name, value in raw.items() if name not in _OF_NO_PART}
         _use(raw, "key_value", "secret")
         raw.pop("is_encrypted", None)
         facts: dict[str, Any] = {}
@@ -569,7 +571,7 @@ class _Reading:
         if not isinstance(raw, dict):
             self.problem(where, "a parameter is an object with param_name and param_value.")
             return
-        raw = {name: value for name, value in raw.items() if name not in _NO_CONFIGURATION}
+        raw = {name: value for name, value in raw.items() if name not in _OF_NO_PART}
         for name in raw.keys() - _OF_A_PARAMETER:
             self.problem(place(where, name), _unknown(name, _OF_A_PARAMETER))
         name = self._id(where, "param_name", raw.get("param_name"), 255)
@@ -682,13 +684,13 @@ def _declared(kind_name: Any) -> set[str]:
     return {parameter.name for parameter in kind.parameters} if kind is not None else set()
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
+def _nearest(name: str, known: Iterable[str], cutoff: float = 0.75) -> str | None:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return str(found[0]) if found else None
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    near = _nearest(name, known)
+    near = _nearest(name, known, cutoff=0.6)
     return f"{name!r} is not a name that is known here." + (f" Was {near!r} meant?" if near else "")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from providers import exporting
 from providers.models import ApiKey, ImportRun, Provider, ProviderModel
@@ -145,6 +146,19 @@ def test_values_that_need_a_person_make_the_status_two(file):
     assert status == 2
     assert "! type_unknown" in shown
     assert Provider.objects.get().provider_type == "biomedlm"
+
+
+def test_a_provider_that_the_database_refuses_is_named_and_nothing_is_pruned(file):
+    registries.build()
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE UNIQUE INDEX one_display_name ON providers_provider (display_name)")
+    document = {"version": 1, "providers": {"b": {"provider_type": "fake", "display_name": "OpenAI", "models": ["m"]}}}
+    shown, status = run("apply_config", file(document), "--apply", "--prune")
+    assert status == 2
+    assert "! failed b" in shown
+    assert "except the providers that are marked `failed`" in shown
+    assert set(Provider.objects.values_list("provider_id", flat=True)) == {"openai", "local"}
+    assert not ProviderModel.objects.filter(model_id="m").exists()
 
 
 def test_every_mistake_is_shown_and_nothing_is_written(file):

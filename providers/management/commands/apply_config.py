@@ -16,6 +16,7 @@ from providers import actor, configuration
 from providers.configuration import ADD, CHANGE, REMOVE, Applied, Change
 from providers.importers.documents import FORMATS, LARGEST_BYTES
 from providers.importers.drafts import SourceError
+from providers.importers.findings import FAILED as FAILED_PROVIDER
 from providers.importers.findings import Level
 from providers.secrets import SecretError
 
@@ -145,7 +146,10 @@ def _summary(applied: Applied) -> Text:
     if applied.written:
         run = f" Run {applied.run_pk}: `manage.py migrate_backoffice --undo {applied.run_pk}` takes it back"
         run += ", except what was removed." if counts[REMOVE] else "."
-        return Text(f"Written: {told}{run}" if applied.changes else told)
+        done = "Written"
+        if any(finding.code is FAILED_PROVIDER for finding in applied.findings):
+            done = "Written, except the providers that are marked `failed`"
+        return Text(f"{done}: {told}{run}" if applied.changes else told)
     return Text(f"{told} Nothing was written; --apply does it." if applied.changes else told)
 
 
