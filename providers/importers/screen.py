@@ -122,17 +122,23 @@ def show_runs(console: Console, runs: Iterable[ImportRun], undoable: Sequence[Im
 
 def show_smoke(console: Console, results: Sequence[smoke.Result]) -> None:
     table = Table(header_style="bold")
-    for name in ("provider", "model", "result", "ms", "answer"):
+    for name in ("provider", "model", "result", "first token", "took", "tokens", "answer"):
         table.add_column(name)
     styles = {"answered": "green", "failed": "red", "left_out": "dim"}
     for result in results:
-        took = f"{result.duration_ms:,.0f}" if result.duration_ms is not None else ""
+        tokens = "" if result.output_tokens is None else f"{result.input_tokens} + {result.output_tokens}"
         said = _one_line(result.first_words or result.message)
         table.add_row(
             escape(_one_line(result.provider_id)),
             escape(_one_line(result.model_id)),
             Text(result.status.replace("_", " "), style=styles.get(result.status, "")),
-            took,
+            _span(result.first_token_ms),
+            _span(result.duration_ms),
+            tokens,
             escape(said),
         )
     console.print(table)
+
+
+def _span(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:,.0f} ms"

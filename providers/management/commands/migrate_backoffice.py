@@ -91,6 +91,7 @@ class Command(BaseCommand):
             action="store_true",
             help=f"Send `{smoke.PROMPT}` through each imported provider, afterwards or alone. {smoke.COSTS_MONEY}",
         )
+        what.add_argument("--all", action="store_true", help="With --smoke: every provider, imported or not.")
         source = parser.add_argument_group("the source")
         source.add_argument(
             "--source",
@@ -154,6 +155,8 @@ class Command(BaseCommand):
         others = [name for name in ("apply", "delta", "verify", "smoke") if asked[name]]
         if (alone and others) or len(alone) > 1:
             raise CommandError(f"--{alone[0]} stands alone, without --{(alone[1:] + others)[0]}.")
+        if asked["all"] and not asked["smoke"]:
+            raise CommandError("--all says whom --smoke asks; it needs --smoke.")
         if asked["apply"] and asked["delta"]:
             raise CommandError("--delta writes what changed, --apply compares everything: choose one of them.")
 
@@ -240,8 +243,9 @@ class Command(BaseCommand):
         return status
 
     def _smoke(self) -> list[smoke.Result]:
+        self._console.print(smoke.COSTS_MONEY)
         try:
-            answers = smoke.run(only=self._asked["only"])
+            answers = smoke.run(only=self._asked["only"], every=self._asked["all"])
         except smoke.CannotRun as error:
             raise CommandError(str(error)) from error
         screen.show_smoke(self._console, answers)
