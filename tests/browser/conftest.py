@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page, sync_playwright
 
 PASSWORD = "browser-test-password"
@@ -46,17 +48,26 @@ def visit(chromium: str, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> I
     # Playwright's synchronous interface keeps an event loop in this thread, where the tests also use the ORM.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     User.objects.create_superuser("ada", password=PASSWORD)
+    with logged_in(chromium, live_server.url) as visit:
+        yield visit
+
+
+@contextmanager
+def logged_in(chromium: str, base: str) -> Iterator[Visit]:
+    """A browser on the admin at `base`, which knows ada."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(15_000)
-        visit = Visit(page, live_server.url)
+        visit = Visit(page, base)
         page.on("request", lambda request: visit.requested.append(request.url))
         page.on("pageerror", lambda error: visit.errors.append(str(error)))
 
         def keep(response: Any) -> None:
             if "text/html" in response.headers.get("content-type", "") and response.status == 200:
-                visit.pages.append(response.text())
+                # A page that loads itself anew takes the text of what it asked for before with it.
+                with suppress(PlaywrightError):
+                    visit.pages.append(response.text())
 
         page.on("requestfinished", lambda request: keep(request.response()))
         visit.open("/admin/login/")
