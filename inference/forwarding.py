@@ -228,6 +228,11 @@ class Passage:
         raw_path: bytes = scope.get("raw_path") or self._path.encode()
         if hops.climbs(raw_path):
             raise InvalidRequest("The path holds '.' or '..', which could mean another one at the legacy system.")
+        own_name = b"gw-" + blake2b(key=self._rollout.digest_key, digest_size=6).hexdigest().encode()
+        if any(own_name in value for name, value in headers if name == b"via"):
+            raise GatewayError(
+                "The legacy system's address leads back to this gateway.", status=508, code="loop_detected"
+            )
         announced = hops.value_of(headers, b"content-length")
         if announced and (not announced.isdigit() or int(announced) > limit):
             raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
@@ -240,6 +245,7 @@ class Passage:
             request_id=self._request_id,
             replaced=legacy.added,
         )
+        onward.append((b"via", b"1.1 " + own_name))
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft

@@ -317,6 +317,11 @@ class TestFailures:
         assert "legacy" in json.loads(body)["error"]["message"]
         assert values(head, b"x-gateway-side") == [b"legacy"]
 
+    def test_an_address_that_leads_back_here_is_found_out(self, gateway):
+        gateway.part(gateway.url)
+        head, body = chat(gateway)
+        assert (status_of(head), json.loads(body)["error"]["code"]) == (508, "loop_detected")
+
     def test_on_the_old_paths_it_is_a_problem_document(self, gateway, legacy):
         legacy.stop()
         head, body = ask(gateway, b"POST", b"/generate", b"{}")
