@@ -276,6 +276,7 @@ class Recorder:
 
     def start(self) -> None:
         if self._thread is None:
+            self._stopping, self._give_up_at = False, float("inf")
             self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
             self._thread.start()
 

@@ -174,3 +174,33 @@ def test_tokens_are_counted_by_direction() -> None:
     recorder.start()
     recorder.stop()
     assert dict(metrics.tokens) == {"input": 10, "output": 4}
+
+
+def test_a_recorder_that_stopped_may_be_started_again() -> None:
+    written: list = []
+    recorder = Recorder(written.extend, Metrics())
+    for number in range(2):
+        recorder.start()
+        recorder.add(entry(number))
+        recorder.stop()
+    assert [row.request_id for row in written] == ["req_0", "req_1"]
+
+
+def test_a_recorder_that_was_started_again_goes_on_until_it_is_stopped() -> None:
+    written: list = []
+    heard = threading.Event()
+
+    def write(rows) -> None:
+        written.extend(rows)
+        heard.set()
+
+    recorder = Recorder(write, Metrics())
+    recorder.start()
+    recorder.stop()
+    recorder.start()
+    for number in range(2):
+        heard.clear()
+        recorder.add(entry(number))
+        assert heard.wait(5)
+    recorder.stop()
+    assert len(written) == 2

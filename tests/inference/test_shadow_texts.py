@@ -162,6 +162,12 @@ def test_similarity_goes_by_words_in_order() -> None:
     assert shadow_texts.similarity("the cat sat", "") == 0.0
 
 
+def test_repetitive_texts_are_compared_by_a_beginning_short_enough() -> None:
+    one, other = ("a " * 2000).split(), ("a b " * 1000).split()
+    assert shadow_texts._work(one, other) > shadow_texts._MOST_WORK
+    assert 0.4 < shadow_texts.similarity(" ".join(one), " ".join(other)) < 0.7
+
+
 def test_what_is_kept_is_bounded_and_storable() -> None:
     kept = shadow_texts.cut("a\0b\ud800" + "x" * shadow_texts.LONGEST_TEXT * 2)
     assert len(kept) <= shadow_texts.LONGEST_TEXT
