@@ -281,11 +281,14 @@ class Backoffice:
         if self._database.dialect != "mysql":
             return {}
         join = sa.table(child).join(sa.table(parent), self._equal(child, "provider_id", parent, "provider_id"))
+        mine, theirs = f"{child}.provider_id", f"{parent}.provider_id"
+        my_bytes, their_bytes = f"CAST({mine} AS BINARY)", f"CAST({theirs} AS BINARY)"
+        # DISTINCT would take all spellings of an id for one. Those of a group are the same to the byte.
         statement: Any = (
-            sa.select(sa.literal_column(f"{child}.provider_id"), sa.literal_column(f"{parent}.provider_id"))
-            .distinct()
+            sa.select(sa.literal_column(f"MIN({mine})"), sa.literal_column(f"MIN({theirs})"))
             .select_from(join)
-            .where(sa.text(f"CAST({child}.provider_id AS BINARY) <> CAST({parent}.provider_id AS BINARY)"))
+            .where(sa.text(f"{my_bytes} <> {their_bytes}"))
+            .group_by(sa.text(my_bytes), sa.text(their_bytes))
         )
         return dict(self._database.fetch(statement))
 
