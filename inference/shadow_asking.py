@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import blake2b
 from time import perf_counter
 
 from inference import client, overheard, shadow_budget, shadow_texts
@@ -26,7 +27,7 @@ MOST_BYTES = 256 * 1024
 """Of a body that is read to be compared."""
 
 MARK = b"x-gateway-shadow"
-"""The header that a copy carries to the legacy side: it shows what it is, and is not copied again by a gateway there."""
+"""The header that a copy carries to the legacy side, with the sender's name: it shows what it is, and is not copied again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Heard:
 
     answer: Answer
     counts: Decimal | None
+
+
+def sender(rollout: RolloutView) -> bytes:
+    """What this gateway calls itself in a copy, so that one which comes back here is found out."""
+    return b"gw-" + blake2b(key=rollout.digest_key, digest_size=6).hexdigest().encode()
 
 
 def model_of(registry: Snapshot, name: str) -> ModelView | None:
@@ -91,7 +97,7 @@ class LegacyWay:
         began = perf_counter()
         try:
             async with asyncio.timeout(seconds):
-                status, raw, stream = await self._fetch(self._reached(rollout, seconds), question)
+                status, raw, stream = await self._fetch(self._reached(rollout, seconds), question, sender(rollout))
         except TimeoutError:
             return _failed(UpstreamTimeout("The legacy system did not answer in time."), perf_counter() - began)
         except GatewayError as error:
@@ -112,13 +118,13 @@ class LegacyWay:
             self._rollout, self._side = rollout, made
         return self._side
 
-    async def _fetch(self, side: LegacySide, question: Question) -> tuple[int, bytes, bool]:
+    async def _fetch(self, side: LegacySide, question: Question, name: bytes) -> tuple[int, bytes, bool]:
         headers = hops.onward(
             question.headers,
             client=question.address or None,
             scheme=question.scheme,
             request_id=question.request_id,
-            replaced=[*side.added, (b"accept-encoding", b"identity"), (MARK, b"1")],
+            replaced=[*side.added, (b"accept-encoding", b"identity"), (MARK, name)],
         )
         if not hops.value_of(headers, b"content-length"):
             headers.append((b"content-length", b"%d" % len(question.body)))

@@ -27,7 +27,7 @@ from inference.shadow_asking import Heard, LegacyWay, Question, model_of
 from inference.shadow_budget import Budget, Reservation, StoreAway
 from inference.shadow_pairs import Compared
 from inference.shadow_texts import OPERATIONS, Asked, Unreadable, asked
-from inference.wire import hops
+from inference.wire import errors, hops
 from routing.rollout import BUCKETS, GATEWAY, bucket
 from routing.snapshot import current
 from routing.types import RolloutView, Snapshot
@@ -83,15 +83,21 @@ class Shadowing:
         self._writer: ThreadPoolExecutor | None = None
         self._closed = False
 
-    def listen(self, rollout: RolloutView, side: str, scope: dict[str, Any]) -> Listening | None:
-        """What serves a request that is sampled, so that it can be copied afterwards; None for all others."""
+    def listen(self, rollout: RolloutView, side: str, scope: dict[str, Any]) -> Listening | OwnCopy | None:
+        """What serves a request that is sampled, so that it can be copied afterwards; None for all others.
+
+        A copy of our own, which came back because the legacy system's address leads here, is refused: the client whose
+        key it carries did not ask for it.
+        """
         path = scope["path"].rstrip("/")
         if scope["method"] != "POST" or path not in OPERATIONS:
             return None
         headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if mark := hops.value_of(headers, shadow_asking.MARK):
+            return OwnCopy() if mark == shadow_asking.sender(rollout) else None
         shown = hops.value_of(headers, b"x-request-id") or hops.value_of(headers, b"x-client-request-id")
         request_id = shown or new_request_id().encode()
-        if hops.value_of(headers, shadow_asking.MARK) or not is_sampled(rollout, request_id):
+        if not is_sampled(rollout, request_id):
             return None
         if self._listening >= LISTENING:
             self._count("busy")
@@ -227,6 +233,19 @@ class Shadowing:
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         return self._writer
+
+
+class OwnCopy:
+    """A copy that this gateway sent to what it takes for the legacy system."""
+
+    async def serve(self, serve: Serve, receive: Receive, send: Send) -> None:
+        error = GatewayError(
+            "The legacy system's address leads back to this gateway.", status=508, code="loop_detected"
+        )
+        body = errors.body_of(error)
+        headers = [*errors.headers_of(error), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 class Listening:

@@ -134,7 +134,7 @@ async def test_a_request_served_here_is_copied_to_the_legacy_side(door: Shadowed
     [copy] = legacy.requests
     assert copy.json == chat_body("hello there")
     assert (copy.path, copy.headers["x-odd"]) == ("/v1/chat/completions", "kept")
-    assert copy.headers["x-gateway-shadow"] == "1"
+    assert copy.headers["x-gateway-shadow"].startswith("gw-")
     assert (pair.answered_by, pair.request_id, pair.model, pair.path) == (
         GATEWAY,
         "r-1",
@@ -304,6 +304,14 @@ def test_the_share_is_kept_and_an_id_always_falls_the_same_way() -> None:
     assert all(is_sampled(view(2500), name) for name in sampled)
     assert all(is_sampled(view(5000), name) for name in sampled), "a larger share only adds"
     assert not any(is_sampled(view(0), name) for name in ids)
+
+
+async def test_a_copy_that_comes_back_here_is_refused(door: ShadowedDoor, legacy: FakeUpstream) -> None:
+    await door.ask()
+    await door.pairs()
+    returned = await door.ask(x_gateway_shadow=legacy.requests[0].headers["x-gateway-shadow"])
+    assert (returned.status, returned.error["code"]) == (508, "loop_detected")
+    assert len(await door.pairs()) == 1
 
 
 async def test_who_was_not_let_in_is_not_copied(door: ShadowedDoor, legacy: FakeUpstream) -> None:
