@@ -31,13 +31,17 @@ class Progress:
 class Meter:
     """Counts, and tells `heard` and the other processes, each a few times a second."""
 
-    def __init__(self, run_pk: int | None, heard: Callable[[Progress], None] | None) -> None:
+    def __init__(self, heard: Callable[[Progress], None] | None = None) -> None:
         self.total = 0
         self._heard = heard
         self._began = self._last = time.monotonic()
         self._rows, self._doing = 0, ""
-        self._key = None if run_pk is None else key_of(run_pk)
-        self._store = None if run_pk is None else _store()
+        self._key = ""
+        self._store: redis.Redis | None = None
+
+    def tell_of(self, run_pk: int) -> None:
+        """From now on other processes are told."""
+        self._key, self._store = key_of(run_pk), _store()
 
     def rows(self, rows: int) -> None:
         self._rows = rows
@@ -57,7 +61,7 @@ class Meter:
             self._heard(progress)
         if self._store:
             try:
-                self._store.set(str(self._key), json.dumps(asdict(progress)), ex=_KEPT_SECONDS)
+                self._store.set(self._key, json.dumps(asdict(progress)), ex=_KEPT_SECONDS)
             except redis.RedisError:
                 self._store = None
 

@@ -33,7 +33,7 @@ OPTIONS = Options(
 
 
 def queued(**more) -> ImportRun:
-    return runs.start(ImportRun.Kind.APPLY, "scripted://here", actor="user:ada", **more)
+    return runs.start(ImportRun.Kind.APPLY, "scripted://here", actor="user:ada", for_worker=True, **more)
 
 
 @contextmanager
@@ -88,6 +88,13 @@ def test_a_second_import_at_once_is_refused():
     assert result.exit_status == 1
     assert "another import is running" in result.message
     assert not Provider.objects.exists()
+    assert not ImportRun.objects.exists()
+
+
+def test_of_a_worker_the_refused_run_is_written_down():
+    run = queued()
+    with another_import():
+        runs.execute(run, lambda: Scripted(list(WHOLE)))
     assert ImportRun.objects.get().state == "failed"
 
 
@@ -154,7 +161,7 @@ def test_being_stopped_is_written_down():
 
 
 def test_what_a_worker_needs_is_sealed():
-    run = queued(options=OPTIONS, for_worker=True)
+    run = queued(options=OPTIONS)
     stored = ImportRun.objects.get(pk=run.pk)
     assert runs.options_of(stored) == OPTIONS
     assert "mellon" not in repr(stored.__dict__)
@@ -165,18 +172,20 @@ def test_what_a_worker_needs_is_sealed():
 
 
 def test_a_run_of_the_command_seals_nothing():
-    assert queued(options=OPTIONS).sealed is None
+    run = runs.start(ImportRun.Kind.APPLY, "x", actor="user:ada", options=OPTIONS)
+    runs.execute(run, lambda: Scripted(list(WHOLE)))
+    assert ImportRun.objects.get().sealed is None
 
 
 def test_secrets_that_were_forgotten_are_asked_for_again():
-    run = queued(options=OPTIONS, for_worker=True)
+    run = queued(options=OPTIONS)
     runs.forget_secrets(run)
     with pytest.raises(ValueError, match="ask for a new run"):
         runs.options_of(ImportRun.objects.get())
 
 
 def test_secrets_are_forgotten_after_a_day():
-    run = queued(options=OPTIONS, for_worker=True)
+    run = queued(options=OPTIONS)
     assert tasks.forget_import_secrets() == 0
     ImportRun.objects.update(created_at=timezone.now() - runs.SECRETS_KEPT - timedelta(minutes=1))
     assert tasks.forget_import_secrets() == 1
@@ -185,7 +194,7 @@ def test_secrets_are_forgotten_after_a_day():
 
 
 def test_secrets_under_a_lost_key_are_a_secret_error():
-    run = queued(options=OPTIONS, for_worker=True)
+    run = queued(options=OPTIONS)
     ImportRun.objects.filter(pk=run.pk).update(sealed="gw1.0000.AAAA")
     with pytest.raises(SecretError):
         runs.options_of(ImportRun.objects.get())
@@ -199,7 +208,8 @@ def test_other_processes_see_how_far_a_run_is():
         seen.append(runs.progress_of(run))
 
     run = queued()
-    meter = progress.Meter(run.pk, None)
+    meter = progress.Meter()
+    meter.tell_of(run.pk)
     meter.total = 10
     meter.rows(4)
     look("p")
@@ -235,7 +245,7 @@ def test_a_worker_does_a_run_by_its_number(tmp_path):
 
 def test_a_worker_undoes_a_run_as_the_person_with_the_reason_given():
     first = ImportRun.objects.get(pk=apply(*WHOLE).run_pk)
-    run = runs.start(ImportRun.Kind.UNDO, "x", actor="user:bob", undoes=first)
+    run = runs.start(ImportRun.Kind.UNDO, "x", actor="user:bob", undoes=first, for_worker=True)
     run.options["reason"] = "wrong database"
     run.save()
     assert tasks.run_import(run.pk) == 0
