@@ -1,7 +1,6 @@
 """What an import of a large legacy backoffice costs: rows a second end to end, and the importing process's memory.
 
-Sources and gateways are made here. Each figure is that of the whole command as somebody runs it, start-up included, which is
-also stated with the start-up taken off: that of a dry run on an empty source.
+Sources and gateways are made here. Each figure is that of the whole command as somebody runs it, start-up included.
 """
 
 from __future__ import annotations

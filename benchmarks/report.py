@@ -190,6 +190,17 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
             ("failed", "failed", ",.0f"),
         ),
     ),
+    "imports": (
+        "Import of a legacy backoffice",
+        (
+            ("rows", "rows", ",.0f"),
+            ("rows_per_second", "rows/s", ",.0f"),
+            ("peak_mb", "peak MB", ",.0f"),
+            ("again_rows_per_second", "second run rows/s", ",.0f"),
+            ("verify_rows_per_second", "verify rows/s", ",.0f"),
+            ("verify_peak_mb", "verify peak MB", ",.0f"),
+        ),
+    ),
 }
 
 
