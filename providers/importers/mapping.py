@@ -183,7 +183,7 @@ def key(record: LegacyKey, origin: Origin, ways: Ways) -> Mapped:
     secret = _key_value(record, ways, remarks)
     if provider_id is None or secret is None:
         return Mapped(None, tuple(remarks.found))
-    facts: dict[str, Any] = {"name": "", "enabled": True, "expires_at": None}
+    facts: dict[str, Any] = {"enabled": True, "expires_at": None}
     if record.expires_at is not None and record.expires_at is not ABSENT:
         facts["expires_at"] = _moment(record.expires_at, "expires_at", ways, remarks, "none was taken, and disabled")
         facts["enabled"] = facts["expires_at"] is not None

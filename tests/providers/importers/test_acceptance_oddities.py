@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from django.db import connection as database
+from django.db.models import QuerySet
 
 from providers.models import ApiKey, ConnectionParameter, ImportRun, Provider, ProviderModel
 from tests.providers.importers.commanding import migrate, run
@@ -236,3 +238,91 @@ def test_a_provider_deleted_here_does_not_come_back(legacy, tmp_path):
     assert not Provider.objects.filter(provider_id="azure/prod:eu").exists()
     assert said.findings_of("llm_providers", "azure/prod:eu")
     assert said.tables["llm_models"]["rows"] == 3
+
+
+def test_a_key_that_was_given_a_name_here_still_says_what_the_source_says(legacy, tmp_path):
+    """The source has no names of keys, so it has nothing to say against one."""
+    migrate(legacy, tmp_path, "--apply")
+    key = ApiKey.objects.get(environment="staging")
+    key.name, key.weight = "The one for staging", 5
+    key.save()
+    assert migrate(legacy, tmp_path, "--verify").status == 0
+    assert migrate(legacy, tmp_path, "--apply").status == 0
+    assert ApiKey.objects.get(environment="staging").name == "The one for staging"
+
+
+def test_what_only_the_gateway_knows_of_a_model_or_provider_is_no_difference(legacy, tmp_path):
+    migrate(legacy, tmp_path, "--apply")
+    provider = Provider.objects.get(provider_id="openai-main")
+    provider.priority, provider.probe_interval_seconds = 7, 0
+    provider.save()
+    model = ProviderModel.objects.get(provider=provider, model_id="gpt-4o")
+    model.input_cost_per_million, model.tasks = 3, ["chat_large"]
+    model.save()
+    assert migrate(legacy, tmp_path, "--verify").status == 0
+    legacy.change("UPDATE llm_models SET max_tokens = 7 WHERE provider_id = 'openai-main' AND model_id = 'gpt-4o'")
+    migrate(legacy, tmp_path, "--delta")
+    model.refresh_from_db()
+    assert (model.input_cost_per_million, model.tasks) == (3, ["chat_large"])
+
+
+@pytest.fixture
+def with_secrets(legacy, tmp_path) -> LegacyDatabase:
+    """Imported, with a secret in every place that may hold one."""
+    params = {
+        "base_url": "https://legacy.example/v1",
+        "api_key": "sk-in-params",
+        "headers": {"Authorization": "Bearer b-1"},
+    }
+    legacy.change(
+        "UPDATE llm_providers SET connection_params = :params WHERE provider_id = 'openai-main'",
+        params=json.dumps(params),
+    )
+    legacy.change("UPDATE llm_provider_connection_parameters SET param_name = 'client_secret' WHERE param_id = 4")
+    assert migrate(legacy, tmp_path, "--apply").status == 0
+    return legacy
+
+
+def _spoil(table: str, column: str) -> None:
+    """One letter of every ciphertext in a column."""
+    with database.cursor() as cursor:
+        cursor.execute(f"SELECT id, {column} FROM {table} WHERE {column} IS NOT NULL")
+        for pk, text in cursor.fetchall():
+            spoilt = text[:-6] + ("A" if text[-6] != "A" else "B") + text[-5:]
+            cursor.execute(f"UPDATE {table} SET {column} = %s WHERE id = %s", [spoilt, pk])
+
+
+def _other_header() -> None:
+    provider = Provider.objects.get(provider_id="openai-main")
+    provider.connection_params = provider.connection_params | {"headers": {"Authorization": "Bearer b-2"}}
+    provider.save()
+
+
+def _plain_again() -> None:
+    QuerySet(ConnectionParameter).filter(param_name="client_secret").update(
+        secret_value=None, is_sensitive=False, plain_value="region of development"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tamper", "table", "key"),
+    [
+        (_other_header, "llm_providers", "openai-main"),
+        (lambda: _spoil("providers_provider", "secret_params"), "llm_providers", "openai-main"),
+        (lambda: _spoil("providers_connectionparameter", "secret_value"), "llm_provider_connection_parameters", "4"),
+        (_plain_again, "llm_provider_connection_parameters", "4"),
+        (
+            lambda: ApiKey.objects.get(name__contains="api_key").delete(),
+            "llm_providers",
+            "openai-main#connection_params.api_key",
+        ),
+    ],
+    ids=["header", "ciphertext of params", "ciphertext of a parameter", "parameter in the clear", "key of params"],
+)
+def test_verifying_names_the_place_of_a_secret_that_somebody_changed(tamper, table, key, with_secrets, tmp_path):
+    assert migrate(with_secrets, tmp_path, "--verify").status == 0
+    tamper()
+    said = migrate(with_secrets, tmp_path, "--verify")
+    assert said.status == 2
+    assert {finding["code"] for finding in said.findings_of(table, key)} & {"differs_here", "missing_here"}
+    assert not any(secret in said.text for secret in ("sk-in-params", "Bearer b-", "region of development"))
