@@ -15,9 +15,8 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Avg, Count, Q, Sum
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
@@ -26,19 +25,23 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
-from inference import cutover, cutover_chart, cutover_history, retirement
+from inference import cutover, cutover_chart, cutover_history, retirement, shadow_reports
 from inference.cutover import HOUR, Figures, SideFigures
 from inference.cutover_forms import LegacyForm, ReasonForm, ShadowForm, ShareForm
 from inference.models import ShadowPair
+from inference.shadow_budget import CURRENCY
 from providers import actor, cells
+from providers.secrets import SecretError
 from routing.models import Rollout
-from routing.rollout import LEGACY
+from routing.rollout import GATEWAY, LEGACY
 
 SPANS = {1: "1 hour", 6: "6 hours", 24: "24 hours", 168: "7 days"}
 USUAL_SPAN = 24
 FEWEST_HOURS_DRAWN = 3
 RETIREMENT_DAYS = 30
 USES_SHOWN = 10
+PAIRS_SHOWN = 8
+SEE_TEXTS = "inference.view_shadowpair"
 HOME = "admin:routing_rollout_changelist"
 
 
@@ -148,6 +151,40 @@ class CutoverAdmin(ModelAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
+    def pair_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """One question and both answers. What customers wrote is here, so it needs a right of its own."""
+        if not request.user.has_perm(SEE_TEXTS):
+            raise PermissionDenied
+        pair = get_object_or_404(ShadowPair, pk=pk)
+        sides = [
+            {
+                "label": side.capitalize(),
+                "text": _text(pair, f"{side}_text"),
+                "status": getattr(pair, f"{side}_status"),
+                "error": getattr(pair, f"{side}_error"),
+                "took": cells.milliseconds(getattr(pair, f"{side}_ms")),
+                "tokens_in": getattr(pair, f"{side}_input_tokens"),
+                "tokens_out": getattr(pair, f"{side}_output_tokens"),
+                "cost": cells.money(getattr(pair, f"{side}_cost"), CURRENCY),
+                "answered": pair.answered_by == side,
+            }
+            for side in (GATEWAY, LEGACY)
+        ]
+        response = self._page(
+            request,
+            "admin/routing/rollout/pair.html",
+            f"Answers {pair.pk}",
+            pair=pair,
+            request_text=_text(pair, "request_text"),
+            similarity=_share_of(pair.similarity),
+            sides=sides,
+            twins=[
+                ("Over REST", f'curl "$GATEWAY/api/v1/shadow-pairs/{pair.pk}" -H "Authorization: Bearer $ADMIN_KEY"')
+            ],
+        )
+        response["Cache-Control"] = "no-store"
+        return response
+
     def _home(
         self, request: HttpRequest, legacy: LegacyForm | None = None, shadow: ShadowForm | None = None
     ) -> HttpResponse:
@@ -165,16 +202,18 @@ class CutoverAdmin(ModelAdmin):
             "shadow": shadow or ShadowForm(row),
             "shadow_open": shadow is not None,
             "copies": _copies(hours),
+            "may_see_texts": request.user.has_perm(SEE_TEXTS),
             "changes": cutover_history.changes(),
             "retirement": _retirement(),
             "twins": TWINS,
             **_figures(hours),
         }
+        return self._page(request, "admin/routing/rollout/cutover.html", "Cut-over", **context)
+
+    def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         return TemplateResponse(
-            request,
-            "admin/routing/rollout/cutover.html",
-            {**self.admin_site.each_context(request), "title": "Cut-over", "media": self.media, **context},
+            request, template, {**self.admin_site.each_context(request), "title": title, "media": self.media, **context}
         )
 
     def _need_change(self, request: HttpRequest) -> None:
@@ -193,7 +232,9 @@ class CutoverAdmin(ModelAdmin):
         own = [
             path(f"{name}/", wrap(require_POST(view)), name=f"routing_rollout_{name}") for name, view in doing.items()
         ]
-        return [path("live/", wrap(self.live_view), name="routing_rollout_live"), *own, *super().get_urls()]
+        own.append(path("live/", wrap(self.live_view), name="routing_rollout_live"))
+        own.append(path("answers/<int:pk>/", wrap(self.pair_view), name="routing_rollout_pair"))
+        return own + super().get_urls()
 
 
 # --- The state ------------------------------------------------------------------------------------------------------------------
@@ -315,35 +356,43 @@ def _costs(side: SideFigures) -> SafeString:
     if not costs:
         return cells.money(None)
     about = "≈\u202f" if side.side == LEGACY else ""
-    return format_html_join("", "{}{}", ((about, cells.money(money, currency)) for currency, money in costs))
+    return format_html_join(", ", "{}{}", ((about, cells.money(money, currency)) for currency, money in costs))
 
 
 def _copies(hours: int) -> dict[str, Any] | None:
     """What comparing both sides' answers came to; None when nothing was compared."""
-    pairs = ShadowPair.objects.filter(at__gte=timezone.now() - hours * HOUR, run="")
-    told = pairs.order_by().aggregate(
-        pairs=Count("id"),
-        equal=Count("id", filter=Q(equal=True)),
-        similarity=Avg("similarity"),
-        gateway_errors=Count("id", filter=~Q(gateway_error="")),
-        legacy_errors=Count("id", filter=~Q(legacy_error="")),
-        gateway_ms=Avg("gateway_ms"),
-        legacy_ms=Avg("legacy_ms"),
-        gateway_cost=Sum("gateway_cost"),
-        legacy_cost=Sum("legacy_cost"),
-    )
-    if not told["pairs"]:
+    days = max(1, hours // 24)
+    told = shadow_reports.report(days, timezone.now())
+    if not told.pairs:
         return None
+    here, there = told.gateway, told.legacy
     return {
-        "pairs": told["pairs"],
-        "equal": f"{100 * told['equal'] / told['pairs']:.0f}\u202f%",
-        "similarity": "–" if told["similarity"] is None else f"{100 * told['similarity']:.0f}\u202f%",
+        "told": told,
+        "span": "day" if days == 1 else f"{days} days",
+        "equal": _share_of(told.equal_share),
+        "similarity": _share_of(told.mean_similarity),
         "rows": [
-            Row("Failed", cells.number(told["gateway_errors"]), cells.number(told["legacy_errors"])),
-            Row("Mean time", *_times(told["gateway_ms"], told["legacy_ms"])),
-            Row("Cost", cells.money(told["gateway_cost"], "USD"), cells.money(told["legacy_cost"], "USD")),
+            Row("Answered", cells.number(here.answered), cells.number(there.answered)),
+            Row("Failed", cells.number(here.failed), cells.number(there.failed)),
+            Row("Median time", *_times(here.median_ms, there.median_ms)),
+            Row("Cost", cells.money(here.cost, CURRENCY), cells.money(there.cost, CURRENCY), hint=_UNPRICED),
         ],
+        "different": [(pair, _share_of(pair.similarity)) for pair in (*told.one_failed, *told.worst)][:PAIRS_SHOWN],
     }
+
+
+def _share_of(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f}\u202f%"
+
+
+def _text(pair: ShadowPair, name: str) -> str:
+    try:
+        return getattr(pair, name).reveal()
+    except SecretError:
+        return "Cannot be read: the key that it was encrypted with is not on the ring."
+
+
+_UNPRICED = "Of what has a known price."
 
 
 def _retirement() -> dict[str, Any]:
@@ -356,6 +405,8 @@ TWINS: Sequence[tuple[str, str]] = (
     ("Back, at once", "manage.py cutover --percentage 0"),
     ("Kill switch", "manage.py cutover --stop    # and --resume"),
     ("Both sides' figures", "manage.py cutover --hours 24"),
+    ("How alike both sides answer", "manage.py shadow_report --days 7"),
+    ("Ask both sides a set of prompts", "manage.py shadow_run prompts.jsonl --model gpt-4o"),
     ("May the old code go?", f"manage.py retirement_report --days {RETIREMENT_DAYS}"),
     (
         "Over REST",

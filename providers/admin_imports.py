@@ -160,6 +160,8 @@ class ImportRunAdmin(ReadOnlyAdmin):
         like = ImportRun.objects.defer("sealed").filter(pk=_whole(request.GET.get("like"))).first()
         if request.method == "POST":
             form = StartForm(request.POST)
+            if elsewhere := self._under_way(request):
+                return elsewhere
             if form.is_valid():
                 given = form.cleaned_data
                 return self._hand_over(
@@ -191,6 +193,15 @@ class ImportRunAdmin(ReadOnlyAdmin):
             twins=_twins(import_summaries.command_of(kind, {"legacy_keys": 1})),
         )
 
+    def _under_way(self, request: HttpRequest) -> HttpResponse | None:
+        """Where to send somebody who may not begin a run now: one at a time, and a dead one stands in nobody's way."""
+        runs.mark_interrupted()
+        running = ImportRun.objects.filter(state=ImportRun.State.RUNNING).defer("sealed").first()
+        if running is None:
+            return None
+        messages.error(request, f"{import_summaries.title_of(running)} is running: wait for it to end.")
+        return redirect("admin:providers_importrun_change", running.pk)
+
     def _hand_over(self, request: HttpRequest, run: ImportRun) -> HttpResponse:
         try:
             current_app.send_task(TASK, args=[run.pk], retry=False, ignore_result=True)
@@ -207,6 +218,8 @@ class ImportRunAdmin(ReadOnlyAdmin):
         run = get_object_or_404(ImportRun.objects.select_related("undoes"), pk=_whole(object_id))
         if not self.has_view_permission(request, run):
             raise PermissionDenied
+        if run.state == ImportRun.State.RUNNING and runs.mark_interrupted():
+            run.refresh_from_db()
         rows = import_summaries.table_rows(run)
         shown = {
             "run": run,
@@ -215,7 +228,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
             "facts": _facts(run),
             "has_secrets": _has_secrets(run),
             "undoes_title": import_summaries.title_of(run.undoes) if run.undoes else "",
-            "outcomes": import_summaries.OUTCOMES.values(),
+            "outcomes": import_summaries.outcomes_of(run),
             "details": import_summaries.details_of(run).values(),
             "tables": rows,
             "totals": import_summaries.totals_of(rows) if len(rows) > 1 else None,
@@ -238,6 +251,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
         conflict = run.kind == ImportRun.Kind.VERIFY
         return {
             "groups": import_summaries.groups_of(run),
+            "without_findings": import_summaries.without_findings(run),
             "chosen": chosen,
             "filtered": any(chosen.values()),
             "table_names": import_summaries.tables_with_findings(run),
@@ -282,6 +296,8 @@ class ImportRunAdmin(ReadOnlyAdmin):
     def next_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Begin another run on the same source, with the credentials that this one still has."""
         run = self._mine(request, pk)
+        if elsewhere := self._under_way(request):
+            return elsewhere
         kind = request.POST.get("kind", "")
         if kind not in {step.kind for step in _steps(run) if step.kind}:
             messages.error(request, "That is not a next step of this run.")
@@ -314,6 +330,8 @@ class ImportRunAdmin(ReadOnlyAdmin):
             return redirect("admin:providers_importrun_change", pk)
         form = UndoForm(run, request.POST or None)
         if request.method == "POST" and form.is_valid():
+            if elsewhere := self._under_way(request):
+                return elsewhere
             undo = runs.start(
                 ImportRun.Kind.UNDO, run.source_label, actor=actor.current().name, undoes=run, for_worker=True
             )
@@ -381,7 +399,8 @@ def _timing(run: ImportRun) -> dict[str, str]:
 
 def _facts(run: ImportRun) -> list[tuple[str, str]]:
     """What the source turned out to be, and how it was read."""
-    shown = [(name.replace("_", " ").capitalize(), _in_words(value)) for name, value in run.source_facts.items()]
+    told = {name: value for name, value in run.source_facts.items() if name not in _TOLD_ELSEWHERE}
+    shown = [(name.replace("_", " ").capitalize(), _in_words(value)) for name, value in told.items()]
     asked = run.options
     if asked.get("legacy_keys"):
         shown.append(("Legacy keys", str(asked["legacy_keys"])))
@@ -391,6 +410,7 @@ def _facts(run: ImportRun) -> list[tuple[str, str]]:
     return [(name, value) for name, value in shown if value]
 
 
+_TOLD_ELSEWHERE = {"options", "tables"}
 _ASKED = {"environments": "Environments", "only": "Only providers", "prefer": "On a conflict", "reason": "Reason"}
 
 

@@ -25,6 +25,15 @@ WAITING_IS_ODD_SECONDS = 15
 
 OUTCOMES = {"imported": "Imported", "merged": "Merged", "rejected": "Rejected", "left_out": "Left out"}
 """What a source row becomes; their sum is the rows that were read."""
+_OTHERWISE = {
+    ImportRun.Kind.VERIFY: {"imported": "Equal", "rejected": "Rejected or different"},
+    ImportRun.Kind.UNDO: {"imported": "Taken back", "rejected": "Kept"},
+}
+"""What runs that bring nothing call them."""
+_SPOTLESS = {
+    ImportRun.Kind.VERIFY: "Both sides say the same.",
+    ImportRun.Kind.UNDO: "Everything that the run did was taken back.",
+}
 DETAILS = {
     "created": "Created",
     "updated": "Updated",
@@ -132,6 +141,18 @@ def seconds_of(run: ImportRun, now: datetime | None = None) -> float | None:
 def rows_of(run: ImportRun, outcome: str = "rows") -> int:
     """Over all tables: those that were read, or those that became something."""
     return sum(_number(counts, outcome) for counts in run.tables.values())
+
+
+def outcomes_of(run: ImportRun) -> list[str]:
+    """The labels of `OUTCOMES` in this kind of run."""
+    return list((OUTCOMES | _OTHERWISE.get(ImportRun.Kind(run.kind), {})).values())
+
+
+def without_findings(run: ImportRun) -> str:
+    """What it means that a run has none."""
+    if run.state != run.State.DONE:
+        return "It ended before it found anything."
+    return _SPOTLESS.get(ImportRun.Kind(run.kind), "Nothing had to be rejected, merged, repaired or guessed.")
 
 
 def details_of(run: ImportRun) -> dict[str, str]:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from inference import cutover_chart, cutover_history
 from inference.cutover import Hour, HourOfSide
-from inference.models import UsageRecord
+from inference.models import ShadowPair, UsageRecord
 from providers import actor
 from providers.models import AuditEntry
 from routing.models import Rollout
@@ -266,6 +266,56 @@ def test_copies_are_switched_on_with_a_cap(admin_client: Client) -> None:
     row = Rollout.objects.get()
     assert (row.shadow_percentage, row.shadow_daily_cap, row.shadow_retention_hours) == (5, Decimal("2.5"), 24)
     assert "5\u202f% of generating requests are copied" in html.replace("&#8239;", "\u202f")
+
+
+def a_pair(**facts: Any) -> ShadowPair:
+    told = {"at": timezone.now(), "answered_by": "gateway", "path": "/v1/chat/completions", "model": "gpt-test"}
+    told |= {"request_text": "What is red?", "equal": False, "similarity": 0.25}
+    for side in ("gateway", "legacy"):
+        told |= {f"{side}_text": f"Said by {side}", f"{side}_status": 200, f"{side}_ms": 40.0}
+    return ShadowPair.objects.create(**(told | facts))
+
+
+def test_compared_answers_are_summed_and_the_most_different_named(admin_client: Client) -> None:
+    parallel()
+    a_pair(similarity=1.0, equal=True)
+    worst = a_pair()
+
+    html = page(admin_client)
+
+    assert "50\u202f%" in html, "equal"
+    assert "62\u202f%" in html, "similarity"
+    assert reverse("admin:routing_rollout_pair", args=[worst.pk]) in html
+    assert "What is red?" not in html
+
+
+def test_one_pair_shows_both_answers(admin_client: Client) -> None:
+    response = admin_client.get(reverse("admin:routing_rollout_pair", args=[a_pair().pk]))
+
+    html = response.content.decode()
+    for text in ("What is red?", "Said by gateway", "Said by legacy"):
+        assert text in html
+    assert "no-store" in response["Cache-Control"]
+
+
+def test_what_customers_wrote_needs_a_right_of_its_own() -> None:
+    viewer = staff("view_rollout", "change_rollout")
+    parallel()
+    pair = a_pair()
+    address = reverse("admin:routing_rollout_pair", args=[pair.pk])
+
+    assert address not in page(viewer)
+    assert viewer.get(address).status_code == 403
+
+
+def test_an_answer_that_cannot_be_decrypted_says_so(admin_client: Client) -> None:
+    pair = a_pair()
+    ShadowPair.objects.filter(pk=pair.pk).update(legacy_text="gw1.00000000.AAAA")
+
+    html = admin_client.get(reverse("admin:routing_rollout_pair", args=[pair.pk])).content.decode()
+
+    assert "Cannot be read" in html
+    assert "Said by gateway" in html
 
 
 # The figures

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from providers import import_summaries
 from providers.import_runs import ImportFinding, ImportRecord, ImportRun
-from providers.importers import runs
+from providers.importers import lock, runs
 from providers.importers.options import Options
 from providers.secrets import Secret
 from tests.page_forms import form_of_page
@@ -384,7 +384,8 @@ def test_an_id_that_is_no_number_is_a_page_that_is_not_there(admin_client: Clien
 def test_a_running_run_is_followed_with_and_without_scripts(admin_client: Client) -> None:
     run = a_run(state="running", finished_at=None, tables={})
 
-    html = seen(admin_client, run)
+    with lock.alone():
+        html = seen(admin_client, run)
 
     assert f'data-live="{reverse(LIVE, args=[run.pk])}"' in html
     assert '<noscript><meta http-equiv="refresh"' in html
@@ -420,6 +421,27 @@ def test_progress_without_a_total_promises_nothing() -> None:
 )
 def test_spans_are_told_in_two_units_at_most(seconds: float, text: str) -> None:
     assert import_summaries.span(seconds) == text
+
+
+def test_a_run_whose_process_died_is_told_to_be_interrupted(admin_client: Client) -> None:
+    run = a_run(state="running", finished_at=None, secrets=True)
+
+    html = seen(admin_client, run)
+
+    assert "interrupted" in html
+    assert "Start again" in html
+
+
+def test_nothing_is_begun_while_another_run_is_under_way(admin_client: Client, sent: list) -> None:
+    running, plan = a_run(state="running", finished_at=None), a_run(secrets=True)
+
+    with lock.alone():
+        start_told = start(admin_client)
+        admin_client.post(reverse(NEXT, args=[plan.pk]), {"kind": "apply"})
+
+    assert start_told.url == reverse(RUN, args=[running.pk])
+    assert ImportRun.objects.count() == 2
+    assert sent == []
 
 
 # The report
