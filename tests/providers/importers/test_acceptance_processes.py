@@ -176,6 +176,7 @@ def test_an_import_that_was_killed_ends_the_same_when_it_is_started_again(
     assert finished == "done"
 
 
+@pytest.mark.slow
 def test_an_import_that_was_killed_can_be_undone(undisturbed, installation, arguments):
     assert installation.run(*arguments, "--apply", kill=("commit", undisturbed["commit"] // 2)) == {"killed": 9}
     installation.run(*arguments, "--apply")
@@ -184,6 +185,7 @@ def test_an_import_that_was_killed_can_be_undone(undisturbed, installation, argu
     assert installation.look()["rows"] == 0
 
 
+@pytest.mark.slow
 def test_an_undoing_that_was_killed_ends_when_it_is_started_again(installation, arguments):
     installation.run(*arguments, "--apply")
     imported = str(installation.look()["runs"][0][0])
