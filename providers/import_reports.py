@@ -12,12 +12,12 @@ from providers import import_summaries
 from providers.import_runs import ImportRun
 from providers.importers.report import FORMAT, VERSION
 
-_AT_ONCE = 2000
+_AT_ONCE = 10_000
 _FIELDS = ("table", "key", "field", "code", "level", "did", "detail", "changes")
 
 
 def pieces(run: ImportRun) -> Iterator[bytes]:
-    """The report in parts of a few hundred kilobytes, so that a million findings need no memory."""
+    """The report in parts of a megabyte or two, so that a million findings need no memory."""
     head = orjson.dumps({"format": FORMAT, "version": VERSION, **_facts(run)}, option=orjson.OPT_INDENT_2)
     yield head.removesuffix(b"\n}") + b',\n  "findings": ['
     between, after = b"\n    ", 0
