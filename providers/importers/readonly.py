@@ -44,6 +44,12 @@ often copied from the legacy's own settings, so a driver that it names is not as
 CONNECT_SECONDS = 10
 STALL_SECONDS = 3600
 """How long MySQL waits for us to take the next rows: writing a batch on the other side may take its time."""
+MYSQL_OPTIONS = {
+    *("charset", "collation", "unix_socket", "connect_timeout", "read_timeout", "write_timeout"),
+    *("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_key_password", "ssl_cipher", "ssl_check_hostname"),
+    *("ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"),
+}
+"""What a URL may ask of MySQL's driver. Others run statements before ours (`init_command`) or read files of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,21 @@ class ReadOnlyDatabase:
 
     def columns(self) -> dict[str, list[Column]]:
         """Columns of the tables and views that an unqualified name reaches, by table."""
+        if self.dialect == "sqlite":
+            return {table: self._columns_of(table) for (table,) in self.fetch(_SQLITE_TABLES)}
         found: dict[str, list[Column]] = {}
         for table, name, kind, collation in self.fetch(_COLUMNS[self.dialect]):
             found.setdefault(_text(table), []).append(Column(_text(name), _text(kind).lower(), _text(collation or "")))
         return found
+
+    def _columns_of(self, table: str) -> list[Column]:
+        """None for a view whose table is gone, or a table of a module that SQLite does not have here."""
+        quoted = table.replace('"', '""')
+        try:
+            rows = self.connection.exec_driver_sql(f'PRAGMA table_xinfo("{quoted}")').fetchall()
+        except exc.OperationalError:
+            return []
+        return [Column(row[1], row[2].lower()) for row in rows]
 
     def fetch(self, statement: Any) -> Sequence[Any]:
         with self.errors("reading"):
@@ -150,9 +167,13 @@ def _file_address(url: URL) -> Address:
         raise SourceError(
             "The source's URL names no file: an absolute path has four slashes, sqlite:////data/legacy.db."
         )
-    path = Path(url.database).expanduser().resolve()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    try:
+        path = Path(url.database).expanduser().resolve()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        raise SourceError("The source's URL names a file that cannot exist here: check its path.") from None
+    if not is_file:
+        what = "is a folder" if is_folder else "does not exist"
         raise SourceError(
             f"The SQLite file {path} {what}. An absolute path has four slashes: sqlite:////data/legacy.db."
         )
@@ -184,13 +205,18 @@ def _open_file(path: str) -> sqlite3.Connection:
 
 
 def _mysql(address: Address) -> Engine:
+    if others := sorted(set(address.url.query) - MYSQL_OPTIONS):
+        raise SourceError(
+            f"{address.label}: these options in the URL have no meaning for reading, leave them out: {', '.join(others)}."
+        )
     url = address.url.update_query_dict({"charset": "utf8mb4"})
     arguments = {"connect_timeout": CONNECT_SECONDS, "local_infile": False, "conv": _MYSQL_VALUES}
     return create_engine(url, connect_args=arguments, poolclass=NullPool, isolation_level="REPEATABLE READ")
 
 
 def _postgresql(address: Address) -> Engine:
-    arguments: dict[str, Any] = {"context": _raw_values()}
+    # A database without an encoding of its own (SQL_ASCII) would send bytes for texts.
+    arguments: dict[str, Any] = {"context": _raw_values(), "client_encoding": "utf8"}
     if not _query(address.url, "connect_timeout"):
         arguments["connect_timeout"] = CONNECT_SECONDS
     return create_engine(
@@ -221,11 +247,8 @@ _BEGIN = {
     ],
 }
 
+_SQLITE_TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
 _COLUMNS = {
-    "sqlite": (
-        "SELECT m.name, c.name, c.type, '' FROM sqlite_master m, pragma_table_xinfo(m.name) c "
-        "WHERE m.type IN ('table', 'view') ORDER BY m.name, c.cid"
-    ),
     "mysql": (
         "SELECT table_name, column_name, data_type, collation_name FROM information_schema.columns "
         "WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
@@ -318,14 +341,16 @@ def _explained(address: Address, doing: str) -> Iterator[None]:
         raise SourceError(_explanation(address, doing, error)) from None
     except UnicodeError:
         if doing == "opening":
-            wrong = "User or password hold characters that the driver cannot send."
+            wrong = "User, password or host hold characters that the driver cannot send."
         else:
             wrong = "It sent text that is not in the encoding that was agreed on."
         raise SourceError(f"{address.label}: {wrong}") from None
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         if doing != "opening":
             raise
-        raise SourceError(f"The options in the URL of {address.label} are unknown: {_masked(address, error)}") from None
+        raise SourceError(
+            f"{address.label}: the options in the URL cannot be used: {_masked(address, error)}"
+        ) from None
 
 
 def _explanation(address: Address, doing: str, error: BaseException) -> str:

@@ -144,6 +144,15 @@ def test_columns_are_listed_by_table(url):
         assert [column.name for column in database.columns()["words"]] == ["id", "word"]
 
 
+def test_a_view_whose_table_is_gone_has_no_columns(file):
+    run_on_file(file, "CREATE TABLE gone (id)", "CREATE VIEW broken AS SELECT * FROM gone", "DROP TABLE gone")
+    with opened(f"sqlite:///{file}") as database:
+        columns = database.columns()
+
+    assert columns["broken"] == []
+    assert [column.name for column in columns["words"]] == ["id", "word"]
+
+
 def test_a_missing_file_is_named_and_not_made(tmp_path):
     assert f"{tmp_path}/nowhere.db does not exist" in refusal(f"sqlite:///{tmp_path}/nowhere.db")
     assert list(tmp_path.iterdir()) == []
@@ -230,6 +239,38 @@ def test_an_unknown_option_is_explained_without_the_password(mariadb_url):
 
     assert "options in the URL" in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["init_command=DELETE FROM words", "read_default_file=/etc/passwd", "connect_timeout=soon", "ssl=true", "port=x"],
+)
+def test_an_option_that_does_more_than_open_is_refused(mariadb_url, option):
+    run_on(mariadb_url, "CREATE OR REPLACE TABLE words (id INTEGER)", "INSERT INTO words VALUES (1)")
+
+    text = refusal(f"{mariadb_url}?{option}")
+
+    assert "options in the URL" in text
+    with opened(mariadb_url) as database:
+        assert database.fetch("SELECT * FROM words") == [(1,)]
+
+
+@pytest.mark.parametrize("path", ["/tmp/%00", "/" + "a" * 5000, "~nobody-of-this-name/legacy.db"])
+def test_a_path_that_cannot_exist_is_explained(path):
+    assert "check its path" in refusal(f"sqlite:///{path}")
+
+
+def test_a_database_without_an_encoding_is_read(postgresql_url):
+    server = sa.create_engine(parse(Secret(postgresql_url)).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    plain = server.url.set(database=f"{server.url.database}_ascii").render_as_string(hide_password=False)
+    with server.connect() as connection:
+        name = f"{server.url.database}_ascii"
+        connection.exec_driver_sql(f"CREATE DATABASE {name} ENCODING SQL_ASCII LOCALE 'C' TEMPLATE template0")
+        try:
+            with opened(plain) as database:
+                assert database.fetch("SELECT 'Grüße'") == [("Grüße",)]
+        finally:
+            connection.exec_driver_sql(f"DROP DATABASE {name}")
 
 
 def test_a_missing_right_is_explained(postgresql_url):
