@@ -95,11 +95,11 @@ def _json(text: str) -> Any:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadDocument(f"The key {twice!r} stands twice in one object.")
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise BadDocument(f"The key {name!r} stands twice in one object.")
+        members[name] = value
     return members
 
 
@@ -172,7 +172,7 @@ class _Builder:
         merged: dict[str, Any] = {}
         for key, member in node.value:
             if key.tag == _TAG + "merge":
-                merged = self._merged(member, depth + 1) | merged
+                _add_missing(merged, self._merged(member, depth + 1))
                 continue
             if not isinstance(key, yaml.ScalarNode):
                 raise _refused(key, "a key has to be a text")
@@ -189,7 +189,7 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and all(isinstance(one, yaml.MappingNode) for one in node.value):
             found: dict[str, Any] = {}
             for one in node.value:
-                found = self.value(one, depth + 1) | found
+                _add_missing(found, self.value(one, depth + 1))
             return found
         raise _refused(node, "`<<` takes an object or a list of objects")
 
@@ -203,12 +203,23 @@ class _Builder:
                 case "bool":
                     return self._loader.construct_yaml_bool(node)
                 case "int":
-                    return self._loader.construct_yaml_int(node)
+                    return _writable(self._loader.construct_yaml_int(node))
                 case "float":
                     return _finite(self._loader.construct_yaml_float(node))
         except (ValueError, KeyError):
             raise _refused(node, "this is not a number that can be stored") from None
         raise _refused(node, "tags are not read")
+
+
+def _add_missing(members: dict[str, Any], others: dict[str, Any]) -> None:
+    for name, value in others.items():
+        members.setdefault(name, value)
+
+
+def _writable(number: int) -> int:
+    """Digits in another base than ten are read without a bound, and cannot be written down as decimal ones."""
+    str(number)
+    return number
 
 
 def _finite(number: float) -> float:

@@ -20,6 +20,8 @@ from providers.importers.legacy_texts import readable, storable
 
 MOST_ENCODINGS = 4
 DEEPEST = 64
+MOST_BITS = 14_000
+"""Of a whole number: some 4,200 digits, as many as can be written down again."""
 
 _WORDS = re.compile(r"""[^\[\]{}()"'<>\\,;=]+(,[^\[\]{}()"'<>\\,;=]*)*""")
 _TEXTS = (str, bytes, bytearray, memoryview)
@@ -148,7 +150,9 @@ class _Storable:
         kind = type(value)
         if kind is str:
             return self._text(value)
-        if value is None or kind is bool or kind is int:
+        if value is None or kind is bool:
+            return value
+        if kind is int and value.bit_length() <= MOST_BITS:
             return value
         if depth > DEEPEST:
             raise Broken

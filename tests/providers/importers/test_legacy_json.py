@@ -44,6 +44,8 @@ def test_nothing_is_the_empty_object(raw):
         "{'a': __import__('os')}",
         "[" * 100_000,
         '{"a":' * 200 + "1",
+        "{'a': 0x" + "f" * 6_000 + "}",
+        "{'a': 1" + "0" * 6_000 + "}",
     ],
 )
 def test_what_is_no_object_is_broken(raw):

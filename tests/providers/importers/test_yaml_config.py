@@ -393,6 +393,11 @@ def test_a_key_that_stands_twice_is_named_with_its_line():
     assert "'b' stands twice" in refused('{"b": 1, "b": 2}', "json")
 
 
+def test_a_key_that_stands_twice_among_many_is_named():
+    members = ",".join(f'"k{number}": 1' for number in [*range(200_000), 199_999])
+    assert "'k199999' stands twice" in refused("{" + members + "}", "json")
+
+
 def test_aliases_and_merges_are_read():
     text = "base: &base {a: 1, b: 2}\none: *base\ntwo: {<<: *base, b: 3}\n"
     assert documents.parse(text) == {"base": {"a": 1, "b": 2}, "one": {"a": 1, "b": 2}, "two": {"a": 1, "b": 3}}
@@ -439,7 +444,8 @@ def test_tags_and_odd_keys_are_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "  \n", "a: [1", "a: 'b", "\t- a", "--- a\n--- b\n", "a: .nan", "a: \x07", b"\xff\xfe"]
+    "text",
+    ["", "  \n", "a: [1", "a: 'b", "\t- a", "--- a\n--- b\n", "a: .nan", "a: \x07", b"\xff\xfe", "a: 0x" + "f" * 6_000],
 )
 def test_what_is_no_document_says_so(text):
     assert refused(text)
