@@ -178,8 +178,9 @@ class Backoffice:
         return table.read(self._database.fetch(table.select()))
 
     def _counted(self, table: Table, ledger: Ledger) -> Iterator[Values]:
-        ledger.read(table.name, self.rows[table.name])
-        return self._all(table)
+        rows = self._database.fetch(table.select())
+        ledger.read(table.name, len(rows))  # MyISAM has no snapshot: there may be more than were counted at first
+        return table.read(rows)
 
     def _map(self, table: Table, values: Values, provider_id: str) -> mapping.Mapped:
         record = table.record(table.name, *table.belonging(values, provider_id))
