@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,8 +24,8 @@ _DONE = {
     Kind.UNDO: "Undoing",
 }
 _STYLES = {"created": "green", "updated": "yellow", "rejected": "red", "conflicts": "red", "deleted": "yellow"}
-_ALWAYS = ("rows", "created", "updated", "unchanged", "merged", "rejected", "left_out")
-_SOMETIMES = ("kept", "conflicts", "deleted")
+_COLUMNS = ("rows", "created", "updated", "unchanged", "kept", "conflicts", "merged", "rejected", "left_out", "deleted")
+_LONGEST_KEY = 80
 
 
 def show(console: Console, result: Result) -> None:
@@ -42,11 +43,12 @@ def show(console: Console, result: Result) -> None:
 
 
 def _tables(result: Result) -> Table:
-    columns = [*_ALWAYS, *(name for name in _SOMETIMES if any(row.get(name) for row in result.tables.values()))]
-    table = Table(title=None, header_style="bold")
-    table.add_column("table")
+    """Columns without a number are left out: the table has to fit a terminal of 80 columns."""
+    columns = [name for name in _COLUMNS if any(row.get(name) for row in result.tables.values())]
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("table", overflow="fold")
     for name in columns:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for name, counts in result.tables.items():
         table.add_row(escape(name), *(_count(column, counts.get(column, 0)) for column in columns))
     return table
@@ -72,7 +74,8 @@ def _findings(console: Console, result: Result) -> None:
 
 
 def _example(finding: Finding) -> Text:
-    place = " ".join(part for part in (finding.table, finding.key, finding.field) if part)
+    key = finding.key if len(finding.key) <= _LONGEST_KEY else f"{finding.key[:_LONGEST_KEY]}…"
+    place = " ".join(part for part in (finding.table, key, finding.field) if part)
     line = Text.assemble("    ", (_one_line(place), "bold"), f": {_one_line(finding.detail)}")
     for field, (before, after) in (finding.changes or {}).items():
         line.append(f"\n      {_one_line(field)}: ")

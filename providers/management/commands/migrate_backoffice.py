@@ -256,7 +256,10 @@ class Command(BaseCommand):
     def _screen(self) -> Console:
         out = self.stdout._out
         return Console(
-            file=out, width=None if out.isatty() else _WIDTH_WITHOUT_A_TERMINAL, no_color=self._asked["no_color"]
+            file=out,
+            width=None if out.isatty() else _WIDTH_WITHOUT_A_TERMINAL,
+            no_color=self._asked["no_color"],
+            highlight=False,
         )
 
     def _report(self, kind: str, first: bool) -> Path | None:
