@@ -125,6 +125,9 @@ WHITENOISE_USE_FINDERS = True
 # The default of 2.5 MB would refuse an ordinary image in a prompt.
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("GATEWAY_MAX_BODY_BYTES", 32 * 1024 * 1024, least=1024)
 
+# Not Django's names: a legacy system at the same address may have cookies of those, and they are its own.
+SESSION_COOKIE_NAME = "gateway_session"
+CSRF_COOKIE_NAME = "gateway_csrf"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"

@@ -60,6 +60,9 @@ _OPERATIONS = {
     "/generate": "generate",
     "/api/llm/gateway/generate": "generate",
 }
+_NOT_PASSED_ON = ("CONNECT", "TRACE")
+"""One makes a tunnel of the connection, the other shows the headers that were added for the legacy system alone."""
+_HIGHEST_STATUS = 599
 _KEY_HEADERS = frozenset({b"x-api-key", b"api-key"})
 _LONGEST_KEY = 512
 _BYTES_PER_TOKEN = 4
@@ -110,6 +113,7 @@ class LegacySide:
         except AddressRefused as error:
             raise ConfigurationError("The legacy system's address is not allowed.", detail=str(error)) from error
         self.base_path = url.path
+        self.local = hops.Local(url.authority.encode(), url.path)
         self.added = [(name.lower().encode(), value.reveal().encode()) for name, value in rollout.headers]
         self.client = PassingClient(
             PassedOrigin(url.scheme, url.host, url.port, rollout.allow_private, rollout.verify_tls),
@@ -214,18 +218,21 @@ class Passage:
         await self._finish(failure)
 
     async def _serve(self) -> None:
-        reply = await self._ask()
+        legacy = self._forwarder.legacy(self._rollout)
+        reply = await self._ask(legacy)
         try:
-            await self._answer(reply)
+            await self._answer(reply, legacy.local)
         finally:
             reply.abort()
 
     # The request
 
-    async def _ask(self) -> PassedReply:
+    async def _ask(self, legacy: LegacySide) -> PassedReply:
         scope, limit = self._scope, self._plane.limits.body_bytes
         headers: list[Header] = scope["headers"]
         raw_path: bytes = scope.get("raw_path") or self._path.encode()
+        if scope["method"] in _NOT_PASSED_ON:
+            raise InvalidRequest(f"{scope['method']} is not passed on.", status=405, code="method_not_allowed")
         if hops.climbs(raw_path):
             raise InvalidRequest("The path holds '.' or '..', which could mean another one at the legacy system.")
         own_name = b"gw-" + blake2b(key=self._rollout.digest_key, digest_size=6).hexdigest().encode()
@@ -236,7 +243,8 @@ class Passage:
         announced = hops.value_of(headers, b"content-length")
         if announced and (not announced.isdigit() or int(announced) > limit):
             raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
-        legacy = self._forwarder.legacy(self._rollout)
+        if hops.value_of(headers, b"transfer-encoding").lower() not in (b"", b"chunked"):
+            raise InvalidRequest("Of transfer codings, only chunked is understood.", status=501)
         target = hops.target(legacy.base_path, raw_path, scope.get("query_string", b""))
         onward = hops.onward(
             headers,
@@ -244,6 +252,7 @@ class Passage:
             scheme=scope.get("scheme", "http"),
             request_id=self._request_id,
             replaced=legacy.added,
+            own_cookies=self._rollout.own_cookies,
         )
         onward.append((b"via", b"1.1 " + own_name))
         message = await self._receive()
@@ -252,13 +261,15 @@ class Passage:
         body: bytes = message.get("body", b"")
         self._size = len(body)
         if message.get("more_body"):
+            if announced:
+                onward.append((b"content-length", announced))
             upload = await legacy.client.begin(scope["method"], target, onward, chunked=not announced)
             self._uploading = self._plane.loop.create_task(self._upload(upload, body))
             return await upload.head()
         self.body_read = True
         if len(body) > limit:
             raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
-        if body and not announced:
+        if body or announced:
             onward.append((b"content-length", b"%d" % len(body)))
         self._model, _ = asked(body)
         return await legacy.client.send(scope["method"], target, onward, body)
@@ -283,16 +294,17 @@ class Passage:
 
     # The reply
 
-    async def _answer(self, reply: PassedReply) -> None:
+    async def _answer(self, reply: PassedReply, local: hops.Local) -> None:
         send = self._send
+        if reply.status > _HIGHEST_STATUS:
+            raise UpstreamBroken("The legacy system's answer is not HTTP.", detail=f"status {reply.status}")
         self._status = reply.status
         self._encoding = hops.value_of(reply.headers, b"content-encoding")
         self._streaming = hops.value_of(reply.headers, b"content-type").lower().startswith(b"text/event-stream")
         overheard = self._overheard = Overheard(stream=self._streaming)
+        headers = hops.back(reply.headers, status=reply.status, own_cookies=self._rollout.own_cookies, local=local)
         self._answering = True
-        await send(
-            {"type": "http.response.start", "status": reply.status, "headers": [*hops.back(reply.headers), SIDE]}
-        )
+        await send({"type": "http.response.start", "status": reply.status, "headers": [*headers, SIDE]})
         async for piece in reply:
             if self._streaming and self._first_byte is None:
                 self._first_byte = perf_counter() - self._started

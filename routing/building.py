@@ -218,6 +218,7 @@ def _rollout(notes: list[str]) -> RolloutView | None:
         reply_seconds=row.reply_timeout_seconds,
         idle_seconds=row.idle_timeout_seconds,
         headers=headers,
+        own_cookies=frozenset({settings.SESSION_COOKIE_NAME.encode(), settings.CSRF_COOKIE_NAME.encode()}),
         extra_paths=tuple(row.extra_paths),
         shadow_share=rollout.buckets_below(row.shadow_percentage),
         shadow_daily_cap=row.shadow_daily_cap,

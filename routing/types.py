@@ -174,6 +174,8 @@ class RolloutView:
     idle_seconds: float = 60.0
     headers: tuple[tuple[str, Secret], ...] = ()
     """Sent to the legacy side with every request, in place of the client's of the same name."""
+    own_cookies: frozenset[bytes] = frozenset()
+    """The admin's session and the like: not for the legacy side to see or to set."""
     extra_paths: tuple[str, ...] = ()
     """Path prefixes beyond the known ones that the share decides on."""
     shadow_share: int = 0

@@ -157,6 +157,9 @@ class PassingClient:
         """The request's head; its body is to follow."""
         data = self._head(method, target, headers) + (b"transfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n")
         connection = await self._pool.take(self.limits, fresh=True)
+        while connection.asked:  # one that came free while the pool was full
+            self._pool.release(connection, reusable=False)
+            connection = await self._pool.take(self.limits, fresh=True)
         connection.uploading = True
         return self._ask(connection, method, data, chunked=chunked)
 

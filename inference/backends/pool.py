@@ -201,6 +201,7 @@ class Pool(Generic[C]):
         if self._sweep_timer is not None and not self.busy:
             self._sweep_timer.cancel()
             self._sweep_timer = None
+            self._sweep_at = _NEVER  # whoever holds the pool still may ask once more
         while self.idle:
             self.idle.pop().abort()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,10 +47,11 @@ class LegacyServer:
     port: int = 0
     otherwise: Callable[[Request], bytes] = lambda request: answer()
     """What is answered when no reply is left."""
+    tls: ssl.SSLContext | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> LegacyServer:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -76,6 +78,8 @@ class LegacyServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
             while request := self._read(connection):
                 self.requests.append(request)
                 reply = self.replies.pop(0) if self.replies else self.otherwise(request)

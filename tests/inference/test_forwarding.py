@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import socket
+import ssl
 import threading
 import time
 from dataclasses import replace
@@ -210,6 +211,46 @@ class TestTheRequest:
         assert status_of(head) == 400
         assert legacy.requests == []
 
+    @pytest.mark.parametrize("pieces", [1, 2])
+    def test_a_length_that_the_client_would_have_left_out_is_told_all_the_same(self, gateway, legacy, pieces):
+        """Or the body would be taken for the next request, of another client, to a path that is not shared."""
+        body = b"GET /admin/secrets HTTP/1.1\r\nHost: x\r\n\r\n" + b" " * 100_000 * (pieces - 1)
+        with connected(gateway) as connection:
+            connection.sendall(
+                b"POST /v1/files HTTP/1.1\r\nHost: x\r\nConnection: close, Content-Length\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (len(body), body[:100])
+            )
+            connection.sendall(body[100:])
+            assert connection.recv(20).startswith(b"HTTP/1.1 200")
+        assert [request.values(b"content-length") for request in legacy.requests] == [[b"%d" % len(body)]]
+        assert legacy.requests[0].body == body
+
+    @pytest.mark.parametrize("method", [b"TRACE", b"CONNECT"])
+    def test_neither_a_tunnel_nor_an_echo_of_the_added_headers_is_asked_for(self, gateway, legacy, method):
+        head, _ = ask(gateway, method, b"/v1/models")
+        assert status_of(head) == 405
+        assert legacy.requests == []
+
+    def test_a_transfer_coding_that_would_get_lost_is_refused(self, gateway, legacy):
+        with connected(gateway) as connection:
+            connection.sendall(
+                b"POST /v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+            )
+            assert connection.recv(20).startswith(b"HTTP/1.1 501")
+        assert legacy.requests == []
+
+    def test_the_operator_s_session_stays_here_both_ways(self, gateway, legacy):
+        gateway.part(legacy.url, own_cookies=frozenset({b"gateway_session"}))
+        legacy.replies.append(answer(b"{}", b"Set-Cookie: gateway_session=forged", b"Set-Cookie: sessionid=theirs"))
+        head, _ = ask(gateway, b"GET", b"/v1/models", b"", b"Cookie: gateway_session=ours; sessionid=theirs")
+        assert legacy.requests[0].values(b"cookie") == [b"sessionid=theirs"]
+        assert values(head, b"set-cookie") == [b"sessionid=theirs"]
+
+    def test_a_path_in_absolute_form_goes_to_the_legacy_side_all_the_same(self, gateway, legacy):
+        ask(gateway, b"GET", b"http://169.254.169.254/v1/models?a=b", b"", b"Host: 169.254.169.254")
+        assert legacy.requests[0].line == b"GET /v1/models?a=b HTTP/1.1"
+        assert legacy.requests[0].values(b"host") == [legacy.url.removeprefix("http://").encode()]
+
 
 class TestTheReply:
     def test_status_headers_and_body_come_back_unchanged(self, gateway, legacy):
@@ -232,6 +273,18 @@ class TestTheReply:
         assert (status_of(head), values(head, b"location")) == (307, [b"http://elsewhere.test/"])
         assert len(legacy.requests) == 1
 
+    def test_a_redirect_to_the_legacy_side_s_own_address_comes_back_here(self, gateway, legacy):
+        gateway.part(legacy.url + "/old")
+        location = b"Location: " + legacy.url.encode() + b"/old/v1/models/?a=b"
+        legacy.replies.append(answer(b"", location, status=b"307 Temporary Redirect"))
+        head, _ = chat(gateway)
+        assert values(head, b"location") == [b"/v1/models/?a=b"]
+
+    def test_a_status_that_is_none_is_a_broken_answer(self, gateway, legacy):
+        legacy.replies.append(answer(status=b"677 Odd"))
+        head, body = chat(gateway)
+        assert (status_of(head), json.loads(body)["error"]["code"]) == (502, "upstream_broken")
+
     def test_the_answer_to_head_has_its_length_and_no_body(self, gateway, legacy):
         legacy.replies.append(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")
         head, body = ask(gateway, b"HEAD", b"/v1/models")
@@ -239,9 +292,10 @@ class TestTheReply:
 
     @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
     def test_a_reply_without_a_body_is_over_with_its_head(self, gateway, legacy, status):
-        legacy.replies.append(b"HTTP/1.1 " + status + b'\r\nEtag: "x"\r\n\r\n')
+        legacy.replies.append(b"HTTP/1.1 " + status + b'\r\nEtag: "x"\r\nContent-Length: 12\r\n\r\n')
         head, body = ask(gateway)
         assert (status_of(head), values(head, b"etag"), body) == (int(status[:3]), [b'"x"'], b"")
+        assert gateway.wait_for_rows(1)[0].error_code == ""
 
     def test_a_connection_is_used_again_after_a_head_request(self, gateway, legacy):
         legacy.replies.append(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")
@@ -386,6 +440,31 @@ class TestFailures:
             connection.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" + b"a" * 100_000)
             assert _eventually(lambda: legacy._open)
         assert legacy.left.wait(1.0)
+
+
+class TestTls:
+    @pytest.fixture
+    def legacy(self, certificate):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        with LegacyServer(tls=context) as server:
+            yield server
+
+    def test_a_certificate_that_nobody_vouches_for_is_refused(self, gateway, legacy):
+        head, body = chat(gateway, CHAT, b"Authorization: Bearer legacy-token")
+        assert (status_of(head), json.loads(body)["error"]["code"]) == (502, "upstream_unreachable")
+        assert legacy.requests == []
+
+    def test_it_is_taken_when_the_operator_says_so(self, gateway, legacy):
+        gateway.part(legacy.url, verify_tls=False)
+        assert [chat(gateway)[1] for _ in range(2)] == [b"{}", b"{}"]
+        assert [request.body for request in legacy.requests] == [CHAT, CHAT]
+
+    def test_switching_verification_on_again_uses_no_connection_from_before(self, gateway, legacy):
+        gateway.part(legacy.url, verify_tls=False)
+        assert status_of(chat(gateway)[0]) == 200
+        gateway.part(legacy.url, verify_tls=True)
+        assert status_of(chat(gateway)[0]) == 502
 
 
 class TestTheRow:

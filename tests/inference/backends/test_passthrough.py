@@ -140,3 +140,34 @@ async def test_a_legacy_side_that_says_nothing_is_given_up(legacy):
     with pytest.raises(UpstreamTimeout):
         await client.send("GET", b"/", [], b"")
     client.close()
+
+
+async def test_an_upload_takes_no_used_connection_even_when_all_are_busy(legacy):
+    """It could not be sent again if the connection turned out to be dead."""
+    answered = threading.Event()
+
+    def answer_late(connection: socket.socket) -> None:
+        answered.wait(10)
+        connection.sendall(answer())
+
+    legacy.replies.append(answer_late)
+    client = PassingClient(origin(legacy, max_connections=1), Limits())
+    first = asyncio.create_task(client.send("GET", b"/", [], b""))
+    beginning = asyncio.create_task(client.begin("POST", b"/", [], chunked=True))
+    await asyncio.sleep(0)
+    answered.set()
+    await read(await first)
+    upload = await beginning
+    await upload.write(b"x", last=True)
+    assert await read(await upload.head()) == b"{}"
+    assert len(legacy._open) == 2
+    client.close()
+
+
+async def test_a_client_that_was_closed_meanwhile_still_gives_up_in_time(legacy):
+    client = PassingClient(origin(legacy), Limits(first_byte=0.2))
+    await read(await client.send("GET", b"/", [], b""))
+    client.close()
+    legacy.replies.append(lambda connection: connection.recv(1))
+    with pytest.raises(UpstreamTimeout):
+        await asyncio.wait_for(client.send("GET", b"/", [], b""), 5)
