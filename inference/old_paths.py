@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from django.db import DatabaseError, IntegrityError, connection, models, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, connection, models, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -158,7 +158,7 @@ class Counting:
                 if connection.errors_occurred:
                     connection.close_if_unusable_or_obsolete()
                 self.write()
-            except DatabaseError as error:
+            except (DatabaseError, InterfaceError) as error:  # MariaDB's driver says the latter of a lost connection
                 logger.warning("uses of old paths not written: %s", type(error).__name__)
             if stopping:
                 connection.close()
