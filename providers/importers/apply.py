@@ -109,9 +109,9 @@ class Import:
             place = self._place(bundle.provider_id)
         for drafts in batches:
             if drafts[0].kind is Kind.PROVIDER:
-                step = self._batch(drafts, None, book)[0]
-                place = self._place_of(step)
-                missing = None if place else step.action
+                steps = self._batch(drafts, None, book)
+                place = self._place_of(steps[0]) if steps else self._place(bundle.provider_id)
+                missing = steps[0].action if steps and place is None else None
             elif place is not None:
                 self._batch(drafts, place, book)
             else:
@@ -140,10 +140,11 @@ class Import:
         if known or not self._provenance.is_empty:
             for draft in drafts:
                 self._meet_all(draft)
-        rest = [draft for draft in drafts if not self._skipped(draft, known, book)] if self._delta else list(drafts)
-        if self._delta and drafts[0].kind is Kind.PROVIDER and not rest:
-            return [Step(drafts[0], Action.UNCHANGED, self._row_of(drafts[0], known))]
-        rest, others = self._firsts.split(rest)
+        rest, others = self._firsts.split(drafts)
+        if self._delta and not (place and place.is_new):
+            rest = [draft for draft in rest if not self._skipped(draft, known, book)]
+            if drafts[0].kind is Kind.PROVIDER and not (rest or others):
+                return [Step(drafts[0], Action.UNCHANGED, self._row_of(drafts[0], known))]
         steps = self._planner.plan(rest, place, known) if rest else []
         if self._writer:
             steps = self._writer.write(steps, self._planner, place)
@@ -152,7 +153,8 @@ class Import:
         if self._writer:
             self._writer.record(steps, known)
         for draft, alike in others:
-            self._merge(draft, alike, known, place, book)
+            if not (self._delta and alike and self._skipped(draft, known, book)):
+                self._merge(draft, alike, known, place, book)
         return steps
 
     def _row_of(self, draft: Draft, known: dict[str, Known]) -> Provider | None:
@@ -165,6 +167,8 @@ class Import:
             record = known.get(self._provenance.origin(origin))
             if record is None or record.digest != origin.digest:
                 return False
+        if draft.kind is Kind.PROVIDER and self._row_of(draft, known) is None:
+            return False  # what becomes of its parts depends on why it is not here
         if known[self._provenance.origin(draft.origin)].outcome == ImportRecord.Outcome.MERGED:
             book.count(draft, Outcome.MERGED)
         else:

@@ -116,10 +116,11 @@ class Planner:
 
     def plan(self, drafts: Sequence[Draft], place: Place | None, known: Mapping[str, Known]) -> list[Step]:
         """A step for each draft. `place` is where parts belong; providers have none."""
+        rows = match(drafts, place, known, self.provenance)
+        known = self._without_those_that_moved(drafts, rows, known)
         if place is not None and place.is_new:
             found = [known.get(self.provenance.origin(draft.origin)) if known else None for draft in drafts]
             return [self.step(draft, None, place, last, {}) for draft, last in zip(drafts, found, strict=True)]
-        rows = match(drafts, place, known, self.provenance)
         strangers = {
             row.pk: draft
             for draft, row in zip(drafts, rows, strict=True)
@@ -130,6 +131,23 @@ class Planner:
             self.step(draft, row, place, known.get(self.provenance.origin(draft.origin)), left)
             for draft, row in zip(drafts, rows, strict=True)
         ]
+
+    def _without_those_that_moved(
+        self, drafts: Sequence[Draft], rows: Sequence[Any], known: Mapping[str, Known]
+    ) -> Mapping[str, Known]:
+        """Nobody deleted the row here if another provider has it: the source put the row under a new one."""
+        missing: dict[str, Known] = {}
+        for draft, row in zip(drafts, rows, strict=True) if known else ():
+            origin = self.provenance.origin(draft.origin)
+            if row is None and origin in known and known[origin].target_kind == draft.kind:
+                missing[origin] = known[origin]
+        if not missing:
+            return known
+        wanted = {record.target_id for record in missing.values()}
+        here = set(MODELS[drafts[0].kind]._base_manager.filter(pk__in=wanted).values_list("pk", flat=True))
+        return {
+            origin: record for origin, record in known.items() if origin not in missing or record.target_id not in here
+        }
 
     def step(
         self,

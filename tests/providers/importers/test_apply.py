@@ -6,8 +6,29 @@ from providers import audit, revision
 from providers.importers import runs
 from providers.importers.drafts import SourceError
 from providers.importers.findings import ORPHAN, Finding
-from providers.models import AuditEntry, ImportFinding, ImportRecord, ImportRun, Provider, ProviderModel
-from tests.providers.importers.scripted import WHOLE, Scripted, apply, delta, do, dump, key, model, parameter, provider
+from providers.models import (
+    ApiKey,
+    AuditEntry,
+    ConnectionParameter,
+    ImportFinding,
+    ImportRecord,
+    ImportRun,
+    Provider,
+    ProviderModel,
+)
+from tests.providers.importers.scripted import (
+    WHOLE,
+    Scripted,
+    apply,
+    check,
+    delta,
+    do,
+    dump,
+    key,
+    model,
+    parameter,
+    provider,
+)
 
 pytestmark = pytest.mark.django_db
 APPLY = ImportRun.Kind.APPLY
@@ -203,3 +224,30 @@ def test_values_read_back_as_they_were_drafted():
     apply(provider(), model("m", parameters=params), parameter(1, "empty", ""))
     assert ProviderModel.objects.get().parameters == params
     assert apply(provider(), model("m", parameters=params), parameter(1, "empty", "")).codes == {}
+
+
+def test_a_delta_does_not_let_the_second_of_two_rows_win_that_differ():
+    both = (model("m", key="1", max_tokens=1), model("m", key="2", max_tokens=2))
+    apply(provider(), *both)
+    again = delta(provider(), *both)
+    assert again.codes == {"duplicate_differs": 1}
+    assert ProviderModel.objects.get().max_tokens == 1
+
+
+def test_a_delta_leaves_a_provider_that_was_deleted_here_with_all_its_parts():
+    apply(*WHOLE)
+    Provider.objects.get().delete()
+    again = delta(*WHOLE)
+    assert (again.exit_status, again.codes) == (0, {"edited_here": 1})
+    assert again.tables["models"]["kept"] == 3
+    assert not Provider.objects.exists()
+
+
+@pytest.mark.parametrize("bring", [apply, delta])
+def test_a_provider_of_another_name_in_the_source_brings_its_keys_and_parameters(bring):
+    apply(provider("old"), key(1, "sk-one-of-many-keys", "old"), parameter(1, "region", "eu", "old"))
+    again = (provider("new"), key(1, "sk-one-of-many-keys", "new"), parameter(1, "region", "eu", "new"))
+    assert bring(*again).exit_status == 0
+    assert ApiKey.objects.get(provider__provider_id="new").secret.reveal() == "sk-one-of-many-keys"
+    assert ConnectionParameter.objects.get(provider__provider_id="new").plain_value == "eu"
+    assert check(*again).exit_status == 0
