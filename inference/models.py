@@ -88,7 +88,7 @@ class UsageRecord(models.Model):
         max_length=8,
         default=GATEWAY,
         db_default=GATEWAY,
-        help_text="Which side of a parallel run served it: gateway or legacy.",
+        help_text="Which side of a parallel run served it: gateway or legacy; shadow is a copy, asked for comparison.",
     )
 
     class Meta:

@@ -100,7 +100,7 @@ class ImportRecord(models.Model):
 class ImportFinding(models.Model):
     """One value or row that a run had to reject, merge, repair, guess or change; see `providers.importers.findings`."""
 
-    run = models.ForeignKey(ImportRun, on_delete=models.CASCADE, related_name="findings")
+    run = models.ForeignKey(ImportRun, on_delete=models.CASCADE, related_name="findings", db_index=False)
     table = models.CharField(max_length=64)
     key = models.CharField(max_length=600)
     field = models.CharField(max_length=255, blank=True)
@@ -113,7 +113,10 @@ class ImportFinding(models.Model):
     class Meta:
         app_label = "providers"
         ordering = ["id"]
-        indexes = [models.Index(fields=["run", "code"]), models.Index(fields=["run", "level"])]
+        # Pages and the report read a run's findings, of one kind or all, in the order they were made.
+        indexes = [
+            models.Index(fields=fields) for fields in (["run", "id"], ["run", "code", "id"], ["run", "level", "id"])
+        ]
 
     def __str__(self) -> str:
         return f"{self.table} {self.key} {self.field}: {self.code}"

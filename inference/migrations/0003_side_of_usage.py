@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='usagerecord',
             name='side',
-            field=models.CharField(db_default='gateway', default='gateway', help_text='Which side of a parallel run served it: gateway or legacy.', max_length=8),
+            field=models.CharField(db_default='gateway', default='gateway', help_text='Which side of a parallel run served it: gateway or legacy; shadow is a copy, asked for comparison.', max_length=8),
         ),
     ]
