@@ -97,7 +97,7 @@ class LegacyWay:
         began = perf_counter()
         try:
             async with asyncio.timeout(seconds):
-                status, raw, stream = await self._fetch(self._reached(rollout, seconds), question, sender(rollout))
+                status, raw, stream = await self._fetch(self._reached(rollout, seconds), rollout, question)
         except TimeoutError:
             return _failed(UpstreamTimeout("The legacy system did not answer in time."), perf_counter() - began)
         except GatewayError as error:
@@ -118,16 +118,16 @@ class LegacyWay:
             self._rollout, self._side = rollout, made
         return self._side
 
-    async def _fetch(self, side: LegacySide, question: Question, name: bytes) -> tuple[int, bytes, bool]:
+    async def _fetch(self, side: LegacySide, rollout: RolloutView, question: Question) -> tuple[int, bytes, bool]:
         headers = hops.onward(
             question.headers,
             client=question.address or None,
             scheme=question.scheme,
             request_id=question.request_id,
-            replaced=[*side.added, (b"accept-encoding", b"identity"), (MARK, name)],
+            replaced=[*side.added, (b"accept-encoding", b"identity"), (MARK, sender(rollout))],
+            own_cookies=rollout.own_cookies,
         )
-        if not hops.value_of(headers, b"content-length"):
-            headers.append((b"content-length", b"%d" % len(question.body)))
+        headers.append((b"content-length", b"%d" % len(question.body)))
         target = hops.target(side.base_path, question.target, question.query)
         reply = await side.client.send("POST", target, headers, question.body)
         try:

@@ -52,10 +52,12 @@ class Reservation:
     nano: int
 
 
-def estimate(model: ModelView | None, *, request_bytes: int, most_output_tokens: int | None) -> Decimal:
-    """What a call costs at most: a token for each byte that is asked, and all the tokens that may be answered."""
+def estimate(
+    model: ModelView | None, *, request_bytes: int, most_output_tokens: int | None, choices: int = 1
+) -> Decimal:
+    """What a call costs at most: a token for each byte that is asked, and all the tokens that each choice may hold."""
     limit = most_output_tokens or (model.max_tokens if model is not None else None) or MOST_OUTPUT_TOKENS
-    return cost(model, input_tokens=request_bytes, output_tokens=limit)
+    return cost(model, input_tokens=request_bytes, output_tokens=limit * choices)
 
 
 def cost(model: ModelView | None, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> Decimal:

@@ -98,7 +98,9 @@ async def _compare(
     label: str,
 ) -> Outcome:
     model = model_of(registry, prompt.model)
-    most = shadow_budget.estimate(model, request_bytes=prompt.size, most_output_tokens=prompt.most_output_tokens)
+    most = shadow_budget.estimate(
+        model, request_bytes=prompt.size, most_output_tokens=prompt.most_output_tokens, choices=prompt.choices
+    )
     at = time()
     try:
         reservation = await budget.reserve(2 * most, rollout.shadow_daily_cap, at)

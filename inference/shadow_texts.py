@@ -67,13 +67,18 @@ class Asked:
 
     @property
     def most_output_tokens(self) -> int | None:
-        """The bound that the request sets itself, over all of its choices."""
+        """The bound that the request sets itself, for one of its choices."""
         for name in ("max_completion_tokens", "max_tokens"):
             limit = self.body.get(name)
             if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
-                choices = self.body.get("n")
-                return limit * (choices if isinstance(choices, int) and choices > 1 else 1)
+                return limit
         return None
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for, and paid."""
+        told = [self.body.get(name) for name in ("n", "best_of")]
+        return max([1, *(count for count in told if isinstance(count, int))])
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,9 @@ MOST_BYTES = 128 * 1024
 """Of a request's body; a larger one is not copied."""
 COPY_SECONDS = 120.0
 
-_REFUSED = frozenset({401, 403, 404, 405, 413, 429, 499})
-"""Who was not let in, asked for what is not there or asked too much gets no second answer at our cost."""
+_REFUSED = frozenset({401, 402, 403, 404, 405, 413, 429, 499})
+"""Who was not let in, asked for what is not there or asked too much gets no second answer at our cost; nor does who was sent
+elsewhere, such as to log in."""
 
 
 def is_sampled(rollout: RolloutView, request_id: bytes) -> bool:
@@ -179,7 +180,9 @@ class Shadowing:
         except (Unreadable, GatewayError):
             return "unreadable"
         model = model_of(registry, request.model)
-        most = shadow_budget.estimate(model, request_bytes=request.size, most_output_tokens=request.most_output_tokens)
+        most = shadow_budget.estimate(
+            model, request_bytes=request.size, most_output_tokens=request.most_output_tokens, choices=request.choices
+        )
         try:
             reservation = await self._money.reserve(most, listening.rollout.shadow_daily_cap, time())
         except StoreAway:
@@ -316,7 +319,7 @@ class Listening:
         """Why no copy is made of it; empty when one is."""
         if not self._is_whole:
             return "not_answered"
-        if self._status in _REFUSED:
+        if self._status in _REFUSED or 300 <= self._status < 400:
             return "refused"
         if self._asked_bytes > MOST_BYTES or self._answered_bytes > shadow_asking.MOST_BYTES:
             return "too_large"

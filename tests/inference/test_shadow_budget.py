@@ -94,6 +94,8 @@ async def test_without_redis_nothing_is_reserved() -> None:
 
 def test_an_estimate_is_what_a_call_costs_at_most() -> None:
     assert shadow_budget.estimate(PRICED, request_bytes=1000, most_output_tokens=100) == Decimal("0.0012")
+    every_choice = shadow_budget.estimate(PRICED, request_bytes=1000, most_output_tokens=100, choices=3)
+    assert every_choice == Decimal("0.0016")
 
 
 def test_without_a_bound_in_the_request_the_models_own_counts_then_ours() -> None:

@@ -79,13 +79,29 @@ def test_a_request_of_the_backoffice_becomes_a_chat() -> None:
         ({}, None),
         ({"max_tokens": 5}, 5),
         ({"max_completion_tokens": 9, "max_tokens": 5}, 9),
-        ({"max_tokens": 5, "n": 3}, 15),
+        ({"max_tokens": 5, "n": 3}, 5),
         ({"max_tokens": True}, None),
         ({"max_tokens": "many"}, None),
     ],
 )
 def test_the_bound_that_a_request_sets_itself(limits: dict[str, Any], most: int | None) -> None:
     assert asked("/v1/completions", {"model": "m", "prompt": "x", **limits}).most_output_tokens == most
+
+
+@pytest.mark.parametrize(
+    ("told", "choices"),
+    [
+        ({}, 1),
+        ({"n": 3}, 3),
+        ({"n": 2, "best_of": 5}, 5),
+        ({"n": 0}, 1),
+        ({"n": -4}, 1),
+        ({"n": "9"}, 1),
+        ({"n": True}, 1),
+    ],
+)
+def test_the_choices_that_a_request_asks_for(told: dict[str, Any], choices: int) -> None:
+    assert asked("/v1/completions", {"model": "m", "prompt": "x", **told}).choices == choices
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from inference.shadowing import Shadowing, is_sampled
 from routing import snapshot
 from routing.rollout import BUCKETS, GATEWAY, LEGACY, SHADOW
 from routing.types import Prices, RolloutView
-from tests.fakes.upstream import FakeUpstream, failure, no_answer
+from tests.fakes.upstream import FakeUpstream, failure, no_answer, redirect
 from tests.inference import registry
 from tests.inference.door import Door, chat_body
 
@@ -318,6 +318,21 @@ async def test_who_was_not_let_in_is_not_copied(door: ShadowedDoor, legacy: Fake
     reply = await door.ask(key=None)
     assert (reply.status, await door.pairs(), legacy.requests) == (401, [], [])
     assert door.outcomes == {"refused": 1}
+
+
+async def test_who_was_sent_elsewhere_to_log_in_is_not_copied(door: ShadowedDoor, legacy: FakeUpstream) -> None:
+    door.side = LEGACY
+    legacy.reply_with(redirect("/login", 302))
+    reply = await door.ask(key=None)
+    assert (reply.status, await door.pairs()) == (302, [])
+    assert door.outcomes == {"refused": 1}
+
+
+async def test_a_copy_leaves_the_operator_s_session_here(door: ShadowedDoor, legacy: FakeUpstream) -> None:
+    door.part(base(legacy), own_cookies=frozenset({b"gateway_session"}))
+    await door.ask(cookie="gateway_session=ours; sessionid=theirs")
+    await door.pairs()
+    assert legacy.requests[0].headers["cookie"] == "sessionid=theirs"
 
 
 async def test_a_client_that_leaves_is_not_copied(door: ShadowedDoor, legacy: FakeUpstream) -> None:
