@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 
 from providers import connection
 from providers.document_text import as_json, as_yaml, plain
-from providers.importers.object_secrets import looks_like_key
+from providers.importers.object_secrets import read_like_secrets, reads_like_secret, take_out
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
 from providers.references import reference_to, variable_of
 from providers.secrets import Secret
@@ -121,21 +121,16 @@ def connection_document(
 ) -> tuple[Any, list[dict[str, Any]]]:
     """connection_params with references in the places of its secrets; and those whose place would not show that they are
     some, by path."""
-    public, found = connection.split(plain(params), provider_type)
-    for path, secret in read_like_secrets(public).items():
-        *parents, name = steps = json.loads(path)
-        holder = _at(public, parents)
-        if isinstance(holder, dict):
-            found[path] = holder.pop(name)
-        else:  # nothing in a list can be kept apart
-            holder[name] = reference_to(secret, provider_id, *steps)
+    public = plain(params)
+    found = take_out(public, provider_type)
     hidden = []
     for path, secret in sorted((found | dict(secrets)).items()):
-        steps = json.loads(path)
+        *parents, name = steps = json.loads(path)
         reference = reference_to(secret, provider_id, *steps)
-        holder = _at(public, steps[:-1])
-        if isinstance(holder, dict) and connection.is_secret(str(steps[-1]), reference, provider_type):
-            holder[steps[-1]] = reference
+        holder = _at(public, parents)
+        is_in_list = isinstance(holder, list) and path not in secrets  # nothing in a list can be kept apart
+        if is_in_list or (isinstance(holder, dict) and connection.is_secret(str(name), reference, provider_type)):
+            holder[name] = reference
         else:
             hidden.append({"path": steps, "secret": reference})
     return plain(public), hidden
@@ -144,29 +139,10 @@ def connection_document(
 def without_secrets(provider_id: str, facts: Any) -> Any:
     """An object that is stored in the clear: what reads like a secret all the same does not leave as one."""
     public = plain(facts)
-    for path, secret in read_like_secrets(public).items():
+    for path, secret in read_like_secrets(public, None).items():
         *parents, name = steps = json.loads(path)
         _at(public, parents)[name] = reference_to(secret, provider_id, *steps)
     return public
-
-
-def read_like_secrets(value: Any) -> dict[str, str]:
-    """Texts in an object that are named like secrets, or have the shape of a vendor's key, by their JSON path."""
-    found: dict[str, str] = {}
-    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
-    while waiting:
-        path, member = waiting.pop()
-        if isinstance(member, Mapping):
-            waiting.extend(((*path, name), inner) for name, inner in member.items())
-        elif isinstance(member, list):
-            waiting.extend(((*path, index), inner) for index, inner in enumerate(member))
-        elif isinstance(member, str) and member and _reads_like_secret(path[-1] if path else "", member):
-            found[json.dumps(path)] = member
-    return found
-
-
-def _reads_like_secret(name: str | int, value: str) -> bool:
-    return (isinstance(name, str) and connection.is_secret(name, value)) or looks_like_key(value)
 
 
 def written(value: Any) -> Any:
@@ -195,9 +171,7 @@ def _providers(rows: QuerySet[Provider]) -> Iterator[tuple[str, dict[str, Any]]]
 def _parameter(provider: Provider, row: ConnectionParameter) -> dict[str, Any]:
     value = row.param_value
     value = value.reveal() if isinstance(value, Secret) else value or ""
-    sensitive = (
-        row.is_sensitive or connection.is_secret(row.param_name, value, provider.provider_type) or looks_like_key(value)
-    )
+    sensitive = row.is_sensitive or reads_like_secret(row.param_name, value, provider.provider_type)
     return parameter_document(provider.provider_id, row.param_name, row.environment, value, sensitive=sensitive)
 
 

@@ -8,7 +8,9 @@ with its place, and raised at once; everything that is odd is a finding.
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import json
 import re
 import unicodedata
@@ -23,8 +25,9 @@ from providers.importers.config_values import LeftOut, Reader, Unusable
 from providers.importers.documents import place
 from providers.importers.drafts import SourceError
 from providers.importers.findings import Code, Finding
-from providers.importers.legacy_connection import adapted
+from providers.importers.legacy_connection import RENAMED_TYPES, adapted
 from providers.importers.legacy_keys import looks_encrypted
+from providers.importers.object_secrets import reads_like_secret, take_out
 from providers.placeholders import looks_like_placeholder
 from providers.presets import PRESETS
 
@@ -48,13 +51,6 @@ _OF_NO_PART = {*_NO_CONFIGURATION, "id", "key_id", "param_id", "provider_id"}
 """What a part's owner says of it elsewhere in the file, and what no file decides."""
 _LOOKS_LIKE_PROVIDER = {"provider_type", "models", "api_key", "api_base", "base_url", "connection_params"}
 
-_RENAMED = {
-    "mock": "fake",
-    "azure": "azure_openai",
-    "google": "gemini",
-    "llamacpp": "llama_cpp",
-    "openai-compatible": "openai_compatible",
-}
 _CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}")
@@ -370,7 +366,7 @@ class _Reading:
     def _known_type(self, entry: ProviderEntry, said: str) -> None:
         if provider_types.find(said) is not None:
             return
-        if renamed := _RENAMED.get(said):
+        if renamed := RENAMED_TYPES.get(said):
             entry.facts["provider_type"] = renamed
             detail = f"{said!r} is called {renamed!r} here."
             self.find(PROVIDERS, entry.place, "provider_type", findings.TYPE_RENAMED, "repaired", detail)
@@ -396,9 +392,8 @@ class _Reading:
                 params, said = adapted(params, kind)
                 for name, detail in said:
                     self.find(PROVIDERS, where, name, findings.CONNECTION_ADAPTED, "repaired", detail)
-            public, found = connection.split(params, kind)
-            entry.facts["connection_params"] = public
-            for path, value in found.items():
+            entry.facts["connection_params"] = public = copy.deepcopy(params)
+            for path, value in take_out(public, kind).items():
                 self._connection_secret(entry, where, path, value, own=own)
             if not own:
                 self._drop_empty_key(entry, where)
@@ -410,9 +405,10 @@ class _Reading:
 
     def _connection_secret(self, entry: ProviderEntry, where: str, path: str, value: str, *, own: bool) -> None:
         steps = json.loads(path)
-        at = where
-        for step in steps:
-            at = place(at, step)
+        at = functools.reduce(place, steps, where)
+        if isinstance(steps[-1], int):
+            self._kept_nowhere(entry, at, value, own=own)
+            return
         secret = self._secret(PROVIDERS, at, value)
         if secret is None:
             return
@@ -474,22 +470,24 @@ class _Reading:
 
     def _nothing_secret(self, entry: ProviderEntry, where: str, facts: dict[str, Any], *, own: bool) -> dict[str, Any]:
         """The object, which is stored in the clear, without secrets; of other systems they become disabled keys."""
-        public, found = connection.split(facts)
-        for path, value in found.items():
-            at = where
-            for step in json.loads(path):
-                at = place(at, step)
-            if own:
-                if not value.startswith(("env:", "file:")):
-                    self.problem(at, "nothing is kept secret here; store it under api_keys or in connection_params.")
-                continue
-            secret = self._secret(KEYS, at, value)
-            if secret is None:
-                continue
-            detail = "It was stored as a disabled API key, as nothing is kept secret where it stood."
-            self.find(KEYS, at, "", findings.SECRET_DISABLED, "repaired", detail)
-            entry.keys.append(KeyEntry(at, secret, self._environment, {"enabled": False, "name": at[-255:]}))
-        return facts if own else dict(public)
+        public = copy.deepcopy(facts)
+        for path, value in take_out(public, None).items():
+            at = functools.reduce(place, json.loads(path), where)
+            self._kept_nowhere(entry, at, value, own=own)
+        return facts if own else public
+
+    def _kept_nowhere(self, entry: ProviderEntry, where: str, value: str, *, own: bool) -> None:
+        """A secret in a place where none is kept; a reference of our own export stays where it is."""
+        if own:
+            if not value.startswith(("env:", "file:")):
+                self.problem(where, "nothing is kept secret here; store it under api_keys or in connection_params.")
+            return
+        secret = self._secret(KEYS, where, value)
+        if secret is None:
+            return
+        detail = "It was stored as a disabled API key, as nothing is kept secret where it stood."
+        self.find(KEYS, where, "", findings.SECRET_DISABLED, "repaired", detail)
+        entry.keys.append(KeyEntry(where, secret, self._environment, {"enabled": False, "name": where[-255:]}))
 
     # --- Its parts ----------------------------------------------------------------------------------------------------------
 
@@ -557,15 +555,13 @@ class _Reading:
         return key
 
     def _merge_equal_keys(self, entry: ProviderEntry) -> None:
-        seen: dict[tuple[str, str], str] = {}
-        kept = []
-        for key in entry.keys:
-            first = seen.setdefault((key.environment, key.secret), key.place)
-            if first == key.place:
-                kept.append(key)
-                continue
-            self.find(KEYS, key.place, "", findings.DUPLICATE, "merged", f"The same key stands at {first}.")
-        entry.keys = kept
+        """The same key twice is one: the first that is enabled, else the first."""
+        kept: dict[tuple[str, str], KeyEntry] = {}
+        for key in sorted(entry.keys, key=lambda key: not key.facts.get("enabled", True)):
+            first = kept.setdefault((key.environment, key.secret), key)
+            if first is not key:
+                self.find(KEYS, key.place, "", findings.DUPLICATE, "merged", f"The same key stands at {first.place}.")
+        entry.keys = [key for key in entry.keys if kept[key.environment, key.secret] is key]
 
     def _parameter(self, entry: ProviderEntry, where: str, raw: Any) -> None:
         if not isinstance(raw, dict):
@@ -597,7 +593,7 @@ class _Reading:
         self, entry: ProviderEntry, where: str, name: str, environment: str, value: str, sensitive: bool
     ) -> None:
         kind = entry.facts.get("provider_type") or self._stored_types.get(entry.provider_id, "")
-        if not sensitive and connection.is_secret(name, value, kind):
+        if not sensitive and reads_like_secret(name, value, kind):
             sensitive = True
             detail = "It reads like a secret and is stored encrypted."
             self.find(PARAMETERS, where, "is_sensitive", findings.SENSITIVE_GUESSED, "repaired", detail)

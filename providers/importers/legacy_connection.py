@@ -1,14 +1,20 @@
-"""Habits of legacy connection parameters that the gateway says otherwise: Azure's names, Ollama's address. Pure."""
+"""Habits of legacy providers that the gateway says otherwise: names of types, Azure's parameters, Ollama's address. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlsplit
 
-from providers.connection import canonical
-
 ADDRESSES = ("base_url", "api_base", "api_url", "endpoint", "azure_endpoint")
 """Names under which a provider's address stands."""
+
+RENAMED_TYPES = {
+    "mock": "fake",
+    "azure": "azure_openai",
+    "google": "gemini",
+    "llamacpp": "llama_cpp",
+    "openai-compatible": "openai_compatible",
+}
 
 _AZURE_TYPE = "azure_openai"
 _AZURE = {"url_style": "azure", "auth_header": "api-key"}
@@ -28,10 +34,6 @@ def adapted(params: dict[str, Any], provider_type: str) -> tuple[dict[str, Any],
     if provider_type == "ollama":
         said += _add_version(params)
     return params, said
-
-
-def has_address(params: dict[str, Any]) -> bool:
-    return bool(canonical(params).get("base_url"))
 
 
 def _is_azure(params: dict[str, Any]) -> bool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Any
 
-from providers import connection
 from providers.importers import legacy_times
 from providers.importers.drafts import Draft, Kind, Origin
 from providers.importers.findings import (
@@ -43,7 +42,7 @@ from providers.importers.findings import (
     Finding,
 )
 from providers.importers.legacy import ABSENT, LegacyKey, LegacyModel, LegacyParameter, LegacyProvider
-from providers.importers.legacy_connection import ADDRESSES, adapted
+from providers.importers.legacy_connection import ADDRESSES, RENAMED_TYPES, adapted
 from providers.importers.legacy_json import Read, read_object, read_words
 from providers.importers.legacy_keys import LegacyKeys
 from providers.importers.legacy_texts import flag, identifier, line, prose, readable, storable, usable_id, whole_number
@@ -55,6 +54,7 @@ from providers.importers.object_secrets import (
     looks_like_key,
     out_of_connection,
     out_of_settings,
+    reads_like_secret,
 )
 from providers.importers.remarks import Remarks
 from providers.placeholders import looks_like_placeholder
@@ -77,7 +77,6 @@ __all__ = [
 DEFAULT_ENVIRONMENT = "development"
 """What the legacy's own code sets; rows written by SQL hold NULL."""
 DEFAULT_MODEL_TYPE = "chat"
-RENAMED_TYPES = {"mock": "fake"}
 REFERENCES = {"api_key_env_var", "api_key_secret"}
 """Parameters that say where a key is found."""
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(:[\w.\-]+)?", re.ASCII)
@@ -337,7 +336,7 @@ def _is_sensitive(name: str, value: str, is_flagged: bool, was_encrypted: bool, 
         return False
     if is_flagged:
         return True
-    if was_encrypted or connection.is_secret(name, value) or looks_like_key(value):
+    if was_encrypted or reads_like_secret(name, value):
         remarks.say("is_sensitive", SENSITIVE_GUESSED, "guessed", "It is encrypted here.")
         return True
     return False

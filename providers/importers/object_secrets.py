@@ -1,4 +1,4 @@
-"""Secrets that stand inside a row's objects: which they are, what opens them, and where each goes. Pure.
+"""Secrets that stand inside objects: which they are, what opens them, and where those of a legacy row go. Pure.
 
 Of connection parameters the API key goes to the key store and every other secret to the provider's own encrypted storage. An
 object in which the gateway keeps no secrets loses them to disabled keys. A token that does not open is dropped.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -71,6 +71,52 @@ class Taken:
 def looks_like_key(text: str) -> bool:
     """Shaped like a secret, whatever its name."""
     return bool(_KEY_SHAPES.fullmatch(text.strip())) or looks_encrypted(text)
+
+
+def reads_like_secret(name: str, text: str, provider_type: str | None = "") -> bool:
+    """Named like a secret, shaped like one, or JSON that holds one.
+
+    `provider_type` is None for an object in which the gateway keeps no secrets, where a tokenizer's tokens are none.
+    """
+    if not text:
+        return False
+    return _is_sensitive(name, provider_type) or _is_secret(text) or _holds_secret(text, provider_type)
+
+
+def read_like_secrets(value: Any, provider_type: str | None = "") -> dict[str, str]:
+    """The texts in an object that read like secrets, by their JSON path."""
+    found: dict[str, str] = {}
+    waiting: list[tuple[_Path, Any]] = [((), value)]
+    while waiting:
+        path, member = waiting.pop()
+        if isinstance(member, Mapping):
+            waiting.extend(((*path, name), inner) for name, inner in member.items())
+        elif isinstance(member, list):
+            waiting.extend(((*path, index), inner) for index, inner in enumerate(member))
+        elif isinstance(member, str):
+            name = path[-1] if path else ""
+            if reads_like_secret(name if isinstance(name, str) else "", member, provider_type):
+                found[json.dumps(path)] = member
+    return found
+
+
+def take_out(value: Any, provider_type: str | None = "") -> dict[str, str]:
+    """Take them out of the object, which is changed; in a list an empty text keeps the place."""
+    found = read_like_secrets(value, provider_type)
+    for path in found:
+        *parents, name = json.loads(path)
+        holder = value
+        for step in parents:
+            holder = holder[step]
+        if isinstance(holder, list):
+            holder[name] = ""
+        else:
+            del holder[name]
+    return found
+
+
+def _holds_secret(text: str, provider_type: str | None) -> bool:
+    return text.lstrip().startswith("{") and bool(read_like_secrets(read_object(text).value, provider_type))
 
 
 def can_be_sent(key: str) -> bool:

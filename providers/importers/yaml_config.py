@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
-from providers import exporting, keyring
+from providers import keyring
 from providers.importers import config_forms, documents
 from providers.importers.config_forms import (
     KEYS,
@@ -30,6 +30,7 @@ from providers.importers.config_forms import (
 from providers.importers.drafts import Bundle, Draft, Kind, Ledger, Origin, SourceError
 from providers.importers.findings import Outcome
 from providers.importers.legacy import model_key
+from providers.importers.object_secrets import read_like_secrets
 from providers.importers.state import Digester, normal
 from providers.models import Provider
 from providers.references import StoredSecrets, is_reference, reference_to, variable_of
@@ -205,7 +206,7 @@ class _Drafting:
 
 def _secrets_of(provider: Provider) -> Iterator[str]:
     yield from provider.stored_secrets().values()
-    yield from exporting.read_like_secrets(provider.connection_params).values()
+    yield from read_like_secrets(provider.connection_params).values()
     for key in provider.api_keys.all():
         yield key.secret.reveal()
     for parameter in provider.parameters.all():
@@ -227,7 +228,7 @@ def _has_references(facts: Any) -> bool:
 def _as_stored(facts: Any, held: Any, provider_id: str) -> Any:
     """An object that is stored in the clear, the references of our export put back to what stands there now."""
     facts = copy.deepcopy(facts)
-    for path, secret in exporting.read_like_secrets(held).items():
+    for path, secret in read_like_secrets(held).items():
         *parents, name = steps = json.loads(path)
         try:
             holder = facts

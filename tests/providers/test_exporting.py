@@ -154,6 +154,33 @@ def test_what_has_the_shape_of_a_key_does_not_leave_whatever_its_name():
     assert export() == text
 
 
+def test_a_text_that_holds_a_secret_as_json_does_not_leave():
+    registries.build()
+    shaped = '{"Authorization": "Bearer sk-abcdefghij0123456789"}'
+    provider = Provider.objects.get(provider_id="openai")
+    provider.connection_params = {"extra": shaped}
+    provider.save()
+    provider.parameters.create(param_name="headers", plain_value=shaped)
+    text = export()
+    assert "sk-abcdefghij0123456789" not in text
+    apply(text)
+    provider.refresh_from_db()
+    assert provider.full_connection_params()["extra"].reveal() == shaped
+    assert provider.parameters.get(param_name="headers").secret_value.reveal() == shaped
+
+
+def test_a_tokenizers_tokens_reach_another_installation():
+    registries.build()
+    tokens = {"eos_token": "</s>", "bos_token": "<s>"}
+    model = ProviderModel.objects.get(model_id="gpt-4o")
+    model.parameters = tokens
+    model.save()
+    text = export()
+    registries.forget()
+    apply(text)
+    assert ProviderModel.objects.get(model_id="gpt-4o").parameters == tokens
+
+
 def test_a_secret_whose_place_is_gone_is_kept():
     registries.build()
     provider = Provider.objects.get(provider_id="openai")

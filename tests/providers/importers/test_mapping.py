@@ -119,6 +119,7 @@ def test_what_a_generation_does_not_have_is_left_alone():
     ("field", "raw", "fact", "code"),
     [
         ("provider_type", "mock", "fake", "type_renamed"),
+        ("provider_type", "azure", "azure_openai", "type_renamed"),
         ("provider_type", "biomedlm", "biomedlm", "type_unknown"),
         ("provider_type", " openai ", "openai", "text_repaired"),
         ("display_name", None, "openai", "name_missing"),
@@ -442,6 +443,7 @@ def test_a_plain_parameter_is_taken_over_without_a_word():
         ("api_key", REAL, 0, ["sensitive_guessed"]),
         ("note", REAL, 0, ["sensitive_guessed"]),
         ("proxy", "http://u:p@proxy", 0, ["sensitive_guessed"]),
+        ("headers", '{"Authorization": "Bearer 9vQm2KxT7pLw"}', 0, ["sensitive_guessed"]),
         ("api_key", REAL, None, ["null_flag", "sensitive_guessed"]),
         ("region", "eu", "perhaps", ["flag_broken"]),
     ],

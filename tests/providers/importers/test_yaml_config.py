@@ -226,6 +226,49 @@ def test_a_key_among_a_models_parameters_becomes_a_disabled_key():
     ]
 
 
+@pytest.mark.parametrize(
+    ("where", "path"),
+    [
+        ({"organization": "sk-proj-Zr81Lq0pXw7Tn4qW"}, '["organization"]'),
+        ({"deep": [{"note": "sk-proj-Zr81Lq0pXw7Tn4qW"}]}, '["deep", 0, "note"]'),
+        ({"headers": '{"Authorization": "Bearer sk-proj-Zr81Lq0pXw7Tn4qW"}'}, '["headers"]'),
+    ],
+)
+@pytest.mark.parametrize("frame", [{"provider_id": "a"}, {}], ids=["legacy", "own"])
+def test_what_has_the_shape_of_a_key_is_encrypted_whatever_its_name(frame, where, path):
+    provider = {**frame, "provider_type": "openai", "connection_params": where}
+    found = one(provider if frame else {"version": 1, "providers": {"a": provider}})
+    assert list(found.provider.secrets) == [path]
+    assert "sk-proj" not in repr(found.provider.facts)
+
+
+def test_a_parameter_that_has_the_shape_of_a_key_is_encrypted():
+    parameter = {"param_name": "note", "param_value": "sk-proj-Zr81Lq0pXw7Tn4qW", "environment": "production"}
+    (draft,) = one({**CREATE, "connection_parameters": [parameter]}).parameters
+    assert draft.secrets["value"].reveal() == "sk-proj-Zr81Lq0pXw7Tn4qW"
+    assert "plain_value" not in draft.facts
+
+
+def test_a_secret_in_a_list_is_no_secret_of_the_provider():
+    params = {"notes": ["sk-proj-Zr81Lq0pXw7Tn4qW", "b"]}
+    found = one({**CREATE, "connection_params": params})
+    assert found.provider.facts["connection_params"] == {"notes": ["", "b"]}
+    assert [(key.secrets["secret"].reveal(), key.facts["enabled"]) for key in found.keys] == [
+        ("sk-proj-Zr81Lq0pXw7Tn4qW", False)
+    ]
+    own = {"version": 1, "providers": {"a": {"provider_type": "openai", "connection_params": params}}}
+    assert list(problems(own)) == ["providers.a.connection_params.notes[0]"]
+
+
+@pytest.mark.parametrize("frame", [{"provider_id": "a"}, {}], ids=["legacy", "own"])
+def test_a_tokenizers_tokens_are_no_secrets(frame):
+    model = {"model_id": "m", "parameters": {"eos_token": "</s>", "pad_token": "<pad>"}}
+    provider = {**frame, "provider_type": "openai", "models": [model]}
+    found = one(provider if frame else {"version": 1, "providers": {"a": provider}})
+    assert found.models[0].facts["parameters"] == model["parameters"]
+    assert found.keys == []
+
+
 def test_a_fernet_token_is_never_taken_for_a_key():
     token = "gAAAAABl" + "x" * 112 + "=="
     assert one({**AFTER, "api_key": token}).keys == []
@@ -236,6 +279,13 @@ def test_the_same_key_twice_is_one():
     document = {**AFTER, "api_keys": [{"key_value": "sk-1x9Q2mL"}, {"key_value": "sk-1x9Q2mL"}]}
     assert len(one(document).keys) == 1
     assert ("duplicate", "api_keys[1]") in codes(document)
+
+
+def test_the_same_key_elsewhere_does_not_disable_it():
+    document = {**AFTER, "api_key": "sk-1x9Q2mL", "request_settings": {"api_key": "sk-1x9Q2mL"}}
+    (key,) = one(document).keys
+    assert key.facts.get("enabled", True)
+    assert ("duplicate", "request_settings.api_key") in codes(document)
 
 
 def test_an_unknown_name_beside_nested_parameters_is_named_with_the_nearest():
