@@ -129,7 +129,8 @@ class Config(APIView):
     def get(self, request: Request) -> Response:
         """All providers with their models, parameters and keys; secrets as references. The same registry, the same bytes."""
         only = request.query_params.getlist("only")
-        known = set(Provider.objects.filter(provider_id__in=only).values_list("provider_id", flat=True))
+        asked_for = [name for name in only if "\0" not in name]  # PostgreSQL takes no question with one
+        known = set(Provider.objects.filter(provider_id__in=asked_for).values_list("provider_id", flat=True))
         if missing := sorted(set(only) - known):
             raise NotFound(f"No provider is named {', '.join(map(repr, missing))}.")
         return Response(configuration.document(only))

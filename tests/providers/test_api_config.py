@@ -1,4 +1,5 @@
 import json
+import uuid
 
 import pytest
 
@@ -66,6 +67,10 @@ def test_only_the_providers_asked_for(api):
     assert json.loads(missing.content)["detail"] == "No provider is named 'nobody'."
 
 
+def test_a_name_that_no_database_takes_is_not_found(api):
+    assert api.get(PATH, {"only": "\0"}).status_code == 404
+
+
 def test_without_apply_the_answer_is_what_would_change(api):
     answer = send(api, YAML)
     assert answer.status_code == 200
@@ -128,6 +133,20 @@ def test_a_body_that_is_no_document_is_a_400(api, body):
     answer = send(api, body, "?apply=true")
     assert answer.status_code == 400
     assert answer["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain", ""])
+def test_a_body_is_read_whatever_it_is_called(api, content_type):
+    answer = send(api, YAML, "?apply=true", content_type)
+    assert (answer.status_code, answer.json()["applied"]) == (200, True)
+
+
+def test_a_stored_secret_that_does_not_open_is_a_problem_without_it(api):
+    registries.build()
+    key = ApiKey.objects.first()
+    ApiKey.objects.filter(pk=key.pk).update(identity=uuid.uuid4())
+    for answer in (api.get(PATH), send(api, "version: 1\nproviders: {openai: {description: x}}")):
+        assert (answer.status_code, json.loads(answer.content)["code"]) == (500, "secret_unreadable")
 
 
 def test_the_schema_describes_it(client):
