@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import logging
 import socket
 import ssl
 import threading
@@ -539,6 +540,35 @@ class TestTheRow:
         text = gateway.metrics.render().decode()
         assert 'gateway_rollout_requests_total{outcome="ok",side="legacy"} 1.0' in text
         assert 'side="gateway"} 1.0' in text
+
+
+class TestPrivacy:
+    SECRETS = (
+        "token-of-a-client",
+        "cookie-of-a-client",
+        "words-of-a-prompt",
+        "words-of-a-reply",
+        "secret-of-ours",
+        "in-query",
+    )
+
+    @pytest.mark.parametrize("fails", ["", "refused", "broken", "late", "climbs"])
+    def test_nothing_that_anybody_said_or_showed_is_logged_counted_or_kept(self, gateway, legacy, caplog, fails):
+        caplog.set_level(logging.DEBUG)
+        gateway.part(legacy.url, reply_seconds=0.1, headers=(("X-Ours", Secret("secret-of-ours")),))
+        said = b'{"error":{"message":"words-of-a-reply","code":"words-of-a-reply: no"}}'
+        legacy.replies.append(
+            {
+                "refused": answer(said, b"X-Said: words-of-a-reply", status=b"500 words-of-a-reply"),
+                "broken": b"words-of-a-reply\r\n\r\n",
+                "late": lambda connection: connection.recv(1),
+            }.get(fails, answer(said))
+        )
+        target = b"/v1/" + (b"../" if fails == "climbs" else b"") + b"chat/completions?key=in-query"
+        body = CHAT.replace(b"hi", b"words-of-a-prompt")
+        ask(gateway, b"POST", target, body, b"Authorization: Bearer token-of-a-client", b"Cookie: a=cookie-of-a-client")
+        told = repr(gateway.wait_for_rows(1)) + gateway.metrics.render().decode() + caplog.text
+        assert [secret for secret in self.SECRETS if secret in told] == []
 
 
 class TestTheDoor:
