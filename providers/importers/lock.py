@@ -38,7 +38,9 @@ def alone() -> Iterator[Callable[[], None]]:
 def _on_postgresql() -> Iterator[Callable[[], None]]:
     params = connection.get_connection_params()
     params = {name: value for name, value in params.items() if name not in {"cursor_factory", "context"}}
-    with contextlib.closing(psycopg.connect(**params, autocommit=True)) as own:
+    with connection.wrap_database_errors:
+        opened = psycopg.connect(**params, autocommit=True)
+    with contextlib.closing(opened) as own:
         row = own.execute("SELECT pg_try_advisory_lock(%s)", [_NUMBER]).fetchone()
         if row is None or not row[0]:
             raise Busy("another import is running; wait for it to end, or see `migrate_backoffice --runs`")

@@ -5,6 +5,7 @@ The findings are copied from where they were collected, never held in memory; th
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ class ReportFile:
     """Opens the file at once, so that a folder which cannot be written is noticed before the import. Raises `OSError`."""
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self._path = path
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
         self._temporary.unlink(missing_ok=True)

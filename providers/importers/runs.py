@@ -11,7 +11,7 @@ import gc
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -272,9 +272,12 @@ class _Work:
         except (lock.Busy, lock.LockLost, Refused, SourceError, SecretError) as error:
             message = str(error)
         except (DatabaseError, InterfaceError) as error:
-            message = f"The gateway's database failed ({type(error).__name__}); what was finished before is kept."
+            message = (
+                f"The gateway's database failed ({type(error).__name__}); what was finished before is kept. "
+                "Is it running, and did `manage.py migrate` prepare it?"
+            )
         except OSError as error:
-            message = f"The report cannot be written: {error.strerror}." if file is None else f"{error.strerror}."
+            message = f"{'The report cannot be written: ' if report and file is None else ''}{error.strerror}."
         except BaseException:
             self._end(FAILED, "It was stopped. Start it again: it finishes with the same result.", State.INTERRUPTED)
             self._tally.findings.close()
@@ -285,8 +288,18 @@ class _Work:
         result = self._result(status, message, time.monotonic() - began)
         more = afterwards(result) if afterwards else {}
         if file:
-            file.write(self._report(result, started_at.isoformat()) | dict(more), self._tally.findings)
+            result = self._written(file, result, self._report(result, started_at.isoformat()) | dict(more))
         self._tally.findings.close()
+        return result
+
+    def _written(self, file: ReportFile, result: Result, facts: Mapping[str, Any]) -> Result:
+        """The import is over by now, so a full disk must not look as if it were not."""
+        try:
+            file.write(facts, self._tally.findings)
+        except OSError as error:
+            file.discard()
+            message = f"{result.message} What the run did is kept, but its report cannot be written: {error.strerror}."
+            return replace(result, exit_status=FAILED, message=message.strip())
         return result
 
     def _acting(self) -> contextlib.AbstractContextManager:
@@ -432,8 +445,9 @@ class _Work:
         self._meter.close()
         if self._run is None or self._run.pk is None:
             return
-        with contextlib.suppress(DatabaseError, InterfaceError), transaction.atomic():
+        with contextlib.suppress(DatabaseError, InterfaceError, OSError), transaction.atomic():
             self._flush()
+        with contextlib.suppress(DatabaseError, InterfaceError), transaction.atomic():
             findings = self._tally.findings
             run = self._run
             run.state, run.exit_status, run.message = state, status, message

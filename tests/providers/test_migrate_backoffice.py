@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from benchmarks import imports
+from providers import audit
 from providers.models import ImportRun, Provider, ProviderModel
 
 pytestmark = pytest.mark.django_db
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -119,3 +125,25 @@ def test_a_legacy_key_file_must_hold_a_key(source, tmp_path):
     status, screen = run("--source", source, "--legacy-key-file", str(tmp_path / "empty"))
     assert status == 1
     assert "empty" in screen
+
+
+def test_stopped_from_the_keyboard_it_says_so_and_leaves_no_run_running(source, monkeypatch):
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, "record", pressed)
+    status, screen = run("--source", source, "--apply")
+    assert (status, "Stopped." in screen) == (1, True)
+    assert ImportRun.objects.get().state == ImportRun.State.INTERRUPTED
+    monkeypatch.undo()
+    assert run("--source", source, "--apply")[0] == 0
+
+
+def test_a_database_that_does_not_answer_is_a_sentence(source, tmp_path):
+    asked = [sys.executable, "manage.py", "migrate_backoffice", "--source", source]
+    environment = os.environ | {"DATABASE_URL": "postgresql://gateway:pass-word-of-it@127.0.0.1:1/gateway"}
+    done = subprocess.run(asked, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "The gateway's database failed (OperationalError)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pass-word-of-it" not in done.stderr

@@ -127,6 +127,13 @@ class Command(BaseCommand):
         how.add_argument("--no-progress", action="store_true", help="No progress bar, not even on a terminal.")
 
     def handle(self, *args: Any, **asked: Any) -> None:
+        try:
+            self._do(asked)
+        except KeyboardInterrupt:
+            message = "Stopped. What was finished is kept; started again, it ends with the same result."
+            raise CommandError(message, returncode=FAILED) from None
+
+    def _do(self, asked: dict[str, Any]) -> None:
         self._asked = asked
         self._console = self._screen()
         self._refuse_contradictions()

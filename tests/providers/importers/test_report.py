@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from providers.importers.findings import CODES, ORPHAN, Finding
 from providers.importers.report import FORMAT, VERSION
 from providers.importers.tally import STEPS, Findings
-from providers.models import ImportFinding, ImportRun
+from providers.models import ImportFinding, ImportRun, Provider
 from tests.providers.importers.scripted import WHOLE, Scripted, apply, do, model, provider
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +59,27 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_done(tmp_
     assert result.exit_status == 1
     assert "report" in result.message
     assert result.tables == {}
+
+
+def test_a_folder_in_the_place_of_the_file_is_noticed_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, Path()):
+        result = apply(*WHOLE, report=path)
+        assert (result.exit_status, result.message) == (1, "The report cannot be written: Is a directory.")
+    assert not Provider.objects.exists()
+
+
+def test_a_disk_that_is_full_for_the_report_is_told_and_the_import_stays(tmp_path, monkeypatch):
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = apply(*WHOLE, report=tmp_path / "r.json")
+    assert result.exit_status == 1
+    assert "its report cannot be written: No space left on device." in result.message
+    assert ImportRun.objects.get().state == ImportRun.State.DONE
+    assert Provider.objects.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_run_has_a_report_too(tmp_path):
