@@ -30,6 +30,8 @@ class Moment(NamedTuple):
 def read(value: Any, zone: tzinfo) -> Moment:
     """A time in any form that a database holds; the naive ones are of `zone`."""
     try:
+        if type(value) is str:
+            return _from_text(value.strip(), zone)
         if isinstance(value, datetime):
             return _placed(value, zone)
         if isinstance(value, date):

@@ -293,4 +293,4 @@ class _Walk:
 
 
 def _is_secret(text: str) -> bool:
-    return connection.is_secret("", text) or looks_like_key(text)
+    return ("://" in text and connection.is_secret("", text)) or looks_like_key(text)
