@@ -19,6 +19,9 @@ from inference.models import UsageRecord
 from routing.rollout import GATEWAY, LEGACY
 
 HOUR = timedelta(hours=1)
+LONGEST_HOURS = 24 * 31
+"""How far back one may ask."""
+
 _GENERATING = ("chat", "completions", "embeddings", "generate")
 _FAILED = ~Q(status__lt=400, error_code="") & ~Q(status=499)
 """499 is a client that left."""

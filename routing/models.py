@@ -187,6 +187,8 @@ class Rollout(RegistryModel):
             raise ValidationError({"legacy_base_url": str(error)}) from error
         if parsed.query:
             raise ValidationError({"legacy_base_url": "The URL holds a query; the client's own is sent."})
+        if not parsed.path.isascii():
+            raise ValidationError({"legacy_base_url": "The path of the URL holds letters that need percent-encoding."})
 
     def headers(self) -> dict[str, Secret]:
         """The extra headers by name."""

@@ -12,9 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inference import cutover
-from inference.cutover import HOUR
-
-LONGEST_HOURS = 24 * 31
+from inference.cutover import HOUR, LONGEST_HOURS
 
 
 class SideOut(serializers.Serializer):

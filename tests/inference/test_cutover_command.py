@@ -87,3 +87,10 @@ def test_the_last_hour_of_both_sides_is_shown():
     assert lines["errors"] == ["errors", "0", "1", "(50", "%)"]
     assert lines["p95"] == ["p95", "1,234", "ms", "1,234", "ms"]
     assert lines["cost"] == ["cost", "0.5000", "USD", "~1.0000", "USD"]
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "0", "-1", "1e9"])
+def test_a_span_that_is_none_is_refused_before_anything_is_moved(hours):
+    with pytest.raises(CommandError, match="--hours"):
+        cutover("--legacy-url", LEGACY, "--hours", hours)
+    assert not Rollout.objects.exists()

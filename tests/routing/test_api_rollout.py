@@ -62,6 +62,7 @@ def test_a_write_raises_the_revision_and_is_audited(admin):
         ("legacy_base_url", "http://169.254.169.254/"),
         ("legacy_base_url", "http://user:pw@old.example"),
         ("legacy_base_url", "http://old.example/?x=1"),
+        ("legacy_base_url", "http://old.example/alté"),
         ("legacy_headers", {"Host": "x"}),
         ("legacy_headers", {"X-A": "two\nlines"}),
         ("legacy_headers", {"bad name": "x"}),
@@ -164,3 +165,10 @@ def test_the_environment_s_switch_is_shown_and_wins(admin, settings):
 def test_without_a_legacy_side_there_is_nothing_to_part(admin, settings):
     settings.GATEWAY_V2_ENABLED = False
     assert building.build().rollout is None
+
+
+def test_the_operator_s_cookies_are_known_by_names_that_no_django_has_by_itself(admin, settings):
+    admin.patch(URL, {"legacy_base_url": LEGACY})
+    own = building.build().rollout.own_cookies
+    assert own == {settings.SESSION_COOKIE_NAME.encode(), settings.CSRF_COOKIE_NAME.encode()}
+    assert not own & {b"sessionid", b"csrftoken"}

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inference import cutover
-from inference.cutover import HOUR, SideFigures
+from inference.cutover import HOUR, LONGEST_HOURS, SideFigures
 from providers import actor
 from routing.models import Rollout
 
@@ -37,6 +37,8 @@ class Command(BaseCommand):
         parser.add_argument("--hours", type=float, default=1.0, metavar="N", help="How far back the figures go.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not 0 < options["hours"] <= LONGEST_HOURS:
+            raise CommandError(f"--hours needs a number above 0, at most {LONGEST_HOURS}.")
         console = Console(file=self.stdout._out, highlight=False)
         if changes := self._changes(options):
             with actor.acting_as(f"command:cutover ({getpass.getuser()})", reason=options["reason"][:500]):
