@@ -37,6 +37,7 @@ from providers.importers.findings import (
 )
 from providers.importers.generations import Family, Schema
 from providers.importers.legacy_keys import LegacyKeys
+from providers.importers.legacy_texts import usable_id
 from providers.importers.options import Options
 from providers.importers.readonly import Column, ReadOnlyDatabase
 from providers.importers.records import Table, Values, shown
@@ -189,12 +190,14 @@ class Backoffice:
     # --- Providers --------------------------------------------------------------------------------------------------------
 
     def _providers(self, family: Family, newer: Mapping[str, _Provider], ledger: Ledger) -> dict[str, _Provider]:
-        """Every provider row of a family by its id as the table spells it, in the order of the ids."""
+        """Every provider row of a family by its id as the table spells it, in an order that is the same each time."""
         table = self._tables[family.generation, Kind.PROVIDER]
         counterparts = self._counterparts(table.name, newer) if newer else {}
         taken: dict[str, Draft] = {}
         found: dict[str, _Provider] = {}
-        for values in self._counted(table, ledger):
+        rows = list(self._counted(table, ledger))
+        rows.sort(key=lambda values: usable_id(table.owner(values)) != table.owner(values))
+        for values in rows:  # those whose id needs no repair first: of two that become equal, they win
             raw_id = table.owner(values)
             provider = _Provider(str(raw_id), counterpart=counterparts.get(str(raw_id)))
             if self._is_wanted(provider):

@@ -38,11 +38,12 @@ class LegacyKeys:
     """Opens what was encrypted under any of `secrets`: Fernet keys, or passphrases by the legacy gateway's rule.
 
     That rule takes the first 32 bytes of a text that is not 44 characters long, padded with NUL. A text of 44 characters that
-    is no Fernet key is tried by it as well, as is each text without the blanks around it.
+    is no Fernet key is tried by it as well, as is each text without the blanks around it and the mark that editors put first.
     """
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        texts = dict.fromkeys(text for secret in secrets for text in (secret.reveal(), secret.reveal().strip()) if text)
+        given = [secret.reveal() for secret in secrets]
+        texts = dict.fromkeys(form for text in given for form in (text, text.removeprefix("\ufeff").strip()) if form)
         self._ciphers = tuple(cipher for text in texts for cipher in _ciphers(text))
 
     def __len__(self) -> int:
@@ -93,12 +94,6 @@ def looks_like_token(text: str) -> bool:
         return False
     length = len(raw) - _FIXED_BYTES
     return raw[0] == 0x80 and length >= _BLOCK and length % _BLOCK == 0
-
-
-def parse_key_file(text: str) -> tuple[Secret, ...]:
-    """A key or passphrase a line, without the line's end and the blanks around it; blank lines and `#` comments are skipped."""
-    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
-    return tuple(Secret(line) for line in lines if line and not line.startswith("#"))
 
 
 def _compact(text: str) -> str:

@@ -46,7 +46,6 @@ from providers.importers.legacy_connection import ADDRESSES, RENAMED_TYPES, adap
 from providers.importers.legacy_json import Read, read_object, read_words
 from providers.importers.legacy_keys import LegacyKeys
 from providers.importers.legacy_texts import flag, identifier, line, prose, readable, storable, usable_id, whole_number
-from providers.importers.merging import Merged, differences, merge_keys, merge_parameters
 from providers.importers.object_secrets import (
     FoundKey,
     Taken,
@@ -59,20 +58,6 @@ from providers.importers.object_secrets import (
 from providers.importers.remarks import Remarks
 from providers.placeholders import looks_like_placeholder
 from providers.secrets import Secret
-
-__all__ = [
-    "Mapped",
-    "Merged",
-    "Ways",
-    "differences",
-    "key",
-    "merge_keys",
-    "merge_parameters",
-    "model",
-    "parameter",
-    "provider",
-    "usable_id",
-]
 
 DEFAULT_ENVIRONMENT = "development"
 """What the legacy's own code sets; rows written by SQL hold NULL."""

@@ -330,17 +330,18 @@ def test_a_provider_without_models_is_brought_too(legacy):
     assert all(bundle.provider for bundle, _ in bundles)
 
 
-def test_providers_that_are_one_once_repaired_are_not_brought_twice(small):
-    small.provider("openai")
-    small.provider(" openai")
-    small.model(" openai", "gpt-4o")
+def test_of_providers_that_are_one_once_repaired_the_one_that_needed_no_repair_is_brought(small):
+    small.provider("openai", display_name="Exact")
+    small.provider(" openai", display_name="Blank")
+    small.model(" openai", "gpt-3.5")
     small.model("openai", "gpt-4o")
 
     bundles, book = read(small.url)
 
-    assert [draft.provider_id for draft in drafts(bundles, Kind.PROVIDER)] == ["openai"]
-    assert len(book.said("duplicate_differs")) == 1
-    assert len(book.said("parent_rejected")) == 1
+    assert [draft.facts["display_name"] for draft in drafts(bundles, Kind.PROVIDER)] == ["Exact"]
+    assert [draft.name for draft in drafts(bundles, Kind.MODEL)] == ["gpt-4o"]
+    assert book.said("duplicate_differs") == [(NEWER.providers, " openai")]
+    assert book.said("parent_rejected") == [(NEWER.models, " openai:gpt-3.5")]
     assert book.unaccounted == {}
 
 
