@@ -37,7 +37,7 @@ from providers.importers.findings import (
 )
 from providers.importers.generations import Family, Schema
 from providers.importers.legacy_keys import LegacyKeys
-from providers.importers.legacy_texts import usable_id
+from providers.importers.legacy_texts import readable, usable_id
 from providers.importers.options import Options
 from providers.importers.readonly import Column, ReadOnlyDatabase
 from providers.importers.records import Table, Values, shown
@@ -112,7 +112,7 @@ def _users(database: ReadOnlyDatabase, schema: Schema) -> dict[int, str]:
         return {}
     users = sa.table("users", sa.column("id"), sa.column("username"))
     found = database.fetch(sa.select(users.c.id, users.c.username))
-    return {number: str(name) for number, name in found if isinstance(number, int) and name}
+    return {number: readable(name) for number, name in found if isinstance(number, int) and name}
 
 
 class Backoffice:

@@ -687,6 +687,16 @@ def test_authors_are_named_by_the_users_table(legacy):
     assert bundle.keys[0].facts["created_by"] == "ada"
 
 
+def test_an_author_whose_name_is_stored_as_bytes_is_named(small):
+    small.insert("users", id=3, username=b"ada", email="ada@example.com", password_hash="x")
+    small.provider("openai")
+    small.key("openai", "sk-live-0123456789abcdef", created_by_user_id=3)
+
+    [(bundle, _)], _ = read(small.url)
+
+    assert bundle.keys[0].facts["created_by"] == "ada"
+
+
 # --- Origins and dirty values -----------------------------------------------------------------------------------------------
 
 
