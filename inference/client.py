@@ -23,10 +23,7 @@ from inference import usage_rows
 from inference.backends.base import Reply, Usage
 from inference.dispatch import Trail, candidates_for, outcome_of
 from inference.errors import (
-    ConfigurationError,
-    EngineError,
     GatewayError,
-    GatewayOverloaded,
     InvalidRequest,
     UpstreamBroken,
     UpstreamTimeout,
@@ -37,6 +34,7 @@ from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
+from inference.wire.problems import error_details
 from routing import snapshot
 from routing.rollout import GATEWAY
 from routing.types import Identity, Snapshot
@@ -530,30 +528,6 @@ _FINISH_REASONS = {
     "function_call": "tool_calls",
     "content_filter": "content_filtered",
 }
-
-
-def error_details(error: GatewayError) -> dict[str, Any]:
-    """As the source systems' clients read an error: their code, our message, whether and when to come back."""
-    return {
-        "code": _legacy_code(error),
-        "message": error.message,
-        "level": "warning" if error.owner == "caller" else "error",
-        "retryable": error.retryable,
-        "retry_after_seconds": None if error.retry_after is None else max(1, round(error.retry_after)),
-        "details": {"code": error.code, "status": error.status, "param": error.param},
-    }
-
-
-def _legacy_code(error: GatewayError) -> str:
-    if isinstance(error, ConfigurationError):
-        return "PROVIDER_INIT_FAILED"
-    if isinstance(error, EngineError):
-        return "RESOURCE_ERROR"
-    if isinstance(error, GatewayOverloaded):
-        return "CIRCUIT_BREAKER_TRIPPED" if error.code == "no_healthy_target" else "RESOURCE_ERROR"
-    if error.owner == "caller":
-        return "CLIENT_PROCESSING_ERROR"
-    return error.code.upper()
 
 
 def respond(request: LLMRequest, identity: Identity | None = None) -> LLMResponse:

@@ -15,6 +15,8 @@ from hashlib import blake2b
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from inference.backends.exchange import Limits
 from inference.backends.inflate import inflate_whole, is_compressed
 from inference.backends.passthrough import PassedOrigin, PassedReply, PassingClient, Upload
@@ -345,7 +347,8 @@ class Passage:
         if self._path == "/v1" or self._path.startswith("/v1/"):
             headers, body = errors.headers_of(failure), errors.body_of(failure)
         else:
-            headers, body = [problems.CONTENT_TYPE], problems.body_of(failure, self._request_id)
+            headers = [(b"content-type", problems.CONTENT_TYPE.encode()), *problems.headers_of(failure)]
+            body = orjson.dumps(problems.document(failure, self._request_id))
         own = self._request_id.encode()
         headers += [(b"x-request-id", own), (b"x-gateway-request-id", own), SIDE]
         headers.append((b"content-length", b"%d" % len(body)))

@@ -27,12 +27,13 @@ from django.utils import timezone
 
 from inference import answering, events, relay, wakeups
 from inference import loop as bridge
-from inference.client import LLMRequest, LLMResponse, error_details
+from inference.client import LLMRequest, LLMResponse
 from inference.dispatch import candidates_for
 from inference.errors import GatewayError, InvalidKey, WorkerLost
 from inference.models import Job, UsageRecord
 from inference.recording import Entry, row_of
 from inference.wire import openai
+from inference.wire.problems import error_details
 from routing import snapshot
 from routing.types import Identity
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
@@ -35,11 +34,11 @@ from inference.client import Completion, LLMRequest, LLMResponse
 from inference.errors import GatewayError
 from inference.models import Job
 from inference.wire import errors as wire_errors
+from inference.wire import problems
 from providers.resources import NewestFirst
 from routing.api.problems import CONTENT_TYPE, as_problem
 
 GENERATE, ADMIN = "generate", "admin"
-_TO_CLIENT = {b"retry-after", b"x-should-retry"}
 
 
 def failure_as_problem(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -47,21 +46,9 @@ def failure_as_problem(error: Exception, context: dict[str, Any]) -> Response | 
         return as_problem(error, context)
     request_id = getattr(context.get("request"), "request_id", "")
     wire_errors.log(error, request_id, "")
-    document = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.message,
-        "code": error.code,
-        "request_id": request_id,
-        "error_details": client.error_details(error),
-    }
-    if error.param:
-        document["errors"] = [{"field": error.param, "message": error.message, "code": error.code}]
-    response = Response(document, status=error.status, content_type=CONTENT_TYPE)
-    for name, value in wire_errors.headers_of(error):
-        if name in _TO_CLIENT:
-            response[name.decode()] = value.decode()
+    response = Response(problems.document(error, request_id), status=error.status, content_type=CONTENT_TYPE)
+    for name, value in problems.headers_of(error):
+        response[name.decode()] = value.decode()
     response.exception = True
     return response
 

@@ -8,6 +8,7 @@ from inference import client, errors
 from inference.client import LLMRequest, LLMResponse
 from inference.metrics import Metrics
 from inference.recording import Recorder
+from inference.wire.problems import error_details
 from routing import snapshot
 from tests.inference import registry
 from tests.inference.scripted import EVENT, far, raising, streaming
@@ -102,7 +103,7 @@ def test_a_response_object_tells_its_error(rows, prompt, code, retryable) -> Non
 
 
 def test_a_provider_that_does_not_load_is_named_so() -> None:
-    told = client.error_details(errors.ConfigurationError("no url"))
+    told = error_details(errors.ConfigurationError("no url"))
     assert told["code"] == "PROVIDER_INIT_FAILED"
 
 

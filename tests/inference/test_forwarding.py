@@ -382,6 +382,11 @@ class TestFailures:
         head, body = ask(gateway, b"POST", b"/generate", b"{}")
         assert (status_of(head), values(head, b"content-type")) == (502, [b"application/problem+json"])
         assert json.loads(body)["error_details"]["code"] == "UPSTREAM_UNREACHABLE"
+        assert values(head, b"x-should-retry") != []
+
+    def test_a_client_s_own_mistake_has_the_source_systems_code(self, gateway):
+        _, body = ask(gateway, b"POST", b"/generate", b"", b"Content-Length: 1048577")
+        assert json.loads(body)["error_details"]["code"] == "CLIENT_PROCESSING_ERROR"
 
     def test_a_legacy_side_that_does_not_answer_is_a_504(self, gateway, legacy):
         gateway.part(legacy.url, reply_seconds=0.1)
