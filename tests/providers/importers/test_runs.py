@@ -265,3 +265,9 @@ def test_a_run_delivered_twice_is_done_once():
 def test_a_worker_whose_credentials_were_forgotten_says_so():
     assert tasks.run_import(queued().pk) == 1
     assert "ask for a new run" in ImportRun.objects.get().message
+
+
+def test_the_next_import_may_begin_as_soon_as_one_has_ended():
+    for _ in range(50):
+        with lock.alone():
+            pass
