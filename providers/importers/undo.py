@@ -62,10 +62,11 @@ class Undo:
         return sorted(Provider._base_manager.filter(pk__in=touched).values_list("pk", flat=True))
 
     def _provider(self, pk: int) -> str:
+        provider = Provider._base_manager.select_for_update().filter(pk=pk).first()
+        if provider is None:
+            return ""  # deleted this very moment, with all its parts
         book = BundleBook()
-        done: Counter[str] = Counter()
-        self._done = done
-        provider = Provider._base_manager.select_for_update().get(pk=pk)
+        done = self._done = Counter[str]()
         for kind in _PARTS:
             mine = MODELS[kind]._base_manager.filter(provider_id=pk)
             for records in self._batches(kind, mine):
@@ -107,6 +108,9 @@ class Undo:
             if self._digester.of_state(before) != record.after:
                 self._keep(record, EDITED_SINCE, "Edited since the run; it stays as it is.", book)
             elif record.outcome == ImportRecord.Outcome.UPDATED:
+                if was is not None and _its_name_is_taken(was, record, deleted):
+                    self._keep(record, EDITED_SINCE, "Another row has the name that it had; it stays as it is.", book)
+                    continue
                 self._restore(record, was, found, restored, book)
             elif sentence := in_use(row):
                 self._keep(record, STILL_IN_USE, sentence, book)
@@ -114,9 +118,9 @@ class Undo:
                 deleted.append(row.pk)
                 self._count(record, Outcome.IMPORTED, "deleted", book)
                 self._done[f"{kind} deleted"] += 1
-        rows.update(model, list(restored.values()))
         if deleted:
             _delete(model, deleted)
+        rows.update(model, list(restored.values()))
 
     def _restore(
         self, record: ImportRecord, was: Any, found: dict[int, Any], restored: dict[int, Any], book: BundleBook
@@ -177,6 +181,22 @@ def as_it_was(row: Any, record: ImportRecord) -> Any:
     for name, stored in sealed.items():
         was.__dict__[name] = _stored(row._meta.get_field(name), row, stored)
     return was
+
+
+_NAMES = {
+    Kind.PROVIDER: ("provider_id",),
+    Kind.MODEL: ("provider_id", "model_id"),
+    Kind.PARAMETER: ("provider_id", "param_name", "environment"),
+}
+"""What only one row may have, by attribute; keys have no name."""
+
+
+def _its_name_is_taken(was: Any, record: ImportRecord, doomed: Sequence[int]) -> bool:
+    names = _NAMES.get(Kind(record.target_kind), ())
+    if not (record.before or {}).keys() & set(names):
+        return False
+    others = type(was)._base_manager.exclude(pk__in=[was.pk, *doomed])
+    return others.filter(**{name: was.__dict__[name] for name in names}).exists()
 
 
 def _stored(field: EncryptedField, row: Any, stored: dict[str, str] | None) -> Sealed | Secret | None:

@@ -170,3 +170,28 @@ def test_a_verification_cannot_be_undone():
 
     run = check(*WHOLE).run_pk
     assert undo(run).exit_status == 1
+
+
+def test_a_row_whose_former_name_another_one_has_taken_stays_and_is_named():
+    apply(provider(), model("m", key="1"))
+    run = apply(provider(), model("n", key="1")).run_pk
+    ProviderModel(provider=Provider.objects.get(), model_id="m").save()
+    result = undo(run)
+    assert (result.exit_status, result.codes) == (2, {"edited_since": 1})
+    assert set(ProviderModel.objects.values_list("model_id", flat=True)) == {"m", "n"}
+    assert apply(provider(), model("n", key="1")).exit_status == 0
+
+
+def test_a_provider_that_is_deleted_while_its_turn_comes_is_passed_over(monkeypatch):
+    run = apply(provider("p"), provider("q")).run_pk
+    monkeypatch.setattr(Undo, "_providers", lambda self: [0, *Provider.objects.values_list("pk", flat=True)])
+    assert undo(run).exit_status == 0
+    assert not Provider.objects.exists()
+
+
+def test_a_row_gets_its_name_back_from_one_that_the_run_made():
+    apply(provider(), model("m", key="1"))
+    before = dump()
+    run = apply(provider(), model("n", key="1"), model("o", key="3"), model("m", key="2")).run_pk
+    assert undo(run).exit_status == 0
+    assert dump() == before
