@@ -286,10 +286,13 @@ class _Work:
             raise
         self._end(status, message, State.FAILED if status == FAILED else State.DONE)
         result = self._result(status, message, time.monotonic() - began)
-        more = afterwards(result) if afterwards else {}
-        if file:
-            result = self._written(file, result, self._report(result, started_at.isoformat()) | dict(more))
-        self._tally.findings.close()
+        more: Mapping[str, Any] = {}
+        try:
+            more = afterwards(result) if afterwards else {}
+        finally:  # what was done is reported, whatever becomes of what follows it
+            if file:
+                result = self._written(file, result, self._report(result, started_at.isoformat()) | dict(more))
+            self._tally.findings.close()
         return result
 
     def _written(self, file: ReportFile, result: Result, facts: Mapping[str, Any]) -> Result:

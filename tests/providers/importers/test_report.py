@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from providers.importers import runs
 from providers.importers.findings import CODES, ORPHAN, Finding
 from providers.importers.report import FORMAT, VERSION
 from providers.importers.tally import STEPS, Findings
@@ -127,3 +128,14 @@ def test_every_member_of_a_report_is_documented(tmp_path):
     named = DOCUMENT.read_text()
     members = [*report, *report["findings"][0], *STEPS, *next(iter(report["tables"].values()))]
     assert [member for member in members if f"`{member}`" not in named] == []
+
+
+def test_it_is_written_though_what_follows_the_run_is_stopped(tmp_path):
+    def stopped(result: object) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    run = runs.start(ImportRun.Kind.APPLY, "", actor="user:ada")
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(run, lambda: Scripted(list(WHOLE)), report=tmp_path / "r.json", afterwards=stopped)
+    assert json.loads((tmp_path / "r.json").read_text())["exit_status"] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
