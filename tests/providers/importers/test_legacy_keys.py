@@ -38,9 +38,9 @@ def test_a_passphrase_opens_by_the_rule_of_the_legacy_gateway(passphrase):
     assert opened(sealed("sk-1", derived(passphrase)), passphrase) == "sk-1"
 
 
-@pytest.mark.parametrize("spelt", [f" {KEY}\n", f"\ufeff{KEY}", f"\ufeff {KEY}\r"])
+@pytest.mark.parametrize("spelt", [" {}\n", "\ufeff{}", "\ufeff {}\r"])
 def test_a_key_with_blanks_or_an_editors_mark_around_it_opens_as_well(spelt):
-    assert opened(sealed("sk-1", KEY), spelt) == "sk-1"
+    assert opened(sealed("sk-1", KEY), spelt.format(KEY)) == "sk-1"
 
 
 def test_layers_under_different_keys_are_opened():
