@@ -139,6 +139,7 @@ def test_stopped_from_the_keyboard_it_says_so_and_leaves_no_run_running(source, 
     assert run("--source", source, "--apply")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_database_that_does_not_answer_is_a_sentence(source, tmp_path):
     asked = [sys.executable, "manage.py", "migrate_backoffice", "--source", source]
     environment = os.environ | {"DATABASE_URL": "postgresql://gateway:pass-word-of-it@127.0.0.1:1/gateway"}

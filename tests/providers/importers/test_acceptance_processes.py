@@ -213,6 +213,7 @@ def test_two_imports_at_once_are_refused(undisturbed, installation, arguments, t
     assert first["status"] == 2
 
 
+@pytest.mark.slow
 def test_the_exit_status_of_the_process_says_how_it_went(installation, arguments, legacy, tmp_path):
     report = tmp_path / "report.json"
     done = installation.manage("migrate_backoffice", *arguments, "--report", str(report))
@@ -222,6 +223,7 @@ def test_the_exit_status_of_the_process_says_how_it_went(installation, arguments
     assert installation.look()["rows"] == 0
 
 
+@pytest.mark.slow
 def test_a_source_that_refuses_the_login_is_told_in_a_sentence(installation):
     url = "mysql+pymysql://somebody:pass-word-of-it@127.0.0.1:3306/bo_admin"
     done = installation.manage("migrate_backoffice", "--source", url, "--apply")
