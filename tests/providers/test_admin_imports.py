@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from celery import current_app
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.db import connection
@@ -14,6 +16,7 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from kombu import Connection
 
 from providers import import_summaries
 from providers.import_runs import ImportFinding, ImportRecord, ImportRun
@@ -189,7 +192,9 @@ def test_an_apply_cannot_be_begun_without_a_plan(admin_client: Client, sent: lis
 def test_a_store_that_does_not_answer_fails_the_run_and_forgets_the_credentials(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("providers.admin_imports.current_app.conf.broker_url", "redis://127.0.0.1:1/0")
+    # By a connection of its own: the app's pool would keep the address for the tests to come.
+    nowhere = Connection("redis://127.0.0.1:1/0")
+    monkeypatch.setattr(current_app, "send_task", partial(current_app.send_task, connection=nowhere))
 
     start(admin_client)
 
