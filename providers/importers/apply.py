@@ -32,7 +32,7 @@ from providers.importers.findings import (
     Finding,
     Outcome,
 )
-from providers.importers.plan import Action, Firsts, Known, Place, Planner, Provenance, Step
+from providers.importers.plan import Action, Firsts, Known, Place, Planner, Provenance, Step, short
 from providers.importers.state import MODELS, Digester, shown
 from providers.importers.tally import BundleBook, Tally
 from providers.models import ImportRecord, ImportRun, Provider
@@ -242,7 +242,7 @@ class Import:
 
     def _meet(self, table: str, key: str) -> None:
         if not self._provenance.is_empty:
-            self._origins.add(_short(self._provenance.origin(Origin(table, key, ""))))
+            self._origins.add(short(self._provenance.origin(Origin(table, key, ""))))
 
     def _tell_of_those_gone(self) -> None:
         for table, key, detail in gone(self._provenance, self._origins):
@@ -427,10 +427,10 @@ def gone(provenance: Provenance, met: set[int]) -> Iterator[tuple[str, str, str]
     waiting: dict[str, dict[int, tuple[str, str]]] = {}
     found = provenance.records().order_by("id").values_list("origin", "table", "key", "target_kind", "target_id")
     for origin, table, key, kind, target in found.iterator(chunk_size=2000):
-        short = int(origin[:15], 16)
-        if short in met or short in told:
+        remembered = short(origin)
+        if remembered in met or remembered in told:
             continue
-        told.add(short)
+        told.add(remembered)
         waiting.setdefault(kind, {})[target] = (table, key)
         if len(waiting[kind]) >= BATCH:
             yield from _still_here(kind, waiting.pop(kind))
@@ -443,10 +443,6 @@ def _still_here(kind: str, targets: dict[int, tuple[str, str]]) -> Iterator[tupl
     for pk, (table, key) in targets.items():
         if pk in here:
             yield table, key, f"The {kind} that it became stays in the registry."
-
-
-def _short(origin: str) -> int:
-    return int(origin[:15], 16)
 
 
 def batches(bundle: Bundle, taken: Counter[str]) -> Iterator[Sequence[Draft]]:

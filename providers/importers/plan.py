@@ -102,6 +102,11 @@ class Provenance:
         return ImportRecord.objects.filter(run__in=self._runs)
 
 
+def short(origin: str) -> int:
+    """Enough of an origin's digest to remember hundreds of thousands of rows by."""
+    return int(origin[:15], 16)
+
+
 _KNOWN = ("digest", "after", "target_kind", "target_id", "outcome")
 
 

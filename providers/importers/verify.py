@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from providers.importers.apply import BATCH, batches, gone
 from providers.importers.drafts import Bundle, Draft, Kind, Origin, Source
 from providers.importers.findings import DIFFERS_HERE, DUPLICATE_DIFFERS, GONE, MISSING_HERE, Finding, Outcome
-from providers.importers.plan import Firsts, Place, Provenance, lay, match
+from providers.importers.plan import Firsts, Place, Provenance, lay, match, short
 from providers.importers.state import MODELS, Digester, differences, shown, state
 from providers.importers.tally import Tally
 from providers.models import Provider
@@ -59,7 +59,7 @@ class Comparison:
     def _batch(self, drafts: Sequence[Draft], place: Place | None) -> None:
         for draft in drafts:
             for origin in (draft.origin, *draft.merged):
-                self._met.add(_short(self._provenance, origin.table, origin.key))
+                self._met.add(short(self._provenance.origin(origin)))
                 self._refused.discard((origin.table, origin.key))
         firsts, others = self._firsts.split(drafts)
         if firsts:
@@ -89,7 +89,7 @@ class Comparison:
         self._find(draft, DIFFERS_HERE, detail, ", ".join(changed), shown(before, after, changed))
 
     def _heard(self, finding: Finding) -> None:
-        self._met.add(_short(self._provenance, finding.table, finding.key))
+        self._met.add(short(self._provenance.origin(Origin(finding.table, finding.key, ""))))
         if finding.did == "rejected" and not self._provenance.is_empty:
             self._refused.add((finding.table, finding.key))
 
@@ -120,7 +120,3 @@ class Comparison:
         self._tally.findings.add(
             Finding(draft.origin.table, draft.origin.key, field, code, "named", detail, changes or None)
         )
-
-
-def _short(provenance: Provenance, table: str, key: str) -> int:
-    return int(provenance.origin(Origin(table, key, ""))[:15], 16)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.text import Text
 
@@ -18,9 +17,10 @@ from providers.importers.documents import FORMATS, LARGEST_BYTES
 from providers.importers.drafts import SourceError
 from providers.importers.findings import FAILED as FAILED_PROVIDER
 from providers.importers.findings import Level
+from providers.importers.runs import FAILED
+from providers.management.teaching import TeachingCommand
 from providers.secrets import SecretError
 
-ALL_WELL, FAILED = 0, 1
 EXAMPLES = """
 step by step:
   1. See what would change. Nothing is written:
@@ -49,23 +49,10 @@ _SIGNS = {ADD: ("+", "green"), CHANGE: ("~", "yellow"), REMOVE: ("-", "red")}
 _WIDTH_WITHOUT_A_TERMINAL = 160
 
 
-class _HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
-
-
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = "Bring the registry to what a YAML or JSON file says. Without --apply it only shows what would change."
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, epilog=EXAMPLES, formatter_class=_HelpFormatter, **kwargs)
-        leave = parser.exit
-
-        def exit_with_ours(status: int = 0, message: str | None = None) -> NoReturn:
-            leave(FAILED if status else ALL_WELL, message)  # argparse says 2, which means something else here
-            raise AssertionError("argparse came back from exit()")
-
-        parser.exit = exit_with_ours  # type: ignore[method-assign]
-        return parser
+    examples = EXAMPLES
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", help="What to read; `-` reads standard input.")

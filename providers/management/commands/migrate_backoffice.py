@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -20,6 +20,7 @@ from providers.importers import backoffice, runs, screen, smoke
 from providers.importers.options import LARGEST_BATCH, Options
 from providers.importers.report import ReportFile
 from providers.importers.runs import ALL_WELL, FAILED, FOR_A_PERSON, Kind, Progress, Result
+from providers.management.teaching import TeachingCommand
 from providers.models import ImportRun
 from providers.secrets import Secret
 
@@ -54,26 +55,13 @@ docs/import-report.md describes the report and every reason code.
 """
 
 
-class _HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
-
-
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = (
         "Bring providers, models, keys and parameters over from the legacy backoffice (MySQL, MariaDB, PostgreSQL or SQLite, "
         "all generations of its tables). Without --apply it only says what it would do."
     )
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, epilog=STEPS, formatter_class=_HelpFormatter, **kwargs)
-        leave = parser.exit
-
-        def exit_with_ours(status: int = 0, message: str | None = None) -> NoReturn:
-            leave(FAILED if status else ALL_WELL, message)  # argparse says 2, which means something else here
-            raise AssertionError("argparse came back from exit()")
-
-        parser.exit = exit_with_ours  # type: ignore[method-assign]
-        return parser
+    examples = STEPS
 
     def add_arguments(self, parser: CommandParser) -> None:
         what = parser.add_argument_group("what to do (without any of these: a dry run)")
