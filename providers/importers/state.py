@@ -50,9 +50,6 @@ class Digester:
     def of_origin(self, source_identity: str, table: str, key: str) -> str:
         return self.of(f"{source_identity}\0{table}\0{key}".encode("utf-8", "surrogatepass"))
 
-    def of_row(self, row: RegistryModel) -> str:
-        return self.of_state(state(row))
-
     def of_state(self, facts: Mapping[str, Any]) -> str:
         return self.of(_encoded(list(facts.values())))
 

@@ -8,6 +8,7 @@ from providers.importers.documents import BadDocument
 from providers.importers.drafts import Kind
 from providers.models import ApiKey, Provider
 from providers.references import reference_to
+from tests import callers
 
 pytestmark = pytest.mark.django_db
 
@@ -27,22 +28,7 @@ AFTER = {
         "gpt-4-turbo-preview": {"display_name": "GPT-4 Turbo", "context_window": 128000, "max_tokens": 4096},
     },
 }
-CREATE = {
-    "provider_id": "openai",
-    "provider_type": "openai",
-    "display_name": "OpenAI",
-    "enabled": True,
-    "connection_params": {"api_base": "https://api.openai.com/v1"},
-    "models": [
-        {
-            "model_id": "gpt-4-turbo-preview",
-            "display_name": "GPT-4 Turbo",
-            "context_window": 128000,
-            "max_tokens": 4096,
-        }
-    ],
-    "api_key": {"key_value": "your-api-key", "is_encrypted": True},
-}
+CREATE = callers.SEED_BODY
 NESTED = """
 gateway_id: main
 default_provider: openai
