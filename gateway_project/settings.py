@@ -159,6 +159,13 @@ GATEWAY_ALLOW_PRIVATE_UPSTREAMS = env.flag("GATEWAY_ALLOW_PRIVATE_UPSTREAMS", Tr
 """Whether upstreams on private networks may be dialled where a provider does not say; local models live there."""
 GATEWAY_V2_ENABLED = env.flag("GATEWAY_V2_ENABLED", True)
 """False sends every request to the legacy side that the roll-out names, until a restart; the roll-out has a switch of its own."""
+GATEWAY_FALLBACK_ENABLED = env.flag("GATEWAY_FALLBACK_ENABLED", True)
+"""False asks the first candidate of a request and no other, whatever the routing settings say."""
+GATEWAY_MAX_RETRIES = env.integer("GATEWAY_MAX_RETRIES", 0, least=0) if env.text("GATEWAY_MAX_RETRIES") else None
+GATEWAY_RETRY_DELAY_SECONDS = env.seconds("GATEWAY_RETRY_DELAY", 0.0) if env.text("GATEWAY_RETRY_DELAY") else None
+"""How often the last candidate is asked again, and after how long; without, the routing settings say."""
+OPENROUTER_FALLBACK_ENABLED = env.flag("OPENROUTER_FALLBACK_ENABLED", True)
+"""False: no request is served by a provider of type openrouter."""
 GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWAY_SECRET_FOLDERS", ("/run/secrets",))]
 """Where a key stored as `file:PATH` may point."""
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)

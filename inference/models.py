@@ -11,7 +11,7 @@ from inference.old_paths import OldPathTracking, OldPathUse
 from inference.shadow_pairs import ShadowPair
 from routing.rollout import GATEWAY
 
-__all__ = ["Job", "OldPathTracking", "OldPathUse", "ShadowPair", "UsageRecord"]
+__all__ = ["DecisionRecord", "Job", "OldPathTracking", "OldPathUse", "ShadowPair", "UsageRecord"]
 
 
 class Job(models.Model):
@@ -57,6 +57,20 @@ class Job(models.Model):
         return self.state in {self.State.SUCCEEDED, self.State.FAILED, self.State.CANCELLED}
 
 
+class DecisionRecord(models.Model):
+    """Why requests were served as they were: one explanation, kept once for all the requests that it is true of."""
+
+    digest = models.CharField(primary_key=True, max_length=32)
+    body = models.TextField(help_text="JSON, as `routing.explain` words it.")
+    at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return self.digest
+
+
 class UsageRecord(models.Model):
     """What one request used and cost, written once, after the reply. Prices may change later; `cost` does not."""
 
@@ -91,8 +105,28 @@ class UsageRecord(models.Model):
         help_text="Which side of a parallel run served it: gateway or legacy; shadow is a copy, asked for comparison.",
     )
 
+    policy = models.CharField(max_length=255, blank=True, db_default="")
+    policy_version = models.PositiveIntegerField(default=0, db_default=0)
+    decision = models.CharField(
+        max_length=32,
+        blank=True,
+        db_default="",
+        help_text="Digest of the DecisionRecord that says why it was served so.",
+    )
+    asked = models.TextField(
+        blank=True, db_default="", help_text="JSON of what routing knew of the request beyond the other columns."
+    )
+    attempts_log = models.TextField(
+        blank=True, db_default="", help_text="JSON list of every attempt, where there was more than one or it failed."
+    )
+
     class Meta:
         ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["policy", "policy_version", "at"], name="usage_of_a_policy", condition=~models.Q(policy="")
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.request_id}: {self.input_tokens} in, {self.output_tokens} out"

@@ -17,8 +17,9 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from providers import actor, audit, connection, keyring, revision
+from providers import actor, audit, breaker_settings, connection, cost_tiers, keyring, locality, revision
 from providers.audit import AuditEntry, AuditHead
+from providers.config_files import ConfigFile
 from providers.fields import EncryptedField, Sealed
 from providers.import_runs import ImportFinding, ImportRecord, ImportRun
 from providers.querysets import RegistryQuerySet
@@ -29,10 +30,12 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "AuditHead",
+    "ConfigFile",
     "ConnectionParameter",
     "ImportFinding",
     "ImportRecord",
     "ImportRun",
+    "PriceOverride",
     "ProbeResult",
     "Provider",
     "ProviderModel",
@@ -93,7 +96,8 @@ class RegistryModel(models.Model):
             if isinstance(field, EncryptedField):
                 facts[field.name] = self._fingerprint_of(field)
             elif field.is_relation:
-                facts[field.name] = getattr(self, field.name).audit_name()
+                other = getattr(self, field.name)
+                facts[field.name] = other.audit_name() if other is not None else None
             else:
                 facts[field.name] = getattr(self, field.attname)
         return facts
@@ -173,6 +177,20 @@ class Provider(RegistryModel):
     allow_paid_probes = models.BooleanField(
         default=False, help_text="Let probes ask for one token, which the upstream may bill."
     )
+    locality = models.CharField(
+        max_length=8,
+        blank=True,
+        help_text="local, remote, or empty: as the type and the address tell. Policies that are local only ask no remote one.",
+    )
+    data_tags = models.JSONField(
+        default=list, blank=True, help_text="Kinds of data that this provider may get, such as eu or medical."
+    )
+    breaker = models.JSONField(
+        default=dict, blank=True, help_text="Numbers of the circuit breaker that differ from the usual ones."
+    )
+    managed_by = models.CharField(
+        max_length=500, blank=True, editable=False, help_text="The configuration file that owns it."
+    )
     identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
 
     class Meta:
@@ -185,6 +203,12 @@ class Provider(RegistryModel):
         for name in ("connection_params", "request_settings"):
             if not isinstance(getattr(self, name), dict):
                 raise ValidationError({name: "A JSON object is needed."})
+        if self.locality not in ("", locality.LOCAL, locality.REMOTE):
+            raise ValidationError({"locality": "One of local, remote or nothing."})
+        if not isinstance(self.data_tags, list) or not all(isinstance(item, str) for item in self.data_tags):
+            raise ValidationError({"data_tags": "A list of words is needed."})
+        if wrong := breaker_settings.problems(self.breaker):
+            raise ValidationError({"breaker": [f"{name}: {why}" if name else why for name, why in wrong.items()]})
 
     written_by_save = frozenset({"connection_params", "secret_params"})
 
@@ -255,6 +279,10 @@ class ProviderModel(RegistryModel):
     parameters = models.JSONField(
         default=dict, blank=True, help_text="Defaults and engine options, such as model_path or upstream_model_id."
     )
+    auto_disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    auto_disabled_reason = models.CharField(max_length=500, blank=True, editable=False)
+    """Taken out of service by the gateway itself, until a probe finds it well; `enabled` is the administrator's word."""
+    managed_by = models.CharField(max_length=500, blank=True, editable=False)
 
     class Meta:
         ordering = ["provider", "model_id"]
@@ -271,6 +299,8 @@ class ProviderModel(RegistryModel):
             raise ValidationError({"tasks": "A list of words is needed."})
         if not isinstance(self.parameters, dict):
             raise ValidationError({"parameters": "A JSON object is needed."})
+        if self.cost_tier and not cost_tiers.is_tier(self.cost_tier.upper()):
+            raise ValidationError({"cost_tier": f"One of {', '.join(cost_tiers.COST_TIERS)}, or nothing."})
 
     def prepare(self) -> bool:
         self.display_name = self.display_name or self.model_id
@@ -278,6 +308,56 @@ class ProviderModel(RegistryModel):
 
     def audit_name(self) -> str:
         return f"{self.provider.provider_id}:{self.model_id}"
+
+
+class PriceOverride(RegistryModel):
+    """A price of one's own, from a day on: a contract, a discount, a model that no list knows.
+
+    It wins over the list's price, and over what stands on the model; see `providers.prices`.
+    """
+
+    provider = models.ForeignKey(
+        Provider,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="prices",
+        help_text="Empty: any provider.",
+    )
+    model_prefix = models.CharField(
+        max_length=255, help_text="A model id, or the beginning of some; the longest one that fits counts."
+    )
+    valid_from = models.DateTimeField(default=timezone.now)
+    input_cost_per_million = models.DecimalField(
+        max_digits=20, decimal_places=10, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    output_cost_per_million = models.DecimalField(
+        max_digits=20, decimal_places=10, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    cached_input_cost_per_million = models.DecimalField(
+        max_digits=20, decimal_places=10, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    currency = models.CharField(max_length=3, default="USD")
+    note = models.CharField(max_length=500, blank=True)
+    identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+
+    class Meta:
+        ordering = ["model_prefix", "-valid_from"]
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "model_prefix", "valid_from"], name="one_price_from_a_moment"),
+            models.UniqueConstraint(
+                fields=["model_prefix", "valid_from"],
+                condition=Q(provider__isnull=True),
+                name="one_price_for_all_from_a_moment",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model_prefix} from {self.valid_from:%Y-%m-%d}"
+
+    def audit_name(self) -> str:
+        owner = self.provider.provider_id if self.provider is not None else "*"
+        return f"{owner}:{self.model_prefix}@{self.valid_from:%Y-%m-%d}"
 
 
 class ApiKey(RegistryModel):

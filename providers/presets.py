@@ -14,6 +14,8 @@ class Preset:
     base_url: str = ""
     needs_key: bool = True
     free: bool = False
+    local: bool = False
+    """Runs on one's own machines; what is free does too."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     help: str = ""
 
@@ -53,6 +55,7 @@ PRESETS = (
         "kamiwaza",
         "Kamiwaza runtime",
         needs_key=False,
+        local=True,
         help="The base URL of one deployment, such as https://HOST/runtime/models/DEPLOYMENT/v1.",
     ),
 )

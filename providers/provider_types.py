@@ -49,6 +49,8 @@ class ProviderType:
     help: str = ""
     free: bool = False
     """Whether a call costs no money, so probes may make one."""
+    local: bool = False
+    """Whether it runs on one's own machines, as long as its address does not say otherwise; see `providers.locality`."""
 
 
 OPENAI_PARAMETERS = (
@@ -86,6 +88,7 @@ LLAMA_CPP = ProviderType(
     backend="inference.backends.llama_cpp.LlamaCpp",
     runs_in="worker",
     free=True,
+    local=True,
     parameters=(
         Parameter(
             "model_path",
@@ -114,6 +117,7 @@ FAKE = ProviderType(
     label="Scripted fake",
     backend="inference.backends.fake.Fake",
     free=True,
+    local=True,
     capabilities=frozenset({"chat", "embedding", "tools", "json_mode"}),
     parameters=(
         Parameter("reply", "Reply", "What it answers; empty echoes the prompt."),
@@ -152,6 +156,7 @@ def _from_preset(preset: Preset) -> ProviderType:
         label=preset.label,
         needs_key=preset.needs_key,
         free=preset.free,
+        local=preset.local or preset.free,
         defaults=defaults,
         help=preset.help or OPENAI_COMPATIBLE.help,
         parameters=tuple(

@@ -10,22 +10,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
-from providers import keyring, provider_types, revision, upstream
+from providers import breaker_settings, cost_tiers, keyring, locality, provider_types, revision, upstream
 from providers.capabilities import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
 from providers.provider_types import ProviderType
 from providers.secrets import Secret, SecretError
-from routing import rollout
-from routing.models import ClientKey, Rollout
+from routing import policy_views, rollout
+from routing.models import ClientKey, Rollout, RoutingSettings
 from routing.types import (
     ClientKeyView,
+    Dropped,
     Identity,
     ModelView,
     Prices,
     ProviderView,
     RolloutView,
+    RoutingDefaults,
     Snapshot,
     UpstreamKey,
 )
@@ -39,15 +42,20 @@ def build() -> Snapshot:
     """
     number = revision.current()
     notes: list[str] = []
-    providers = _providers(notes)
+    routing = RoutingSettings.load()
+    providers = _providers(notes, routing.breaker)
     models = _models(providers)
+    by_name = _by_name(models)
     return Snapshot(
         revision=number,
         built_at=time.time(),
         environment=settings.GATEWAY_ENVIRONMENT,
         providers=providers,
         models=models,
-        by_name=_by_name(models),
+        by_name=by_name,
+        policies=policy_views.build(models, by_name, notes),
+        defaults=_defaults(routing),
+        out_of_service=_out_of_service(),
         client_keys=_client_keys(),
         peppers=_peppers(),
         rollout=_rollout(notes),
@@ -55,7 +63,7 @@ def build() -> Snapshot:
     )
 
 
-def _providers(notes: list[str]) -> dict[str, ProviderView]:
+def _providers(notes: list[str], breaker: Mapping[str, Any]) -> dict[str, ProviderView]:
     now = timezone.now()
     keys: dict[int, list[ApiKey]] = defaultdict(list)
     for key in ApiKey.objects.filter(ApiKey.usable(now)).order_by("-weight", "id"):
@@ -68,7 +76,7 @@ def _providers(notes: list[str]) -> dict[str, ProviderView]:
         parameters[parameter.provider_id].append(parameter)
     views = {}
     for provider in Provider.objects.filter(enabled=True).order_by("priority", "id"):
-        view = _provider(provider, keys[provider.pk], stored[provider.pk], parameters[provider.pk], notes)
+        view = _provider(provider, keys[provider.pk], stored[provider.pk], parameters[provider.pk], breaker, notes)
         if view is not None:
             views[provider.provider_id] = view
     return views
@@ -79,6 +87,7 @@ def _provider(
     keys: list[ApiKey],
     stored: set[str],
     parameters: list[ConnectionParameter],
+    breaker: Mapping[str, Any],
     notes: list[str],
 ) -> ProviderView | None:
     try:
@@ -100,7 +109,15 @@ def _provider(
         fingerprint=_fingerprint(facts.kind.backend, facts.connection, provider.request_settings, usable),
         display_name=provider.display_name,
         lacks_key=not usable and _is_meant_to_have_a_key(facts.kind, stored),
+        local=locality.is_local(provider.locality, facts.kind.local, _address(facts.kind, facts.connection)),
+        data_tags=frozenset(provider.data_tags if isinstance(provider.data_tags, list) else ()),
+        breaker=breaker_settings.read(breaker, provider.breaker),
     )
+
+
+def _address(kind: ProviderType, connection: Mapping[str, Any]) -> str:
+    """Empty for what is not reached over a network."""
+    return "" if kind.runs_in == "worker" else str(connection.get("base_url") or "")
 
 
 def _is_meant_to_have_a_key(kind: ProviderType, stored: set[str]) -> bool:
@@ -145,6 +162,8 @@ def _model(row: ProviderModel, provider: ProviderView) -> ModelView:
             row.input_cost_per_million, row.output_cost_per_million, row.cached_input_cost_per_million, row.currency
         ),
         created=int(row.created_at.timestamp()),
+        cost_tier=cost_tiers.tier_of(row.cost_tier, row.output_cost_per_million),
+        auto_disabled=row.auto_disabled_reason if row.auto_disabled_at is not None else "",
     )
 
 
@@ -156,6 +175,37 @@ def _by_name(models: tuple[ModelView, ...]) -> dict[str, tuple[ModelView, ...]]:
         # A qualified name means that provider, also where some other provider lists a model id that reads the same.
         names[model.route] = [model, *(other for other in names.get(model.route, ()) if other is not model)]
     return {name: tuple(found) for name, found in names.items()}
+
+
+def _out_of_service() -> dict[str, tuple[Dropped, ...]]:
+    """What is switched off by hand: nobody is served by it, but whoever asks for it should be told why."""
+    found: dict[str, list[Dropped]] = defaultdict(list)
+    off = ProviderModel.objects.filter(Q(enabled=False) | Q(provider__enabled=False)).order_by(
+        "provider__priority", "id"
+    )
+    for model_id, provider_id, enabled in off.values_list("model_id", "provider__provider_id", "enabled"):
+        route = f"{provider_id}/{model_id}"
+        why = f"the provider {provider_id} is disabled" if enabled else "the model is disabled"
+        for name in (model_id, route):
+            found[name].append(Dropped(route, "disabled", why))
+    return {name: tuple(dropped) for name, dropped in found.items()}
+
+
+def _defaults(row: RoutingSettings) -> RoutingDefaults:
+    """The environment's word, where it has one, wins over the row: it is what an operator reaches for in a hurry."""
+    return RoutingDefaults(
+        max_cost=row.max_cost_per_request,
+        fallback_enabled=row.fallback_enabled and settings.GATEWAY_FALLBACK_ENABLED,
+        retries=row.retries if settings.GATEWAY_MAX_RETRIES is None else settings.GATEWAY_MAX_RETRIES,
+        retry_delay_seconds=(
+            row.retry_delay_seconds
+            if settings.GATEWAY_RETRY_DELAY_SECONDS is None
+            else settings.GATEWAY_RETRY_DELAY_SECONDS
+        ),
+        default_policy=row.default_policy,
+        unknown_model=row.unknown_model,
+        barred_types=frozenset() if settings.OPENROUTER_FALLBACK_ENABLED else frozenset({"openrouter"}),
+    )
 
 
 def credentials(prefix: str) -> Snapshot:

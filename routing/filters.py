@@ -1,4 +1,7 @@
-"""Eligibility: one function for each rule, each with a reason code and a sentence. Pure."""
+"""Eligibility: one function for each rule, each with a reason code and a sentence. Pure.
+
+Lasting rules look at what is configured and asked; passing ones at the state of the moment, which waiting may cure.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,24 @@ from fnmatch import translate
 from functools import lru_cache
 
 from providers.capabilities import serves
-from routing.types import Dropped, Identity, ModelView, RequestFacts
+from providers.cost_tiers import rank
+from routing import estimates
+from routing.types import Asked, Dropped, Identity, ModelView
 
 
-def refusal(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
-    """Why this model may not serve the request; None when it may."""
-    for rule in _RULES:
-        reason = rule(model, facts, now)
+def refusal(model: ModelView, asked: Asked) -> Dropped | None:
+    """Why this model may not serve the request, whatever the moment; None when it may."""
+    for rule in LASTING:
+        reason = rule(model, asked)
+        if reason is not None:
+            return reason
+    return None
+
+
+def out_for_now(model: ModelView, asked: Asked) -> Dropped | None:
+    """Why it cannot serve at this moment."""
+    for rule in PASSING:
+        reason = rule(model, asked)
         if reason is not None:
             return reason
     return None
@@ -22,10 +36,13 @@ def refusal(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None
 
 def permits(identity: Identity | None, model: ModelView) -> bool:
     """Whether a key's patterns allow a model, by its own name or by `provider/model`."""
+    return permits_name(identity, model.model_id) or permits_name(identity, model.route)
+
+
+def permits_name(identity: Identity | None, name: str) -> bool:
     if identity is None or identity.allowed_models is None:
         return True
-    matches = _matcher(identity.allowed_models)
-    return matches(model.model_id) is not None or matches(model.route) is not None
+    return _matcher(identity.allowed_models)(name) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -33,33 +50,173 @@ def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]
     return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)").match
 
 
-def pinned_elsewhere(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
-    if facts.provider_id is None or facts.provider_id == model.provider.provider_id:
+# --- Lasting ----------------------------------------------------------------------------------------------------------------
+
+
+def pinned_elsewhere(model: ModelView, asked: Asked) -> Dropped | None:
+    pin = asked.facts.provider_id
+    if pin is None or pin == model.provider.provider_id:
         return None
-    return Dropped(model.route, "provider_pinned", f"the request asks for provider {facts.provider_id!r}")
+    return Dropped(model.route, "provider_pinned", f"the request asks for provider {pin!r}")
 
 
-def not_allowed(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
-    if permits(facts.identity, model):
+def not_allowed(model: ModelView, asked: Asked) -> Dropped | None:
+    if asked.allowed_by_name or permits(asked.facts.identity, model):
         return None
     return Dropped(model.route, "model_not_allowed", "the client key is not allowed to use this model")
 
 
-def wrong_operation(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
-    if serves(model.model_type, model.capabilities, facts.operation):
+def switched_off(model: ModelView, asked: Asked) -> Dropped | None:
+    if model.provider.provider_type not in asked.barred_types:
         return None
     return Dropped(
-        model.route, "unsupported_operation", f"a model of type {model.model_type!r} does not serve {facts.operation}"
+        model.route, "provider_type_off", f"providers of type {model.provider.provider_type} are switched off here"
     )
 
 
-def no_usable_key(model: ModelView, facts: RequestFacts, now: float) -> Dropped | None:
+def wrong_operation(model: ModelView, asked: Asked) -> Dropped | None:
+    if serves(model.model_type, model.capabilities, asked.facts.operation):
+        return None
+    return Dropped(
+        model.route,
+        "unsupported_operation",
+        f"a model of type {model.model_type!r} does not serve {asked.facts.operation}",
+    )
+
+
+def not_local(model: ModelView, asked: Asked) -> Dropped | None:
+    if not asked.requirements.local_only or model.provider.local:
+        return None
+    return Dropped(model.route, "not_local", "only local providers may get this request")
+
+
+def data_not_allowed(model: ModelView, asked: Asked) -> Dropped | None:
+    missing = asked.requirements.data_tags - model.provider.data_tags
+    if not missing:
+        return None
+    return Dropped(model.route, "data_not_allowed", f"its provider may not get data tagged {_listed(missing)}")
+
+
+def lacks_capability(model: ModelView, asked: Asked) -> Dropped | None:
+    missing = asked.requirements.capabilities - model.capabilities
+    if not missing:
+        return None
+    return Dropped(model.route, "missing_capability", f"it lacks {_listed(missing)}")
+
+
+def cannot_see(model: ModelView, asked: Asked) -> Dropped | None:
+    if not asked.requirements.vision or "vision" in model.capabilities or model.model_type == "vision":
+        return None
+    return Dropped(model.route, "missing_vision", "it cannot see pictures")
+
+
+def cannot_reason(model: ModelView, asked: Asked) -> Dropped | None:
+    if not asked.requirements.reasoning or "reasoning" in model.capabilities:
+        return None
+    return Dropped(model.route, "missing_reasoning", "it is no reasoning model")
+
+
+def other_task(model: ModelView, asked: Asked) -> Dropped | None:
+    task = asked.requirements.task
+    if not task or task in model.tasks:
+        return None
+    return Dropped(model.route, "other_task", f"it is not meant for {task}")
+
+
+def too_dear_a_tier(model: ModelView, asked: Asked) -> Dropped | None:
+    most = asked.requirements.max_cost_tier
+    if not most or rank(model.cost_tier) <= rank(most):
+        return None
+    return Dropped(model.route, "cost_tier", f"its tier is {model.cost_tier}, above {most}")
+
+
+def window_too_small(model: ModelView, asked: Asked) -> Dropped | None:
+    least, window = asked.requirements.min_context_window, model.context_window
+    if window is None or window >= least:
+        return None
+    return Dropped(model.route, "context_window", f"its context of {window} tokens is below {least}")
+
+
+def prompt_too_long(model: ModelView, asked: Asked) -> Dropped | None:
+    window, facts = model.context_window, asked.facts
+    if window is None or (facts.input_tokens is None and facts.prompt_bytes < window and not facts.images):
+        return None
+    tokens = estimates.input_tokens(facts, asked.conditions.of(model.route))
+    if tokens < window:
+        return None
+    return Dropped(
+        model.route, "prompt_too_long", f"about {tokens} tokens of prompt do not fit its context of {window}"
+    )
+
+
+def too_expensive(model: ModelView, asked: Asked) -> Dropped | None:
+    if asked.max_cost is None:
+        return None
+    cost = estimates.cost(asked.facts, model, asked.conditions.of(model.route))
+    if cost is None:
+        return Dropped(model.route, "price_unknown", "its price is not known, so no limit of cost can be kept")
+    if cost <= asked.max_cost:
+        return None
+    return Dropped(model.route, "max_cost", f"about {cost:.6f} USD are above the limit of {asked.max_cost} USD")
+
+
+LASTING = (
+    pinned_elsewhere,
+    not_allowed,
+    switched_off,
+    wrong_operation,
+    not_local,
+    data_not_allowed,
+    lacks_capability,
+    cannot_see,
+    cannot_reason,
+    other_task,
+    too_dear_a_tier,
+    window_too_small,
+    prompt_too_long,
+    too_expensive,
+)
+
+
+# --- Passing ----------------------------------------------------------------------------------------------------------------
+
+
+def no_usable_key(model: ModelView, asked: Asked) -> Dropped | None:
     keys = model.provider.keys
     if model.provider.lacks_key:
         return Dropped(model.route, "no_usable_key", "no key of the provider may be used in this environment")
-    if not keys or any(key.expires_at is None or key.expires_at > now for key in keys):
+    if not keys or any(key.expires_at is None or key.expires_at > asked.now for key in keys):
         return None
     return Dropped(model.route, "no_usable_key", "every key of the provider has expired")
 
 
-_RULES = (pinned_elsewhere, not_allowed, wrong_operation, no_usable_key)
+def disabled_itself(model: ModelView, asked: Asked) -> Dropped | None:
+    if not model.auto_disabled:
+        return None
+    return Dropped(model.route, "auto_disabled", f"out of service until a probe finds it well: {model.auto_disabled}")
+
+
+def keys_exhausted(model: ModelView, asked: Asked) -> Dropped | None:
+    back_at = asked.conditions.of(model.route).keys_back_at
+    if back_at is None or back_at <= asked.now:
+        return None
+    return Dropped(model.route, "keys_exhausted", "every key of the provider has used up its quota", back_at)
+
+
+def breaker_open(model: ModelView, asked: Asked) -> Dropped | None:
+    condition = asked.conditions.of(model.route)
+    if condition.breaker != "open" or (condition.retry_at is not None and condition.retry_at <= asked.now):
+        return None
+    return Dropped(
+        model.route,
+        "breaker_open",
+        f"its circuit breaker is open after {condition.failures} failures in a row",
+        condition.retry_at,
+    )
+
+
+PASSING = (no_usable_key, disabled_itself, keys_exhausted, breaker_open)
+
+
+def _listed(words: frozenset[str]) -> str:
+    return ", ".join(sorted(words))

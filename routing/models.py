@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -20,7 +19,11 @@ from providers.fields import EncryptedField
 from providers.models import RegistryModel
 from providers.secrets import Secret
 from routing.client_keys import SCOPES
-from routing.rollout import SALT_BYTES, is_below
+from routing.policies import Override, Policy, PolicyVersion, RoutingSettings
+from routing.rollout import is_below
+from routing.salts import new_salt
+
+__all__ = ["ClientKey", "Override", "Policy", "PolicyVersion", "Rollout", "RoutingSettings"]
 
 
 class ClientKey(RegistryModel):
@@ -64,10 +67,6 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
 _NOT_TO_SET = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive", "expect"}
 )
-
-
-def new_salt() -> str:
-    return secrets.token_hex(SALT_BYTES)
 
 
 class Rollout(RegistryModel):

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from providers.breaker_settings import BreakerSettings
 from providers.secrets import Secret
+from routing.policy_documents import PolicyDocument, Requirements, Retries, Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class ProviderView:
     display_name: str = ""
     lacks_key: bool = False
     """It has keys, but none that may be used here and now: a call without one would only carry the prompt away."""
+    local: bool = False
+    """What is sent there stays in this installation's own hands; see `providers.locality`."""
+    data_tags: frozenset[str] = frozenset()
+    """Kinds of data that it may get."""
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,12 @@ class Prices:
     output_cost_per_million: Decimal | None = None
     cached_input_cost_per_million: Decimal | None = None
     currency: str = "USD"
+    source: str = ""
+    """Where they come from: `own` (the model's row), `override`, `list`, `free`, or empty where nothing is known."""
+
+    @property
+    def known(self) -> bool:
+        return self.input_cost_per_million is not None and self.output_cost_per_million is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,9 @@ class ModelView:
     prices: Prices
     created: int
     """Epoch seconds, as `/v1/models` shows it."""
+    cost_tier: str = "MEDIUM"
+    auto_disabled: str = ""
+    """Why the gateway itself took it out of service; empty when it did not."""
 
     @property
     def route(self) -> str:
@@ -120,19 +136,98 @@ class ClientKeyView:
 class RequestFacts:
     """What routing may know of a request."""
 
-    model: str
-    operation: str
+    model: str = ""
+    """A model id, `provider/model`, a policy's name or `kind/name`; empty lets the gateway choose."""
+    operation: str = "chat"
     """`chat`, `completions` or `embeddings`."""
     stream: bool = False
     provider_id: str | None = None
     """A pin: only this provider may serve."""
     identity: Identity | None = None
     session_id: str | None = None
+    preferred_model: str | None = None
+    """Asked first when it may serve at all."""
+    require_vision: bool = False
+    images: int = 0
+    max_cost: Decimal | None = None
+    """USD that the estimate may reach."""
+    prompt_bytes: int = 0
+    """Of the prompt as it was sent, pictures left out: what its tokens are estimated from."""
+    input_tokens: int | None = None
+    """When they are known, the estimate is not made."""
+    max_output_tokens: int | None = None
+    task: str = ""
+    capabilities: frozenset[str] = frozenset()
+    """Demanded by the request, beside what the policy demands."""
+    max_cost_tier: str = ""
+    local_only: bool = False
+    data_tags: frozenset[str] = frozenset()
+    strategy: str = ""
+    """In place of the policy's own; for trying out."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCondition:
+    """What was seen of a route lately, by all processes. Times in epoch seconds, spans in seconds."""
+
+    breaker: str = "closed"
+    """`closed`, `open` or `half_open`."""
+    retry_at: float | None = None
+    """When an open breaker turns half-open."""
+    failures: int = 0
+    """In a row."""
+    last_failure_at: float | None = None
+    opened_at: float | None = None
+    keys_back_at: float | None = None
+    """All keys of the provider are exhausted until then."""
+    calls: int = 0
+    success_rate: float | None = None
+    latency_seconds: float | None = None
+    """Moving average of the whole reply, of a stream to its first byte."""
+    recent_failures: int = 0
+    """0 to 10: raised by a failure, lowered by a success."""
+    tokens_per_byte: float | None = None
+    """As the upstream counted prompts of known length; see `routing.estimates`."""
+
+
+UNSEEN = RouteCondition()
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The state of all routes at one moment, by route; a route that is missing is `UNSEEN`. Replaced, never changed, but for
+    `in_flight`, which is a live count of this process."""
+
+    routes: Mapping[str, RouteCondition] = field(default_factory=dict)
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, route: str) -> RouteCondition:
+        return self.routes.get(route, UNSEEN)
+
+
+NOMINAL = Conditions()
+"""Nothing is known to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
+    """A model that may serve, and how it came to its place."""
+
     model: ModelView
+    via: str = ""
+    """The logical model or policy through which it was reached, where that is not the one asked for."""
+    role: str = "target"
+    """`override`, `preferred`, `target` or `fallback`."""
+    weight: int = 1
+    order: int = 0
+    """Its place in the configuration: what breaks the last tie."""
+    estimate: Decimal | None = None
+    """USD that this request would cost here; None is unknown."""
+    score: float | None = None
+    parts: tuple[tuple[str, float], ...] = ()
+    """What the score is made of, by name."""
+    needs_permit: bool = False
+    """Its breaker is half-open: whoever calls it has to be let through first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +237,8 @@ class Dropped:
     route: str
     reason: str
     detail: str
+    back_at: float | None = None
+    """Epoch second from which the reason will not hold any more, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +250,98 @@ class RouteDecision:
     reason: str = ""
     nearest: tuple[str, ...] = ()
     """Names like the unknown one, when no model has the name."""
+    policy: str = ""
+    """The name of the policy that decided; empty when a model was named or any would do."""
+    version: int = 0
+    bucket: int | None = None
+    """Of 10,000, when a share of the clients gets another version of the policy."""
+    strategy: str = ""
+    confidence: float = 1.0
+    notices: tuple[str, ...] = ()
+    """What the caller should be told: a preferred model that does not exist, an unknown name that was mapped."""
+    retries: Retries = field(default_factory=Retries)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    steady_bytes: int | None = None
+    """The decision is the same for every prompt shorter than this; None when length does not matter."""
+    varies: bool = False
+    """It depends on more than names, keys and conditions (chance, session, cost, load): not to be used for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What filters and strategies look at beside the models. `chance` is a number in [0, 1) that the caller drew."""
+
+    facts: RequestFacts
+    requirements: Requirements
+    """The policy's and the request's together."""
+    conditions: Conditions
+    now: float
+    chance: float = 0.0
+    max_cost: Decimal | None = None
+    """USD: the lowest of the request's, the policy's and the gateway's."""
+    barred_types: frozenset[str] = frozenset()
+    allowed_by_name: bool = False
+    """The client key is allowed the policy, and with it whatever the policy chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTarget:
+    """A model that a policy may choose, with the policy's targets resolved."""
+
+    model: ModelView
+    via: str = ""
+    weight: int = 1
+    order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersionView:
+    """One version of a policy, resolved against the registry of the snapshot."""
+
+    number: int
+    document: PolicyDocument
+    targets: tuple[PolicyTarget, ...]
+    fallbacks: tuple[PolicyTarget, ...]
+    """The whole chain, each model once; cycles end."""
+    chains: Mapping[str, tuple[PolicyTarget, ...]] = field(default_factory=dict)
+    """By logical model: what is asked when that one was chosen and failed, before anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideView:
+    target: str
+    targets: tuple[PolicyTarget, ...]
+    expires_at: float | None = None
+    """Epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """A policy as requests meet it. `share` buckets of 10,000 get the `candidate` version."""
+
+    name: str
+    kind: str
+    active: PolicyVersionView
+    description: str = ""
+    candidate: PolicyVersionView | None = None
+    share: int = 0
+    salt: bytes = b""
+    override: OverrideView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingDefaults:
+    """What holds where a policy says nothing."""
+
+    max_cost: Decimal | None = None
+    fallback_enabled: bool = True
+    retries: int = 1
+    retry_delay_seconds: float = 0.1
+    default_policy: str = ""
+    unknown_model: str = "refuse"
+    """`refuse`, or `default` to serve unknown names by the default policy, saying so."""
+    barred_types: frozenset[str] = frozenset()
+    """Provider types that the environment switched off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +392,11 @@ class Snapshot:
     client_keys: Mapping[str, ClientKeyView] = field(default_factory=dict)
     """By prefix."""
     peppers: Mapping[str, bytes] = field(default_factory=dict)
+    policies: Mapping[str, PolicyView] = field(default_factory=dict)
+    """By name, and by `kind/name`."""
+    defaults: RoutingDefaults = field(default_factory=RoutingDefaults)
+    out_of_service: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
+    """Models that are switched off, by the names that would mean them."""
     rollout: RolloutView | None = None
     """None without a legacy side: the gateway serves everything."""
     notes: tuple[str, ...] = ()

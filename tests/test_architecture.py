@@ -19,6 +19,7 @@ LAYERS = ("providers", "routing", "inference", "gateway_project")
 """From the ground up: a package imports itself and what stands before it."""
 
 ROOTS = {"types", "errors", "capabilities", "pricing", "secrets", "provider_types", "presets"}
+ROOTS |= {"breaker_settings", "cost_tiers", "locality", "policy_documents"}
 """Import nothing of ours but one another, and that only downwards."""
 
 LEAVES = ("*.admin", "*.api.*", "*.endpoints.*", "*.management.commands.*", "*.tasks", "*.views")
@@ -26,6 +27,8 @@ DOORS = ("*.urls", "*.asgi", "inference.plane")
 """What turns a path into a leaf has to know it."""
 
 PURE = ("routing.decide", "routing.filters", "routing.strategies", "routing.strategies.*", "routing.rollout")
+PURE += ("routing.estimates", "routing.policy_documents", "providers.breaker_settings", "providers.cost_tiers")
+PURE += ("providers.locality", "providers.capabilities")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")

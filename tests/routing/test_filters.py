@@ -4,14 +4,20 @@ import pytest
 
 from providers.secrets import Secret
 from routing import filters
-from routing.types import UpstreamKey
+from routing.policy_documents import Requirements
+from routing.types import NOMINAL, Asked, UpstreamKey
 from tests.routing.views import facts, model, provider
 
 NOW = 1_000.0
 
 
-def reason(a_model, some_facts):
-    dropped = filters.refusal(a_model, some_facts, NOW)
+def asked(some_facts, requirements=None, conditions=NOMINAL, **rest):
+    return Asked(some_facts, requirements or Requirements(), conditions, NOW, **rest)
+
+
+def reason(a_model, some_facts, *rest, **more):
+    question = asked(some_facts, *rest, **more)
+    dropped = filters.refusal(a_model, question) or filters.out_for_now(a_model, question)
     return dropped.reason if dropped else None
 
 
@@ -73,6 +79,6 @@ def test_a_provider_that_lacks_a_key_is_dropped():
 
 
 def test_a_refusal_names_the_route_and_says_why():
-    dropped = filters.refusal(model(), facts(provider_id="azure"), NOW)
+    dropped = filters.refusal(model(), asked(facts(provider_id="azure")))
     assert dropped.route == "openai/gpt-4o"
     assert "'azure'" in dropped.detail

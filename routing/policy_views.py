@@ -1,0 +1,145 @@
+"""Policies resolved against the registry: which models each one means, and which chain follows when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from django.utils import timezone
+
+from routing import policy_documents, rollout
+from routing.models import Override, Policy
+from routing.policy_documents import BadPolicy, PolicyDocument, Target
+from routing.types import ModelView, OverrideView, PolicyTarget, PolicyVersionView, PolicyView
+
+Named = Mapping[str, tuple[ModelView, ...]]
+
+
+def build(models: Sequence[ModelView], by_name: Named, notes: list[str]) -> dict[str, PolicyView]:
+    """Every enabled policy by its name, and by `kind/name`. What does not read is left out and named in `notes`."""
+    documents: dict[str, PolicyDocument] = {}
+    rows: dict[str, Policy] = {}
+    for row in Policy.objects.filter(enabled=True):
+        try:
+            documents[row.name] = policy_documents.read(row.document)
+        except BadPolicy as error:
+            notes.append(f"policy {row.name}: {error}")
+            continue
+        rows[row.name] = row
+    resolving = Resolving(documents, {name: row.kind for name, row in rows.items()}, models, by_name)
+    overrides = _overrides(resolving)
+    views: dict[str, PolicyView] = {}
+    for name, row in rows.items():
+        view = _view(row, documents[name], resolving, overrides.get(row.pk), notes)
+        views[name] = view
+        views.setdefault(f"{row.kind}/{name}", view)
+    return views
+
+
+def _view(
+    row: Policy, document: PolicyDocument, resolving: Resolving, override: OverrideView | None, notes: list[str]
+) -> PolicyView:
+    candidate = None
+    if row.candidate is not None and row.candidate_version is not None:
+        try:
+            candidate = resolving.version(row.name, row.candidate_version, policy_documents.read(row.candidate))
+        except BadPolicy as error:
+            notes.append(f"policy {row.name}, candidate: {error}")
+    return PolicyView(
+        name=row.name,
+        kind=row.kind,
+        description=row.description,
+        active=resolving.version(row.name, row.version, document),
+        candidate=candidate,
+        share=rollout.buckets_below(row.candidate_percentage) if candidate is not None else 0,
+        salt=row.salt.encode(),
+        override=override,
+    )
+
+
+def _overrides(resolving: Resolving) -> dict[int, OverrideView]:
+    live = Override.objects.exclude(expires_at__lte=timezone.now())
+    return {
+        row.policy_id: OverrideView(
+            row.target,
+            tuple(resolving.named(row.target)),
+            row.expires_at.timestamp() if row.expires_at is not None else None,
+        )
+        for row in live
+    }
+
+
+class Resolving:
+    """Names turned into models. Policies may name policies; whatever comes round again is passed over."""
+
+    def __init__(
+        self,
+        documents: Mapping[str, PolicyDocument],
+        kinds: Mapping[str, str],
+        models: Sequence[ModelView],
+        by_name: Named,
+    ) -> None:
+        self._documents, self._kinds, self._models, self._by_name = documents, kinds, models, by_name
+        self._every: tuple[PolicyTarget, ...] | None = None
+
+    def version(self, name: str, number: int, document: PolicyDocument) -> PolicyVersionView:
+        targets = _once(self._of_targets(document.targets, (name,))) if document.targets else self._all()
+        # A policy that chooses among logical models falls back as the chosen one says, before it takes the next best.
+        chains = {via: self._chain(via) for via in {target.via for target in targets} - {""} if via in self._documents}
+        return PolicyVersionView(number, document, targets, self._fallbacks(document, name), chains)
+
+    def named(self, name: str, within: tuple[str, ...] = (), weight: int = 1) -> Iterator[PolicyTarget]:
+        """What a name means; models reached through another policy say through which."""
+        document = self._documents.get(name)
+        if document is not None and name not in within:
+            for target in self._of_targets(document.targets, (*within, name)) if document.targets else self._all():
+                yield PolicyTarget(target.model, target.via or name, weight, target.order)
+        elif document is None or not within or name == within[-1]:
+            # A policy may be named as the model that it stands for.
+            for model in self._by_name.get(name, ()):
+                yield PolicyTarget(model, "", weight)
+
+    def _of_targets(self, targets: Sequence[Target], within: tuple[str, ...]) -> Iterator[PolicyTarget]:
+        for target in targets:
+            names = self._of_kind(target.kind) if target.kind else [target.model]
+            for name in names:
+                if target.kind and name in within:
+                    continue
+                for found in self.named(name, within, target.weight):
+                    if not target.provider or found.model.provider.provider_id == target.provider:
+                        yield found
+
+    def _of_kind(self, kind: str) -> list[str]:
+        return [name for name, its in self._kinds.items() if its == kind]
+
+    def _chain(self, name: str) -> tuple[PolicyTarget, ...]:
+        return self._fallbacks(self._documents[name], name)
+
+    def _fallbacks(self, document: PolicyDocument, name: str) -> tuple[PolicyTarget, ...]:
+        """The policies' own fallbacks follow those that name them, until nothing new comes."""
+        found: list[PolicyTarget] = []
+        waiting, seen = list(document.fallbacks), {name}
+        while waiting:
+            fallback = waiting.pop(0)
+            if fallback in seen:
+                continue
+            seen.add(fallback)
+            found += self.named(fallback)
+            further = self._documents.get(fallback)
+            if further is not None:
+                waiting += further.fallbacks
+        return _once(found)
+
+    def _all(self) -> tuple[PolicyTarget, ...]:
+        if self._every is None:
+            self._every = tuple(PolicyTarget(model, order=order) for order, model in enumerate(self._models))
+        return self._every
+
+
+def _once(targets: Iterator[PolicyTarget] | Sequence[PolicyTarget]) -> tuple[PolicyTarget, ...]:
+    """Each model once, at its first place, counted through."""
+    first: dict[str, PolicyTarget] = {}
+    for target in targets:
+        first.setdefault(target.model.route, target)
+    return tuple(
+        PolicyTarget(target.model, target.via, target.weight, order) for order, target in enumerate(first.values())
+    )
