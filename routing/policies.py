@@ -52,6 +52,8 @@ class Policy(RegistryModel):
 
     unaudited = RegistryModel.unaudited | {"salt"}
     written_by_save = frozenset({"document", "version"})
+    version_note = ""
+    """Why the next version came to be; said before `save` and stored with it."""
 
     class Meta:
         ordering = ["name"]
@@ -88,7 +90,12 @@ class Policy(RegistryModel):
                     kwargs["update_fields"] = {*kwargs["update_fields"], "document", "version"}
             super().save(*args, **kwargs)
             if changed:
-                self.versions.create(number=self.version, document=self.document, created_by=actor.current().name)
+                self.versions.create(
+                    number=self.version,
+                    document=self.document,
+                    note=self.version_note,
+                    created_by=actor.current().name,
+                )
 
     def next_version(self) -> int:
         """One more than any number that was ever given."""
