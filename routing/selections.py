@@ -1,0 +1,98 @@
+"""The model that somebody chose for a session, until they choose another or the day is over: in Redis, for all processes.
+
+A selection belongs to the client key that made it: a session of the same name under another key is another session. It counts
+for requests that name no model. A store that is away has no selections; it never keeps a request from being served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import redis
+import redis.asyncio
+from django.conf import settings
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.retry import Retry as SyncRetry
+
+DAY_SECONDS = 24 * 3600
+LONGEST_SECONDS = 30 * DAY_SECONDS
+_PATIENCE_SECONDS = 0.25
+_PAUSE_SECONDS = 2.0
+"""After the store did not answer, requests do not ask it for so long."""
+
+_AWAY = (redis.RedisError, OSError, TimeoutError)
+_asked_again_at = 0.0
+
+
+class SelectionsAway(Exception):
+    """The store does not answer: nothing can be selected now."""
+
+
+async def selected(identity_prefix: str, session_id: str | None) -> str | None:
+    """The name selected for the session (for the client key itself, when there is no session); None without any.
+
+    One connection and one round trip, bounded; never raises.
+    """
+    global _asked_again_at
+    if time.monotonic() < _asked_again_at:
+        return None
+    store = redis.asyncio.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=_PATIENCE_SECONDS,
+        socket_connect_timeout=_PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        async with store:
+            return _text(await store.get(_key(identity_prefix, session_id)))
+    except _AWAY:
+        _asked_again_at = time.monotonic() + _PAUSE_SECONDS
+        return None
+
+
+def read(identity_prefix: str, session_id: str | None) -> str | None:
+    """As `selected`, for synchronous code. Raises `SelectionsAway`."""
+    try:
+        with _store() as store:
+            return _text(store.get(_key(identity_prefix, session_id)))
+    except _AWAY as error:
+        raise SelectionsAway(type(error).__name__) from error
+
+
+def select(identity_prefix: str, session_id: str | None, name: str, *, ttl_seconds: int = DAY_SECONDS) -> None:
+    """From now on the session's requests without a model mean `name`. Raises `SelectionsAway`."""
+    try:
+        with _store() as store:
+            store.set(_key(identity_prefix, session_id), name, ex=max(1, min(ttl_seconds, LONGEST_SECONDS)))
+    except _AWAY as error:
+        raise SelectionsAway(type(error).__name__) from error
+
+
+def forget(identity_prefix: str, session_id: str | None) -> None:
+    """Take a selection back. Raises `SelectionsAway`."""
+    try:
+        with _store() as store:
+            store.delete(_key(identity_prefix, session_id))
+    except _AWAY as error:
+        raise SelectionsAway(type(error).__name__) from error
+
+
+def _store() -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=1.0,
+        socket_connect_timeout=1.0,
+        retry=SyncRetry(NoBackoff(), 0),
+    )
+
+
+def _key(identity_prefix: str, session_id: str | None) -> str:
+    """Of one length, whatever a client calls its session."""
+    told = f"{identity_prefix}\0{session_id or ''}".encode("utf-8", "surrogatepass")
+    return f"gw:selected:{hashlib.sha256(told).hexdigest()[:40]}"
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")

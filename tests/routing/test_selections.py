@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from routing import selections
+
+
+async def test_a_selection_holds_for_its_session_and_for_no_other() -> None:
+    selections.select("gw_a", "s1", "llama3")
+    assert await selections.selected("gw_a", "s1") == "llama3"
+    assert await selections.selected("gw_a", "s2") is None
+    assert await selections.selected("gw_a", None) is None
+
+
+async def test_a_session_of_the_same_name_under_another_key_is_another_session() -> None:
+    selections.select("gw_a", "s1", "llama3")
+    assert await selections.selected("gw_b", "s1") is None
+
+
+async def test_without_a_session_the_selection_is_the_key_s_own() -> None:
+    selections.select("gw_a", None, "llama3")
+    assert await selections.selected("gw_a", None) == "llama3"
+    assert await selections.selected("gw_a", "s1") is None
+
+
+async def test_the_later_selection_counts_and_a_forgotten_one_does_not() -> None:
+    selections.select("gw_a", "s1", "llama3")
+    selections.select("gw_a", "s1", "qwen")
+    assert await selections.selected("gw_a", "s1") == selections.read("gw_a", "s1") == "qwen"
+    selections.forget("gw_a", "s1")
+    assert await selections.selected("gw_a", "s1") is None
+
+
+def test_a_selection_ends_by_itself(redis_url: str) -> None:
+    selections.select("gw_a", "s1", "llama3", ttl_seconds=10**9)
+    with redis.Redis.from_url(redis_url) as store:
+        (key,) = store.keys("gw:selected:*")
+        assert 0 < store.ttl(key) <= selections.LONGEST_SECONDS
+
+
+async def test_a_store_that_is_away_has_no_selections(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selections, "_asked_again_at", 0.0)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert await selections.selected("gw_a", "s1") is None
+    with pytest.raises(selections.SelectionsAway):
+        selections.select("gw_a", "s1", "llama3")
