@@ -27,7 +27,13 @@ DOORS = ("*.urls", "*.asgi", "inference.plane")
 """What turns a path into a leaf has to know it."""
 
 PURE = ("routing.decide", "routing.filters", "routing.strategies", "routing.strategies.*", "routing.rollout")
-PURE += ("routing.estimates", "routing.policy_documents", "providers.breaker_settings", "providers.cost_tiers")
+PURE += (
+    "routing.asked",
+    "routing.estimates",
+    "routing.policy_documents",
+    "providers.breaker_settings",
+    "providers.cost_tiers",
+)
 PURE += ("providers.locality", "providers.capabilities")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
