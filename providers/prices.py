@@ -1,0 +1,112 @@
+"""What a model costs, and who says so. Pure: rows and time are arguments, the list is data that is read on first use.
+
+The first that knows the model counts, as a whole: what it leaves empty stays unknown and is not filled from the next one, so no
+price is put together from two. They are, in order:
+
+1. the overrides of the provider, then those for any provider: of the longest prefix that fits, the newest that holds already;
+2. the prices on the model's own row;
+3. nothing to pay, where the provider runs on one's own machines;
+4. the list price of the vendor; see `providers.price_list`.
+
+Where nobody knows, the price is unknown: None, never zero.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+OWN, OVERRIDE, LIST, FREE = "own", "override", "list", "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Money per million tokens; None is unknown, never zero."""
+
+    input_cost_per_million: Decimal | None = None
+    output_cost_per_million: Decimal | None = None
+    cached_input_cost_per_million: Decimal | None = None
+    currency: str = "USD"
+    source: str = ""
+    """Where they come from: `own` (the model's row), `override`, `list`, `free`, or empty where nothing is known."""
+    note: str = ""
+    """The source in words, with its date or version."""
+
+    @property
+    def known(self) -> bool:
+        return self.input_cost_per_million is not None and self.output_cost_per_million is not None
+
+    @property
+    def says_something(self) -> bool:
+        """A price for cached input alone prices nothing."""
+        return self.input_cost_per_million is not None or self.output_cost_per_million is not None
+
+
+UNKNOWN = Prices()
+NOTHING_TO_PAY = Prices(Decimal(0), Decimal(0), Decimal(0), source=FREE, note="runs on your own machines")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRule:
+    """An override as resolution looks at it. `provider_id` is empty for any provider, `valid_from` in epoch seconds."""
+
+    model_prefix: str
+    valid_from: float
+    prices: Prices
+    provider_id: str = ""
+
+
+def resolve(
+    provider_id: str,
+    provider_type: str,
+    model_id: str,
+    own: Prices = UNKNOWN,
+    free: bool = False,
+    overrides: Sequence[PriceRule] = (),
+    at: float = 0.0,
+    *,
+    base_url: str = "",
+) -> Prices:
+    """The prices of one model at the epoch second `at`. `free` says that a call of the provider costs no money."""
+    return Book(overrides, at).prices(provider_id, provider_type, model_id, own, free, base_url=base_url)
+
+
+@dataclass(slots=True)
+class Book:
+    """Resolution for many models at one moment; `changes_at` is the next epoch second at which one of its answers may differ."""
+
+    overrides: Iterable[PriceRule]
+    at: float
+    changes_at: float | None = None
+    _in_force: dict[str, dict[str, PriceRule]] = field(default_factory=lambda: defaultdict(dict))
+
+    def __post_init__(self) -> None:
+        for rule in sorted(self.overrides, key=lambda rule: rule.valid_from):
+            if rule.valid_from > self.at:
+                self._changes_by(rule.valid_from)
+                break
+            self._in_force[rule.provider_id][rule.model_prefix] = rule
+
+    def prices(
+        self, provider_id: str, provider_type: str, model_id: str, own: Prices, free: bool, *, base_url: str = ""
+    ) -> Prices:
+        rule = self._rule(provider_id, model_id) or self._rule("", model_id)
+        if rule is not None:
+            return rule.prices
+        if own.says_something:
+            return replace(own, source=OWN, note=own.note or "entered on the model")
+        if free:
+            return NOTHING_TO_PAY
+        return UNKNOWN
+
+    def _rule(self, provider_id: str, model_id: str) -> PriceRule | None:
+        rules = self._in_force.get(provider_id)
+        if not rules:
+            return None
+        fitting = [prefix for prefix in rules if model_id.startswith(prefix)]
+        return rules[max(fitting, key=len)] if fitting else None
+
+    def _changes_by(self, moment: float) -> None:
+        self.changes_at = moment if self.changes_at is None else min(self.changes_at, moment)
