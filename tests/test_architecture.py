@@ -34,7 +34,7 @@ PURE += (
     "providers.breaker_settings",
     "providers.cost_tiers",
 )
-PURE += ("providers.locality", "providers.capabilities")
+PURE += ("providers.locality", "providers.capabilities", "routing.explain", "routing.remedies")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")

@@ -1,0 +1,239 @@
+"""A decision in words and numbers: one structure for the API, the command, the pages and what is kept of past requests. Pure.
+
+`document` tells everything of one request at one moment. `kept` is the part of it that is true of every request that is decided
+alike: without the request itself, its estimates, its bucket and the clock. Its `digest` is therefore the same for thousands of
+requests, and is stored once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from routing import asked, estimates
+from routing.types import (
+    Candidate,
+    Conditions,
+    Dropped,
+    ModelView,
+    PolicyView,
+    RequestFacts,
+    RouteDecision,
+    Snapshot,
+)
+
+MOST_KEPT = 100
+"""Candidates, and dropped ones, that are kept of a decision; the rest is counted."""
+
+HIDDEN = frozenset({"model_not_allowed"})
+"""Reasons that tell a caller of models that it may not know of."""
+
+
+def document(
+    facts: RequestFacts,
+    decision: RouteDecision,
+    snapshot: Snapshot,
+    conditions: Conditions,
+    *,
+    now: float,
+    most: int | None = None,
+) -> dict[str, Any]:
+    """Why the request would be served so, as plain values for JSON. `most` bounds the two lists; what is cut off is counted."""
+    policy = snapshot.policies.get(decision.policy)
+    first = decision.candidates[0] if decision.candidates else None
+    dropped = decision.dropped[:most]
+    candidates = decision.candidates[:most]
+    return {
+        "request": asked.document(facts),
+        "policy": _policy(policy, decision, now) if policy is not None else None,
+        "bucket": _bucket(policy, decision),
+        "strategy": decision.strategy,
+        "reason": decision.reason,
+        "confidence": decision.confidence,
+        "estimate": _estimate(facts, first, conditions),
+        "candidates": [_candidate(place, one, decision, conditions) for place, one in enumerate(candidates, 1)],
+        "dropped": [_dropped(one) for one in dropped],
+        "dropped_by_reason": dict(sorted(Counter(one.reason for one in decision.dropped).items())),
+        "left_out": {
+            "candidates": len(decision.candidates) - len(candidates),
+            "dropped": len(decision.dropped) - len(dropped),
+        },
+        "notices": list(decision.notices),
+        "nearest": list(decision.nearest),
+        "revision": snapshot.revision,
+        "made_at": _time(now),
+    }
+
+
+def for_caller(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The explanation without the models that the caller's key is not allowed: to it they do not exist."""
+    dropped = [one for one in told["dropped"] if one["reason"] not in HIDDEN]
+    counts = {reason: count for reason, count in told["dropped_by_reason"].items() if reason not in HIDDEN}
+    left_out = {**told["left_out"], "dropped": sum(counts.values()) - len(dropped)}
+    return {**told, "dropped": dropped, "dropped_by_reason": counts, "left_out": left_out}
+
+
+# --- What is kept -----------------------------------------------------------------------------------------------------------
+
+
+def kept(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What all requests that are decided alike have in common. Measured values are rounded, so that they change seldom."""
+    common = {name: value for name, value in told.items() if name not in {"request", "estimate", "made_at"}}
+    if common["bucket"] is not None:
+        common["bucket"] = {name: value for name, value in common["bucket"].items() if name != "number"}
+    left_out = common["left_out"]
+    common["candidates"] = [_kept_candidate(one) for one in told["candidates"][:MOST_KEPT]]
+    common["dropped"] = [_kept_dropped(one) for one in told["dropped"][:MOST_KEPT]]
+    common["left_out"] = {name: left_out[name] + max(0, len(told[name]) - MOST_KEPT) for name in left_out}
+    return common
+
+
+def digest(told: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits, equal for all explanations of which the same is kept."""
+    text = json.dumps(kept(told), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _kept_candidate(told: Mapping[str, Any]) -> dict[str, Any]:
+    common = {name: value for name, value in told.items() if name not in {"estimated_cost_usd", "in_flight", "keys"}}
+    common["latency_seconds"] = _roughly(told["latency_seconds"], 1)
+    common["success_rate"] = _roughly(told["success_rate"], 1)
+    common["score"] = _roughly(told["score"], 2)
+    common["parts"] = {name: _roughly(value, 2) for name, value in told["parts"].items()}
+    return common
+
+
+def _kept_dropped(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {"route": told["route"], "reason": told["reason"], "detail": _COMMON.get(told["reason"], told["detail"])}
+
+
+_COMMON = {
+    "prompt_too_long": "the prompt does not fit its context",
+    "max_cost": "the estimate is above the limit of cost",
+    "breaker_open": "its circuit breaker is open",
+}
+"""Sentences in place of those that hold numbers of one request or one moment."""
+
+
+def _roughly(value: float | None, digits: int) -> float | None:
+    """Rounded to so many significant digits."""
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+# --- Its parts --------------------------------------------------------------------------------------------------------------
+
+
+def _policy(policy: PolicyView, decision: RouteDecision, now: float) -> dict[str, Any]:
+    override = policy.override
+    return {
+        "name": policy.name,
+        "kind": policy.kind,
+        "version": decision.version,
+        "override": None
+        if override is None or (override.expires_at is not None and override.expires_at <= now)
+        else {"target": override.target, "expires_at": _time(override.expires_at)},
+    }
+
+
+def _bucket(policy: PolicyView | None, decision: RouteDecision) -> dict[str, Any] | None:
+    if policy is None or policy.candidate is None or decision.bucket is None:
+        return None
+    return {
+        "number": decision.bucket,
+        "share": policy.share,
+        "version": decision.version,
+        "candidate_version": policy.candidate.number,
+    }
+
+
+def _estimate(facts: RequestFacts, first: Candidate | None, conditions: Conditions) -> dict[str, Any] | None:
+    """Of the first candidate."""
+    if first is None:
+        return None
+    condition = conditions.of(first.model.route)
+    return {
+        "input_tokens": estimates.input_tokens(facts, condition),
+        "output_tokens": estimates.output_tokens(facts, first.model),
+        "cost_usd": _money(first.estimate),
+    }
+
+
+def _candidate(place: int, candidate: Candidate, decision: RouteDecision, conditions: Conditions) -> dict[str, Any]:
+    model, condition = candidate.model, conditions.of(candidate.model.route)
+    return {
+        "place": place,
+        "route": model.route,
+        "provider_id": model.provider.provider_id,
+        "provider_type": model.provider.provider_type,
+        "model_id": model.model_id,
+        "via": candidate.via,
+        "role": candidate.role,
+        "reason": decision.reason.partition(": ")[2] if place == 1 else _why_here(candidate, decision),
+        "score": candidate.score,
+        "parts": dict(candidate.parts),
+        "priority": model.provider.priority,
+        "weight": candidate.weight,
+        "estimated_cost_usd": _money(candidate.estimate),
+        "cost_tier": model.cost_tier,
+        "breaker": condition.breaker,
+        "needs_permit": candidate.needs_permit,
+        "latency_seconds": condition.latency_seconds,
+        "success_rate": condition.success_rate,
+        "in_flight": conditions.in_flight.get(model.route, 0),
+        "keys": _keys(model),
+    }
+
+
+def _why_here(candidate: Candidate, decision: RouteDecision) -> str:
+    first = decision.candidates[0]
+    if candidate.role == "override":
+        return "an override puts it before the policy's own choice"
+    if candidate.role == "preferred":
+        return "the request prefers it"
+    if candidate.role == "fallback":
+        return f"a fallback, by way of {candidate.via}" if candidate.via else "a fallback"
+    if first.role != "target":
+        return "the policy's own choice comes after"
+    if candidate.score is not None and first.score is not None:
+        return f"{_number(candidate.score)} against {_number(first.score)} of the first, by {decision.strategy}"
+    if candidate.model.provider.priority != first.model.provider.priority:
+        return f"its provider's priority is {candidate.model.provider.priority}, the first one's {first.model.provider.priority}"
+    return f"after the first, by {decision.strategy}"
+
+
+def _keys(model: ModelView) -> list[dict[str, Any]]:
+    """Our keys for the provider, by number, with the share of the requests that each gets."""
+    total = sum(max(key.weight, 0) for key in model.provider.keys)
+    return [
+        {"key_id": key.key_id, "share": round(max(key.weight, 0) / total, 4) if total else None}
+        for key in model.provider.keys
+    ]
+
+
+def _dropped(dropped: Dropped) -> dict[str, Any]:
+    return {
+        "route": dropped.route,
+        "reason": dropped.reason,
+        "detail": dropped.detail,
+        "back_at": _time(dropped.back_at),
+    }
+
+
+def _money(amount: Decimal | None) -> float | None:
+    """A number, as clients of the source systems read it; None is unknown."""
+    return None if amount is None else float(amount)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _time(epoch: float | None) -> str | None:
+    if epoch is None:
+        return None
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
