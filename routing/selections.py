@@ -94,5 +94,5 @@ def _key(identity_prefix: str, session_id: str | None) -> str:
     return f"gw:selected:{hashlib.sha256(told).hexdigest()[:40]}"
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")
+def _text(value: bytes | str | None) -> str | None:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
