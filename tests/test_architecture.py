@@ -35,6 +35,7 @@ PURE += (
     "providers.cost_tiers",
 )
 PURE += ("providers.locality", "providers.capabilities", "routing.explain", "routing.remedies")
+PURE += ("routing.validation",)
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
