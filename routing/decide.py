@@ -60,6 +60,14 @@ def decide(
     return _Deciding(asked, plan, snapshot).decision()
 
 
+def demanded(
+    facts: RequestFacts, snapshot: Snapshot, conditions: Conditions = NOMINAL, *, now: float, chance: float = 0.0
+) -> Asked | None:
+    """What is demanded of a model that is to serve the request; None when nothing has the name that was asked for."""
+    plan = _plan(facts, snapshot)
+    return None if plan is None else _asked(facts, plan, snapshot, conditions, now, chance)
+
+
 class _Deciding:
     """One decision on its way: who is in, in order, and who is out."""
 
