@@ -80,6 +80,11 @@ class Environment:
         value = self.text(name)
         return [word.strip() for word in value.split(",") if word.strip()] if value else list(default)
 
+    def paths(self, *names: str) -> list[str]:
+        """The absolute paths that several variables list, each once."""
+        found = (str(Path(word).expanduser().resolve()) for name in names for word in self.words(name))
+        return list(dict.fromkeys(found))
+
     def database(self, name: str, *, default_path: Path) -> dict[str, Any]:
         """A Django database from a URL: `postgresql://user:password@host:port/name` or `sqlite:///path`."""
         url = self.text(name)

@@ -166,6 +166,8 @@ GATEWAY_RETRY_DELAY_SECONDS = env.seconds("GATEWAY_RETRY_DELAY", 0.0) if env.tex
 """How often the last candidate is asked again, and after how long; without, the routing settings say."""
 OPENROUTER_FALLBACK_ENABLED = env.flag("OPENROUTER_FALLBACK_ENABLED", True)
 """False: no request is served by a provider of type openrouter."""
+GATEWAY_CONFIG_FILES = env.paths("GATEWAY_CONFIG_FILES", "LLM_CONFIG_PATH", "CONFIG_PATH")
+"""Configuration files that own what they name, under our variable's name and under those of other systems."""
 GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWAY_SECRET_FOLDERS", ("/run/secrets",))]
 """Where a key stored as `file:PATH` may point."""
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)

@@ -9,31 +9,38 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from providers import actor, exporting, keyring
+from providers.config_changes import ADD, CHANGE, REMOVE, Change, difference
+from providers.config_sections import Section, register_section
 from providers.importers import runs
 from providers.importers.config_forms import KEYS, MODELS, PARAMETERS
-from providers.importers.drafts import Draft
+from providers.importers.drafts import Draft, SourceError
 from providers.importers.findings import FAILED, Finding, Level
 from providers.importers.yaml_config import ConfigSource, DraftedProvider, read, wanted_variables
 from providers.models import ApiKey, ConnectionParameter, ImportRun, Provider, ProviderModel
 
-ADD, CHANGE, REMOVE = "add", "change", "remove"
 _AT_ONCE = 500
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One row that becomes other than it is. `fields` are names to [before, after]; secrets stand as references."""
-
-    action: str
-    kind: str
-    provider_id: str
-    name: str
-    fields: Mapping[str, list]
+__all__ = [
+    "ADD",
+    "CHANGE",
+    "REMOVE",
+    "Applied",
+    "Change",
+    "Result",
+    "Section",
+    "Variable",
+    "apply_document",
+    "document",
+    "register_section",
+    "reload_files",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ def _of_provider(
         wanted["connection_params"] = params
         wanted["secret_params"] = hidden
     names = [*exporting.PROVIDER_FACTS, "secret_params"]
-    yield from _change("provider", provider_id, "", before, {name: wanted[name] for name in names if name in wanted})
+    yield from difference("provider", provider_id, "", before, {name: wanted[name] for name in names if name in wanted})
 
 
 def _of_parts(one: DraftedProvider, before: dict[str, Any], *, prune: bool) -> Iterator[Change]:
@@ -155,41 +162,10 @@ def _of_parts(one: DraftedProvider, before: dict[str, Any], *, prune: bool) -> I
             wanted = shown(draft)
             name = identify(wanted)
             named.add(name)
-            yield from _change(kind, one.entry.provider_id, name, here.get(name), wanted)
+            yield from difference(kind, one.entry.provider_id, name, here.get(name), wanted)
         if prune and table in one.entry.lists:
             for name in sorted(here.keys() - named):
                 yield Change(REMOVE, kind, one.entry.provider_id, name, {})
-
-
-def _change(
-    kind: str, provider_id: str, name: str, before: Mapping[str, Any] | None, wanted: Mapping[str, Any]
-) -> Iterator[Change]:
-    new = dict(_flat(wanted))
-    if before is None:
-        fields = {field: [None, value] for field, value in new.items() if value not in (None, "", [], {})}
-        yield Change(ADD, kind, provider_id, name, fields)
-        return
-    old = dict(_flat({field: before.get(field) for field in wanted}))
-    differing = {
-        field: [old.get(field), new.get(field)]
-        for field in {**old, **new}
-        if old.get(field) != new.get(field) and not (_is_nothing(old.get(field)) and _is_nothing(new.get(field)))
-    }
-    if differing:
-        yield Change(CHANGE, kind, provider_id, name, differing)
-
-
-def _is_nothing(value: Any) -> bool:
-    return value is None or value in ([], {})
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Members of objects under names of their own: a change names them and not the whole object."""
-    for name, value in facts.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _key(draft: Draft) -> dict[str, Any]:
@@ -271,3 +247,31 @@ def _delete(model: type[ApiKey | ConnectionParameter | ProviderModel], keys: Ite
     keys = list(keys)
     for start in range(0, len(keys), _AT_ONCE):
         model.objects.filter(pk__in=keys[start : start + _AT_ONCE]).delete()
+
+
+# --- Files that rule --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How reading one file went: what it did, or `error`, why it could not be read at all."""
+
+    path: str
+    applied: Applied | None = None
+    error: str = ""
+
+
+def reload_files() -> list[Result]:
+    """Bring the registry to what the files say that this installation follows (GATEWAY_CONFIG_FILES), one after the other."""
+    return [_reload(path) for path in settings.GATEWAY_CONFIG_FILES]
+
+
+def _reload(path: str) -> Result:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        return Result(path, error=f"{path} cannot be read: {error.strerror}.")
+    try:
+        return Result(path, apply_document(content, label=path, write=True))
+    except SourceError as error:
+        return Result(path, error=str(error))

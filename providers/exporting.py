@@ -29,13 +29,15 @@ Secrets are references: env:NAME is a variable of the gateway's environment, fil
 
 PROVIDER_FACTS = (
     *("provider_type", "display_name", "description", "enabled", "priority", "connection_params"),
-    *("request_settings", "probe_interval_seconds", "allow_paid_probes"),
+    *("request_settings", "probe_interval_seconds", "allow_paid_probes", "locality", "data_tags", "breaker"),
 )
 MODEL_FACTS = (
     *("display_name", "model_type", "context_window", "max_tokens", "dimension", "enabled", "capabilities", "tasks"),
     *("cost_tier", "input_cost_per_million", "output_cost_per_million", "cached_input_cost_per_million", "currency"),
     "parameters",
 )
+NO_CONFIGURATION = frozenset({"managed_by", "auto_disabled_at", "auto_disabled_reason"})
+"""What the gateway itself notes on a row: who owns it, and that it was taken out of service."""
 KEY_FACTS = ("name", "expires_at", "weight", "enabled")
 _AT_ONCE = 200
 """Providers whose parts are read together."""

@@ -25,6 +25,7 @@ from providers.import_runs import ImportFinding, ImportRecord, ImportRun
 from providers.querysets import RegistryQuerySet
 from providers.revision import RegistryRevision
 from providers.secrets import Secret, hint
+from providers.section_records import SectionRecord
 
 __all__ = [
     "ApiKey",
@@ -41,6 +42,7 @@ __all__ = [
     "ProviderModel",
     "RegistryModel",
     "RegistryRevision",
+    "SectionRecord",
 ]
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
+from providers import breaker_settings, locality
 from providers.importers import findings
 from providers.importers.findings import Code
 from providers.importers.legacy_json import read_object, read_words
@@ -141,6 +142,23 @@ def moment(value: Any) -> Read:
         raise Unusable("a time between the years 1 and 9999 is needed") from None
 
 
+def choice(*choices: str) -> Reader:
+    def read(value: Any) -> Read:
+        said = str(value or "").strip()
+        if said not in choices:
+            raise Unusable(f"one of {', '.join(filter(None, choices))} or nothing is needed")
+        return Read(said)
+
+    return read
+
+
+def breaker(value: Any) -> Read:
+    found = an_object(value)
+    if wrong := breaker_settings.problems(found.value):
+        raise Unusable("; ".join(f"{name}: {why.rstrip('.')}" if name else why for name, why in wrong.items()))
+    return found
+
+
 PROVIDER: Mapping[str, Reader] = {
     "provider_type": text(255),
     "display_name": text(255),
@@ -151,6 +169,9 @@ PROVIDER: Mapping[str, Reader] = {
     "request_settings": an_object,
     "probe_interval_seconds": whole(),
     "allow_paid_probes": flag,
+    "locality": choice("", locality.LOCAL, locality.REMOTE),
+    "data_tags": words,
+    "breaker": breaker,
 }
 MODEL: Mapping[str, Reader] = {
     "display_name": text(255),

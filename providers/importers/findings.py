@@ -157,6 +157,17 @@ ENABLED_BY_LIST = _code("enabled_by_list", _NOTE, "allowed_providers decided whe
 REFERENCE_TAKEN = _code("reference_taken", _NOTE, "A ${NAME} in a secret's place became a reference to that variable.")
 NOT_EXPANDED = _code("not_expanded", _PERSON, "A ${NAME} outside a secret's place: nothing expands it here.")
 
+OWNED = _code("owned", _PERSON, "A configuration file owns it, and only that file may change it.")
+ENTRY_REFUSED = _code(
+    "entry_refused", _PERSON, "An entry of the file with a mistake: left out, and everything else was taken."
+)
+VARIABLE_MISSING = _code(
+    "variable_missing", _PERSON, "The file names an environment variable that is not set: the entry was left out."
+)
+IGNORED_VARIABLE = _code(
+    "ignored_variable", _NOTE, "An environment variable of the old configuration, which a file has replaced."
+)
+
 # What the engine decides
 CREATED = _code("created", _NOTE, "A provider that the registry did not have, with its parts.")
 UPDATED = _code("updated", _NOTE, "The source changed since the last import; the registry follows.")
