@@ -18,6 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from providers import price_list
+from providers.price_list import ListPrice
+
 OWN, OVERRIDE, LIST, FREE = "own", "override", "list", "free"
 
 
@@ -99,7 +102,20 @@ class Book:
             return replace(own, source=OWN, note=own.note or "entered on the model")
         if free:
             return NOTHING_TO_PAY
-        return UNKNOWN
+        listed = price_list.find(provider_type, model_id, self.at, base_url)
+        return UNKNOWN if listed is None else self._listed(listed)
+
+    def _listed(self, listed: ListPrice) -> Prices:
+        if listed.changes_at is not None:
+            self._changes_by(listed.changes_at)
+        prices = Prices(
+            listed.input_cost_per_million,
+            listed.output_cost_per_million,
+            listed.cached_input_cost_per_million,
+            source=LIST,
+            note=listed.note,
+        )
+        return prices if prices.says_something else UNKNOWN
 
     def _rule(self, provider_id: str, model_id: str) -> PriceRule | None:
         rules = self._in_force.get(provider_id)

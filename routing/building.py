@@ -13,9 +13,10 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from providers import breaker_settings, cost_tiers, keyring, locality, provider_types, revision, upstream
+from providers import breaker_settings, cost_tiers, keyring, locality, price_rows, provider_types, revision, upstream
 from providers.capabilities import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
+from providers.prices import Book
 from providers.provider_types import ProviderType
 from providers.secrets import Secret, SecretError
 from routing import policy_views, rollout
@@ -25,7 +26,7 @@ from routing.types import (
     Dropped,
     Identity,
     ModelView,
-    Prices,
+    PolicyView,
     ProviderView,
     RolloutView,
     RoutingDefaults,
@@ -40,24 +41,27 @@ def build() -> Snapshot:
     No transaction holds the rows still: the snapshot carries the revision read first, so a write that falls between makes it
     stale at once, and it is built again.
     """
-    number = revision.current()
+    number, now = revision.current(), time.time()
     notes: list[str] = []
     routing = RoutingSettings.load()
     providers = _providers(notes, routing.breaker)
-    models = _models(providers)
+    book = Book(price_rows.rules(), now)
+    models = _models(providers, book)
     by_name = _by_name(models)
+    policies = policy_views.build(models, by_name, notes)
     return Snapshot(
         revision=number,
-        built_at=time.time(),
+        built_at=now,
         environment=settings.GATEWAY_ENVIRONMENT,
         providers=providers,
         models=models,
         by_name=by_name,
-        policies=policy_views.build(models, by_name, notes),
+        policies=policies,
         defaults=_defaults(routing),
         out_of_service=_out_of_service(),
         client_keys=_client_keys(),
         peppers=_peppers(),
+        stale_at=_next_change(book, policies),
         rollout=_rollout(notes),
         notes=tuple(notes),
     )
@@ -137,14 +141,25 @@ def _revealed(value: object) -> str:
     return value.reveal() if isinstance(value, Secret) else str(value)
 
 
-def _models(providers: dict[str, ProviderView]) -> tuple[ModelView, ...]:
+def _next_change(book: Book, policies: Mapping[str, PolicyView]) -> float | None:
+    """When time alone makes the same rows mean something else."""
+    ends = (policy.override.expires_at for policy in policies.values() if policy.override is not None)
+    return min((moment for moment in (book.changes_at, *ends) if moment is not None), default=None)
+
+
+def _models(providers: dict[str, ProviderView], book: Book) -> tuple[ModelView, ...]:
     rows = ProviderModel.objects.filter(enabled=True, provider__provider_id__in=list(providers)).select_related(
         "provider"
     )
-    return tuple(_model(row, providers[row.provider.provider_id]) for row in rows.order_by("provider__priority", "id"))
+    return tuple(
+        _model(row, providers[row.provider.provider_id], book) for row in rows.order_by("provider__priority", "id")
+    )
 
 
-def _model(row: ProviderModel, provider: ProviderView) -> ModelView:
+def _model(row: ProviderModel, provider: ProviderView, book: Book) -> ModelView:
+    prices = price_rows.prices_of(
+        row, provider.provider_type, str(provider.connection.get("base_url") or ""), provider.local, book
+    )
     kind = provider_types.find(provider.provider_type)
     declared = canonical(row.capabilities if isinstance(row.capabilities, list) else ())
     return ModelView(
@@ -158,11 +173,9 @@ def _model(row: ProviderModel, provider: ProviderView) -> ModelView:
         capabilities=declared or (kind.capabilities if kind and row.model_type == "chat" else frozenset()),
         tasks=frozenset(row.tasks if isinstance(row.tasks, list) else ()),
         parameters=row.parameters if isinstance(row.parameters, dict) else {},
-        prices=Prices(
-            row.input_cost_per_million, row.output_cost_per_million, row.cached_input_cost_per_million, row.currency
-        ),
+        prices=prices,
         created=int(row.created_at.timestamp()),
-        cost_tier=cost_tiers.tier_of(row.cost_tier, row.output_cost_per_million),
+        cost_tier=cost_tiers.tier_of(row.cost_tier, prices.output_cost_per_million),
         auto_disabled=row.auto_disabled_reason if row.auto_disabled_at is not None else "",
     )
 

@@ -58,7 +58,7 @@ def refresh() -> Snapshot:
     global _problem
     with _building:
         held = _current
-        if held is not None and held.revision == revision.current():
+        if held is not None and not _is_stale(held) and held.revision == revision.current():
             _problem = ""  # the database is back, and nothing was missed
             return held
         try:
@@ -71,6 +71,10 @@ def refresh() -> Snapshot:
             log.exception("the registry could not be read; revision %s stays in force", held.revision)
         assert _current is not None
         return _current
+
+
+def _is_stale(held: Snapshot) -> bool:
+    return held.stale_at is not None and held.stale_at <= time.time()
 
 
 def read() -> Snapshot:

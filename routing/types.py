@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from providers.breaker_settings import BreakerSettings
+from providers.prices import Prices as Prices
 from providers.secrets import Secret
 from routing.policy_documents import PolicyDocument, Requirements, Retries, Timeouts
 
@@ -53,22 +54,6 @@ class ProviderView:
     data_tags: frozenset[str] = frozenset()
     """Kinds of data that it may get."""
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Money per million tokens; None is unknown, never zero."""
-
-    input_cost_per_million: Decimal | None = None
-    output_cost_per_million: Decimal | None = None
-    cached_input_cost_per_million: Decimal | None = None
-    currency: str = "USD"
-    source: str = ""
-    """Where they come from: `own` (the model's row), `override`, `list`, `free`, or empty where nothing is known."""
-
-    @property
-    def known(self) -> bool:
-        return self.input_cost_per_million is not None and self.output_cost_per_million is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +382,8 @@ class Snapshot:
     defaults: RoutingDefaults = field(default_factory=RoutingDefaults)
     out_of_service: Mapping[str, tuple[Dropped, ...]] = field(default_factory=dict)
     """Models that are switched off, by the names that would mean them."""
+    stale_at: float | None = None
+    """Epoch second from which the same rows mean something else: a price begins, an override ends."""
     rollout: RolloutView | None = None
     """None without a legacy side: the gateway serves everything."""
     notes: tuple[str, ...] = ()

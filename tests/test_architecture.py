@@ -19,7 +19,7 @@ LAYERS = ("providers", "routing", "inference", "gateway_project")
 """From the ground up: a package imports itself and what stands before it."""
 
 ROOTS = {"types", "errors", "capabilities", "pricing", "secrets", "provider_types", "presets"}
-ROOTS |= {"breaker_settings", "cost_tiers", "locality", "policy_documents"}
+ROOTS |= {"breaker_settings", "cost_tiers", "locality", "policy_documents", "prices", "price_list"}
 """Import nothing of ours but one another, and that only downwards."""
 
 LEAVES = ("*.admin", "*.api.*", "*.endpoints.*", "*.management.commands.*", "*.tasks", "*.views")
@@ -34,7 +34,14 @@ PURE += (
     "providers.breaker_settings",
     "providers.cost_tiers",
 )
-PURE += ("providers.locality", "providers.capabilities", "routing.explain", "routing.remedies")
+PURE += (
+    "providers.prices",
+    "providers.price_list",
+    "providers.locality",
+    "providers.capabilities",
+    "routing.explain",
+    "routing.remedies",
+)
 PURE += ("routing.validation",)
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")

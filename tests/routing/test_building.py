@@ -6,9 +6,10 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from providers import actions
-from providers.models import ApiKey, Provider, ProviderModel
+from providers.models import ApiKey, PriceOverride, Provider, ProviderModel
 from providers.secrets import Secret
 from routing import building, issuing
+from routing.models import Override, Policy
 
 pytestmark = pytest.mark.django_db
 
@@ -223,9 +224,50 @@ def test_client_keys_come_along_and_the_digest_is_not_the_key():
 
 def test_building_takes_as_many_queries_for_many_providers_as_for_one(django_assert_num_queries):
     make("first")
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(13):
         building.build()
     for number in range(5):
         make(f"p{number}", models=("m", "n"), keys=("sk-1", "sk-2"))
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(13):
         building.build()
+
+
+def test_prices_of_a_model_are_resolved_with_their_source():
+    make("openai", "openai", models=("gpt-4o-mini-2024-07-18", "unheard-of"))
+    make("engine", "llama_cpp", models=("any",), keys=())
+    held = {model.route: model for model in building.build().models}
+    listed = held["openai/gpt-4o-mini-2024-07-18"]
+    assert (listed.prices.input_cost_per_million, listed.prices.source) == (Decimal("0.15"), "list")
+    assert not held["openai/unheard-of"].prices.known
+    assert (held["engine/any"].prices.output_cost_per_million, held["engine/any"].prices.source) == (0, "free")
+
+
+def test_the_tier_of_a_model_follows_the_price_that_holds():
+    make("openai", "openai", models=("gpt-4o-mini", "gpt-4", {"model_id": "gpt-4o", "cost_tier": "LOW"}))
+    tiers = {model.model_id: model.cost_tier for model in building.build().models}
+    assert tiers == {"gpt-4o-mini": "LOW", "gpt-4": "PREMIUM", "gpt-4o": "LOW"}
+
+
+def test_a_paid_service_at_a_private_address_is_not_free():
+    make(
+        "azure",
+        "azure_openai",
+        models=("house-model",),
+        locality="local",
+        connection_params={"base_url": "http://10.0.0.9"},
+    )
+    make("vllm", "vllm", models=("house-model",), keys=())
+    prices = {model.provider.provider_id: model.prices for model in building.build().models}
+    assert (prices["azure"].known, prices["vllm"].source) == (False, "free")
+
+
+def test_a_snapshot_knows_when_a_price_begins_and_an_override_ends():
+    make("openai", "openai", models=("gpt-4o",))
+    assert building.build().stale_at is None
+    later = timezone.now() + timedelta(hours=2)
+    PriceOverride.objects.create(model_prefix="gpt", valid_from=later, input_cost_per_million=1)
+    assert building.build().stale_at == later.timestamp()
+    sooner = timezone.now() + timedelta(hours=1)
+    policy = Policy.objects.create(name="writer")
+    Override.objects.create(policy=policy, target="gpt-4o", expires_at=sooner)
+    assert building.build().stale_at == sooner.timestamp()

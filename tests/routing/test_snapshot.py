@@ -1,15 +1,18 @@
 import asyncio
 import contextlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import redis
 from django.conf import settings
 from django.db import OperationalError, connections
+from django.utils import timezone
 
 from providers import actions, revision
-from providers.models import Provider
+from providers.models import PriceOverride, Provider
 from routing import building, snapshot
 
 OPENAI = {"provider_id": "p", "provider_type": "openai"}
@@ -54,6 +57,19 @@ def test_a_write_here_counts_at_the_next_request():
 def test_a_process_without_a_snapshot_builds_none_for_a_write(monkeypatch):
     monkeypatch.setattr(building, "build", lambda: pytest.fail("nobody asked"))
     actions.create_provider(OPENAI)
+
+
+@pytest.mark.django_db
+def test_a_price_that_begins_counts_from_then_on_without_an_edit(monkeypatch):
+    actions.create_provider(OPENAI, models=[{"model_id": "gpt-4o"}])
+    begins = timezone.now() + timedelta(hours=1)
+    PriceOverride.objects.create(model_prefix="gpt", valid_from=begins, input_cost_per_million=1)
+    first = snapshot.current()
+    assert (first.models[0].prices.source, snapshot.refresh()) == ("list", first)
+    monkeypatch.setattr(time, "time", lambda: begins.timestamp())
+    second = snapshot.refresh()
+    assert (second.models[0].prices.source, second.revision) == ("override", first.revision)
+    assert snapshot.refresh() is second
 
 
 @pytest.mark.django_db
