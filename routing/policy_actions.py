@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -71,12 +71,21 @@ def restore(policy: Policy, number: int, note: str = "") -> Policy:
     return update(policy, {"document": version.document}, note=note or f"restored from version {number}")
 
 
-def set_override(policy_name: str, target: str, *, ttl_seconds: float | None = None, reason: str = "") -> Override:
-    """Let `target` serve the policy first, for so long or until it is taken away; one that stands already is replaced.
+def set_override(
+    policy_name: str,
+    target: str,
+    *,
+    ttl_seconds: float | None = None,
+    expires_at: datetime | None = None,
+    reason: str = "",
+) -> Override:
+    """Let `target` serve the policy first, for so long, or until then, or until it is taken away.
 
-    Raises `Policy.DoesNotExist` and `NotOverridable`. Whether the target exists is the caller's to ask: a snapshot knows.
+    One that stands already is replaced. Raises `Policy.DoesNotExist` and `NotOverridable`. Whether the target exists is the
+    caller's to ask: a snapshot knows.
     """
-    expires_at = None if ttl_seconds is None else timezone.now() + timedelta(seconds=_span(ttl_seconds))
+    if ttl_seconds is not None:
+        expires_at = timezone.now() + timedelta(seconds=_span(ttl_seconds))
     with transaction.atomic(), actor.giving_reason(reason or actor.current().reason):
         policy = Policy.objects.select_for_update().get(name=policy_name)
         if policy.document.get("overridable", True) is False:

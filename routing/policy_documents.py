@@ -6,6 +6,7 @@ same document back for the same meaning, so two versions can be compared member 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -196,6 +197,13 @@ def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
+def _is_text(told: Any) -> bool:
+    """Not too long, and without characters that databases refuse or that nobody sees."""
+    if not isinstance(told, str) or len(told) > _LONGEST:
+        return False
+    return told.isascii() and told.isprintable() or not any(unicodedata.category(one).startswith("C") for one in told)
+
+
 class _Reader:
     """One object of the document; what is wrong with it goes into the list shared by all."""
 
@@ -253,7 +261,7 @@ class _Reader:
         told = self._take(name)
         if told is None:
             return []
-        if not isinstance(told, list) or not all(isinstance(one, str) and one.strip() for one in told):
+        if not isinstance(told, list) or not all(_is_text(one) and one.strip() for one in told):
             self.problem(name, "A list of words is needed.")
             return []
         return [one.strip() for one in told]
@@ -262,7 +270,7 @@ class _Reader:
         told = self._take(name)
         if told is None:
             return ""
-        if not isinstance(told, str) or len(told) > _LONGEST:
+        if not _is_text(told):
             self.problem(name, "A text is needed.")
             return ""
         return told.strip()

@@ -15,7 +15,9 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from providers.actions import AlreadyExists
+from providers.ownership import OwnedByFile
 from providers.secrets import SecretError
+from routing.policy_actions import NoSuchVersion, NotOverridable
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,10 @@ def _known(error: Exception) -> exceptions.APIException | None:
             return exceptions.ValidationError(getattr(error, "message_dict", None) or error.messages)
         case AlreadyExists():
             return Conflict(str(error))
+        case OwnedByFile() | NotOverridable():
+            return Conflict(str(error), code=error.code)
+        case NoSuchVersion():
+            return exceptions.NotFound(str(error))
         case IntegrityError():
             log.info("a write broke a database constraint: %s", type(error.__cause__ or error).__name__)
             return Conflict("The change contradicts what is stored; read the resource again and repeat it.")
@@ -88,7 +94,7 @@ def _document(error: exceptions.APIException, context: dict[str, Any]) -> dict[s
 def _fields(details: Any, path: str = "") -> Iterator[dict[str, str]]:
     """DRF's nested details, flat: `models[1].context_window`."""
     if isinstance(details, dict) and set(details) == {"message", "code"} and isinstance(details["message"], str):
-        yield {"field": path, "message": str(details["message"]), "code": str(details["code"])}
+        yield {"field": _sendable(path), "message": _sendable(details["message"]), "code": str(details["code"])}
     elif isinstance(details, dict):
         for name, inner in details.items():
             if name in {"non_field_errors", "__all__"}:
@@ -103,6 +109,11 @@ def _fields(details: Any, path: str = "") -> Iterator[dict[str, str]]:
         nested = any(not _is_message(item) for item in details)
         for index, item in enumerate(details):
             yield from _fields(item, f"{path}[{index}]" if nested else path)
+
+
+def _sendable(text: str) -> str:
+    """JSON may escape half a character, also in a name that the error repeats; nothing else can carry one."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_message(item: Any) -> bool:
