@@ -41,6 +41,7 @@ PURE += (
     "providers.capabilities",
     "routing.explain",
     "routing.remedies",
+    "routing.what_if",
 )
 PURE += ("routing.validation",)
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
