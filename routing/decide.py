@@ -100,7 +100,8 @@ class _Deciding:
         plan, facts = self.plan, self.asked.facts
         override = plan.policy.override if plan.policy is not None else None
         if override is not None and (override.expires_at is None or override.expires_at > self.asked.now):
-            self._add(self._ordered(self._eligible(override.targets, "override")))
+            asked = replace(self.asked, requirements=_under_override(plan.document.requirements, facts))
+            self._add(self._ordered(self._eligible(override.targets, "override", asked)))
         if facts.preferred_model and facts.preferred_model != facts.model:
             wanted = _targets_named(facts.preferred_model, self.snapshot)
             if not wanted:
@@ -125,7 +126,8 @@ class _Deciding:
                 self.windows.append(model.context_window)
             refused = filters.refusal(model, asked)
             if refused is not None:
-                self.dropped[model.route] = refused
+                if all(model.route != candidate.model.route for candidate in self.in_order):
+                    self.dropped[model.route] = refused
                 continue
             found.append(
                 Candidate(
@@ -287,6 +289,12 @@ def _asked(
 
 def _allows(facts: RequestFacts, policy: PolicyView | None) -> bool:
     return policy is not None and filters.permits_name(facts.identity, policy.name)
+
+
+def _under_override(policy: Requirements, facts: RequestFacts) -> Requirements:
+    """Whoever overrides a policy has judged that the model is able enough. Where data may go, and what this request needs,
+    still holds."""
+    return _together(Requirements(local_only=policy.local_only, data_tags=policy.data_tags), facts)
 
 
 def _together(policy: Requirements, facts: RequestFacts) -> Requirements:
