@@ -11,18 +11,19 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 from django.conf import settings
 
-from providers import openai_api, tls
+from providers import kamiwaza, openai_api, tls
 from providers.addresses import AddressRefused, ParsedURL, check_address, check_url
 from providers.connection import flag, text
 from providers.secrets import Secret
-from providers.upstream import Upstream
+from providers.upstream import Upstream, UsableKey
 
 TIMEOUT_SECONDS = 10.0
 MOST_BYTES = 16 * 1024 * 1024
@@ -41,6 +42,10 @@ class UpstreamRefused(DialFailed):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class SignInFailed(DialFailed):
+    """The upstream gave no token for the user name and the password."""
 
 
 def address_of(upstream: Upstream) -> ParsedURL:
@@ -116,12 +121,50 @@ def tls_context(upstream: Upstream) -> ssl.SSLContext:
         raise DialFailed(f"The CA file or the client certificate cannot be read: {error}.") from error
 
 
+def signed_in(upstream: Upstream, address: str | None) -> Upstream:
+    """The upstream with a token as its key, where a user name and a password stand for one. `address` as for `model_list`.
+
+    Raises `SignInFailed` or `DialFailed`.
+    """
+    if upstream.keys or not kamiwaza.signs_in(upstream.connection):
+        return upstream
+    with _asked(
+        upstream,
+        address,
+        "POST",
+        openai_api.root(address_of(upstream)) + kamiwaza.SIGN_IN_PATH,
+        {"content-type": "application/x-www-form-urlencoded"},
+        kamiwaza.sign_in_body(upstream.connection),
+    ) as response:
+        body = _read(response)
+    if not response.is_success:
+        raise SignInFailed(f"The sign-in was refused: {said(response.status_code, body, upstream)}")
+    try:
+        token, _ = kamiwaza.token_of(json.loads(body))
+    except ValueError as error:
+        raise SignInFailed("The answer to the sign-in holds no access token.") from error
+    return replace(upstream, keys=(UsableKey(0, Secret(token)),))
+
+
 @contextmanager
 def model_list(upstream: Upstream, address: str | None) -> Iterator[httpx.Response]:
     """Ask for the list of models; the body is not read yet. `address` is None behind a proxy. Raises `DialFailed`."""
+    path = openai_api.target(address_of(upstream), upstream.connection)("models", "")
+    with _asked(upstream, address, "GET", path) as response:
+        yield response
+
+
+@contextmanager
+def _asked(
+    upstream: Upstream,
+    address: str | None,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Iterator[httpx.Response]:
     url = address_of(upstream)
     proxy = _judged_proxy(upstream)
-    path = openai_api.target(url, upstream.connection)("models", "")
     host = url.host if proxy or address is None else address
     target = f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port}{path}"
     context = tls_context(upstream) if url.scheme == "https" else False
@@ -131,9 +174,10 @@ def model_list(upstream: Upstream, address: str | None) -> Iterator[httpx.Respon
                 verify=context, proxy=proxy, trust_env=False, follow_redirects=False, timeout=TIMEOUT_SECONDS
             ) as client,
             client.stream(
-                "GET",
+                method,
                 target,
-                headers=_headers(upstream) | {"Host": url.authority},
+                headers=_headers(upstream) | {"Host": url.authority} | dict(headers or {}),
+                content=body,
                 extensions={"sni_hostname": url.host},
             ) as response,
         ):
@@ -170,6 +214,7 @@ def list_models(upstream: Upstream) -> list[dict[str, Any]]:
     if not proxy_of(upstream):
         connection, address = connect(url, resolve(url, allow_private=may_dial_private(upstream)))
         connection.close()
+    upstream = signed_in(upstream, address)
     with model_list(upstream, address) as response:
         return read_models(response, upstream)
 

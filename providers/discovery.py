@@ -15,8 +15,9 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from providers import dialling, upstream
+from providers import dialling, kamiwaza, upstream
 from providers.capabilities import canonical
+from providers.connection import text
 from providers.models import Provider, ProviderModel, validate_identifier
 
 FAKE_MODELS = (("fake-chat", "chat"), ("fake-embedding", "embedding"))
@@ -71,7 +72,8 @@ def offered(provider: Provider) -> list[Offered]:
         if runs_here(facts):
             found = _offered_here(provider, facts)
         else:
-            found = [_described(model) for model in dialling.list_models(facts)]
+            listed = dialling.list_models(facts)
+            found = _deployed(listed, facts) if lists_deployments(facts) else [_described(model) for model in listed]
     except (upstream.UnusableProvider, dialling.DialFailed) as error:
         raise DiscoveryFailed(str(error)) from error
     unique = {model.model_id: model for model in found if _is_storable(model.model_id)}
@@ -81,6 +83,11 @@ def offered(provider: Provider) -> list[Offered]:
 def runs_here(facts: upstream.Upstream) -> bool:
     """Whether the type dials nobody: it declares no base URL."""
     return all(parameter.name != "base_url" for parameter in facts.kind.parameters)
+
+
+def lists_deployments(facts: upstream.Upstream) -> bool:
+    """Whether what it lists are deployments, each with a URL of its own."""
+    return facts.connection.get("url_style") == "kamiwaza" and kamiwaza.is_platform(text(facts.connection, "base_url"))
 
 
 def compare(provider: Provider, offers: Iterable[Offered]) -> Difference:
@@ -127,6 +134,8 @@ def _upstream_name(row: ProviderModel) -> str:
 def _is_listed(row: ProviderModel, listed: Mapping[str, Offered]) -> bool:
     parameters = row.parameters if isinstance(row.parameters, dict) else {}
     path = parameters.get("model_path")
+    if "base_urls" in parameters:
+        return row.model_id in listed  # its deployments all know it by one name
     if path and any(offer.parameters.get("model_path") == path for offer in listed.values()):
         return True
     return _upstream_name(row) in listed
@@ -138,6 +147,21 @@ def _is_storable(model_id: str) -> bool:
     except ValidationError:
         return False
     return len(model_id) <= 255
+
+
+def _deployed(listed: list[dict[str, Any]], facts: upstream.Upstream) -> list[Offered]:
+    """The models that are deployed now; one that is only being deployed is not offered yet."""
+    found = kamiwaza.models(kamiwaza.deployments(listed, facts.connection))
+    return [
+        Offered(
+            model.name,
+            model_type=_model_type(model.name, {}, frozenset()),
+            parameters={"base_urls": list(model.base_urls), "upstream_model_id": kamiwaza.MODEL_IN_CALLS},
+            note=f"{len(model.base_urls)} deployments" if len(model.base_urls) != 1 else "1 deployment",
+        )
+        for model in found
+        if model.active
+    ]
 
 
 def _described(model: Mapping[str, Any]) -> Offered:

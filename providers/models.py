@@ -22,6 +22,7 @@ from providers.audit import AuditEntry, AuditHead
 from providers.config_files import ConfigFile
 from providers.fields import EncryptedField, Sealed
 from providers.import_runs import ImportFinding, ImportRecord, ImportRun
+from providers.offer_rows import Offer
 from providers.querysets import RegistryQuerySet
 from providers.revision import RegistryRevision
 from providers.secrets import Secret, hint
@@ -36,6 +37,7 @@ __all__ = [
     "ImportFinding",
     "ImportRecord",
     "ImportRun",
+    "Offer",
     "PriceOverride",
     "ProbeResult",
     "Provider",

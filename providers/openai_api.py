@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from providers import kamiwaza
 from providers.addresses import ParsedURL
 from providers.connection import text
 from providers.secrets import Secret
@@ -22,7 +23,12 @@ _OURS = ("host", "content-length", "transfer-encoding", "connection")
 
 
 def target(base: ParsedURL, connection: Mapping[str, Any]) -> Target:
-    return _azure(base, connection) if connection.get("url_style") == "azure" else _openai(base)
+    style = connection.get("url_style")
+    if style == "azure":
+        return _azure(base, connection)
+    if style == "kamiwaza" and kamiwaza.is_platform(base.path or "/"):
+        return _openai(base, models=kamiwaza.LIST_PATH)
+    return _openai(base)
 
 
 def headers(connection: Mapping[str, Any]) -> dict[str, str]:
@@ -48,27 +54,28 @@ def credential(connection: Mapping[str, Any], key: Secret) -> tuple[str, str]:
     return name, f"Bearer {key.reveal()}" if name == "authorization" else key.reveal()
 
 
-def _openai(base: ParsedURL) -> Target:
+def _openai(base: ParsedURL, models: str = PATHS["models"]) -> Target:
     query = f"?{base.query}" if base.query else ""
-    targets = {operation: f"{_root(base)}{path}{query}" for operation, path in PATHS.items()}
+    targets = {operation: f"{root(base)}{path}{query}" for operation, path in (PATHS | {"models": models}).items()}
     return lambda operation, model: targets[operation]
 
 
 def _azure(base: ParsedURL, connection: Mapping[str, Any]) -> Target:
     """https://learn.microsoft.com/azure/ai-services/openai/reference: the model's deployment stands in the path."""
-    root = _root(base)
-    if not root.endswith("/openai"):
-        root += "/openai"
+    resource = root(base)
+    if not resource.endswith("/openai"):
+        resource += "/openai"
     version = text(connection, "api_version")
     queries = [each for each in (base.query, f"api-version={quote(version, safe='')}" if version else "") if each]
     query = f"?{'&'.join(queries)}" if queries else ""
 
     def to(operation: str, model: str) -> str:
         deployment = "" if operation == "models" else f"/deployments/{quote(model, safe='')}"
-        return f"{root}{deployment}{PATHS[operation]}{query}"
+        return f"{resource}{deployment}{PATHS[operation]}{query}"
 
     return to
 
 
-def _root(base: ParsedURL) -> str:
+def root(base: ParsedURL) -> str:
+    """What stands before every path."""
     return quote(base.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")

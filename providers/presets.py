@@ -51,11 +51,4 @@ PRESETS = (
     Preset("llama_server", "llama-server (llama.cpp)", "http://127.0.0.1:8080/v1", needs_key=False, free=True),
     Preset("lm_studio", "LM Studio", "http://127.0.0.1:1234/v1", needs_key=False, free=True),
     Preset("sglang", "SGLang", "http://127.0.0.1:30000/v1", needs_key=False, free=True),
-    Preset(
-        "kamiwaza",
-        "Kamiwaza runtime",
-        needs_key=False,
-        local=True,
-        help="The base URL of one deployment, such as https://HOST/runtime/models/DEPLOYMENT/v1.",
-    ),
 )

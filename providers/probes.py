@@ -181,12 +181,16 @@ class _Walk:
             raise _Fatal("there is no key")
         started = time.perf_counter()
         try:
+            facts = dialling.signed_in(facts, address)
             with dialling.model_list(facts, address) as response:
                 waited = _milliseconds_since(started)
                 started = time.perf_counter()
                 if response.status_code == 401:
                     self._refuse_key(facts, response, waited)
                 models = dialling.read_models(response, facts)
+        except dialling.SignInFailed as error:
+            self._put("auth", "failed", _milliseconds_since(started), str(error))
+            raise _Fatal("the sign-in was refused") from error
         except dialling.DialFailed as error:
             self._list_failure = str(error)
             status = getattr(error, "status", 0)

@@ -51,6 +51,8 @@ class ProviderType:
     """Whether a call costs no money, so probes may make one."""
     local: bool = False
     """Whether it runs on one's own machines, as long as its address does not say otherwise; see `providers.locality`."""
+    offer_changes: bool = False
+    """What it serves comes and goes by itself, so its list is read again and again; see `providers.offers`."""
 
 
 OPENAI_PARAMETERS = (
@@ -74,6 +76,8 @@ OPENAI_PARAMETERS = (
         "allow_private", "Allow private addresses", "Whether addresses of private networks may be dialled.", kind="flag"
     ),
 )
+
+_OF_THE_CONNECTION = ("headers", "auth_header", "proxy", "verify_tls", "ca_file", "allow_private")
 
 OPENAI_COMPATIBLE = ProviderType(
     name="openai_compatible",
@@ -127,6 +131,51 @@ FAKE = ProviderType(
     help="Answers from a script: for trying policies, failures and dashboards without a model.",
 )
 
+KAMIWAZA = ProviderType(
+    name="kamiwaza",
+    label="Kamiwaza",
+    backend="inference.backends.kamiwaza.Kamiwaza",
+    local=True,
+    offer_changes=True,
+    defaults={"url_style": "kamiwaza"},
+    parameters=(
+        Parameter(
+            "base_url",
+            "Endpoint",
+            "The platform's API, such as https://HOST/api, which lists its deployments; or the URL of one deployment, "
+            "such as https://HOST/runtime/models/DEPLOYMENT/v1.",
+            required=True,
+        ),
+        Parameter(
+            "url_rule",
+            "Where deployments answer",
+            "now: at their path, else at their port; lb_port: at http://HOST:PORT/v1, as in early 2025; "
+            "auto tells by what the platform says of them.",
+            kind="choice",
+            choices=("auto", "now", "lb_port"),
+            default="auto",
+        ),
+        Parameter(
+            "scheme",
+            "Scheme of deployments",
+            "Empty: https, and http with the rule lb_port.",
+            kind="choice",
+            choices=("https", "http"),
+        ),
+        Parameter("username", "User name", "Instead of a key: a token is fetched for this user and the password."),
+        Parameter("password", "Password", sensitive=True),
+        Parameter(
+            "refresh_seconds",
+            "Read the list every",
+            "Seconds between two readings of the deployments; 0 reads them only when asked to.",
+            kind="integer",
+            default=60,
+        ),
+        *(parameter for parameter in OPENAI_PARAMETERS if parameter.name in _OF_THE_CONNECTION),
+    ),
+    help="A platform whose deployments appear here as models while they are deployed.",
+)
+
 failures: dict[str, str] = {}
 """Entry points that cannot be used, by name, with the reason."""
 
@@ -140,6 +189,7 @@ def registered() -> Mapping[str, ProviderType]:
     """All types by name, in the order in which forms show them."""
     types = {kind.name: kind for kind in (OPENAI_COMPATIBLE, LLAMA_CPP, FAKE)}
     types |= {preset.name: _from_preset(preset) for preset in PRESETS}
+    types[KAMIWAZA.name] = KAMIWAZA
     for point_name, kind in _plugins():
         if kind.name in types:
             failures[point_name] = f"a provider type is named {kind.name!r} already"

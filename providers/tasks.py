@@ -11,7 +11,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from providers import probes
+from providers import offers, probes
 from providers.importers import backoffice, runs
 from providers.importers.drafts import Source, SourceError
 from providers.models import ImportRun, Provider
@@ -45,6 +45,26 @@ def probe_provider(provider_pk: int, trigger: str = "schedule") -> bool | None:
         return None
     with _alone(provider_pk) as mine:
         return probes.probe(provider, trigger=trigger).healthy if mine else None
+
+
+@shared_task
+def read_due_offers() -> int:
+    """Wake a reading for every enabled provider whose models come and go and whose list is old; returns how many."""
+    woken = 0
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5) as store:
+        for provider in filter(offers.follows, Provider.objects.filter(enabled=True)):
+            interval = offers.refresh_seconds(provider)
+            if interval and store.set(f"gw:offer:due:{provider.pk}:{interval}", 1, nx=True, px=_jittered(interval)):
+                read_offer.apply_async((provider.pk,), expires=max(interval, 30))
+                woken += 1
+    return woken
+
+
+@shared_task
+def read_offer(provider_pk: int) -> bool | None:
+    """Read one provider's list and follow it; whether it answered, None when it is gone."""
+    provider = Provider.objects.filter(pk=provider_pk).first()
+    return None if provider is None else not offers.refresh(provider).stale
 
 
 @shared_task

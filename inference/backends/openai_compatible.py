@@ -7,7 +7,7 @@ status, and the request for usage in streams. The protocol: https://platform.ope
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from inference.backends.sse_relay import RelayedStream
 from inference.errors import ConfigurationError, GatewayError, UpstreamBroken
 from providers import openai_api
 from providers.connection import secrets_in, text
+from providers.secrets import Secret
 from routing.types import ProviderView, UpstreamKey
 
 _STREAMING = ("chat", "completions")
@@ -72,6 +73,11 @@ class OpenAICompatible:
         if call.stream:
             return await self._streamed(reply, strip_usage)
         return await self._whole(reply)
+
+    def keep_secret(self, secrets: Iterable[Secret]) -> None:
+        """Keep these out of what is relayed as well, such as a token that came later than the configuration."""
+        known = [*(key.secret for key in self._provider.keys), *secrets_in(self._provider.connection), *secrets]
+        self._refuse = refusals.Reader([secret.reveal() for secret in known])
 
     async def list_models(self) -> list[dict[str, Any]]:
         key = self._provider.keys[0] if self._provider.keys else None

@@ -46,7 +46,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -157,6 +157,8 @@ class FakeUpstream:
         self.models = list(models)
         self.headers = dict(headers or {})
         self.event_delay_seconds = event_delay_seconds
+        self.answers: Callable[[RecordedRequest], Answer] | None = None
+        """In place of a script: what to do with each request."""
         self.requests: list[RecordedRequest] = []
         self.connections = 0
         self.open_connections = 0
@@ -280,7 +282,9 @@ class FakeUpstream:
 
     # Called by connections, on the server's loop
 
-    def _next_answer(self) -> Answer:
+    def _next_answer(self, request: RecordedRequest) -> Answer:
+        if self.answers is not None:
+            return self.answers(request)
         with self._changed:
             if self._scripted:
                 return self._scripted.popleft()
@@ -375,7 +379,9 @@ class _Connection(asyncio.Protocol):
         request = RecordedRequest(method, target, headers, rest[:length], self.number, time.monotonic())
         self.current = request
         self.upstream._record(request)
-        self.answering = asyncio.get_running_loop().create_task(self._answer(request, self.upstream._next_answer()))
+        self.answering = asyncio.get_running_loop().create_task(
+            self._answer(request, self.upstream._next_answer(request))
+        )
 
     async def _answer(self, request: RecordedRequest, answer: Answer) -> None:
         try:

@@ -18,6 +18,7 @@ from inference import errors
 from inference.backends import llama_cpp
 from inference.backends.base import Backend, Reply, UpstreamCall
 from inference.backends.fake import Fake
+from inference.backends.kamiwaza import Kamiwaza
 from inference.backends.llama_cpp import LlamaCpp
 from inference.backends.openai_compatible import OpenAICompatible
 from providers import provider_types
@@ -105,6 +106,18 @@ def over_http(kind: provider_types.ProviderType) -> Stand:
     )
 
 
+def deployed(kind: provider_types.ProviderType) -> Stand:
+    """The platform lists its deployments at one URL, and each answers at another."""
+    stand = over_http(kind)
+    assert stand.upstream is not None
+    where = {"base_urls": [stand.upstream.base_url]}
+    view = replace(stand.provider, connection={**stand.provider.connection, "base_url": f"{stand.upstream.origin}/api"})
+    stand.chat = replace(stand.chat, provider=view, parameters={**where, "upstream_model_id": "model"})
+    stand.embedding = replace(stand.embedding, provider=view, parameters={**where, "upstream_model_id": "model"})
+    stand.backend, stand.provider = Kamiwaza, view
+    return stand
+
+
 def scripted_fake(kind: provider_types.ProviderType) -> Stand:
     view = registry.provider(kind.name, connection=dict(kind.defaults))
 
@@ -153,6 +166,7 @@ def local_model(kind: provider_types.ProviderType) -> Stand:
 
 STANDS = {
     "inference.backends.openai_compatible.OpenAICompatible": over_http,
+    "inference.backends.kamiwaza.Kamiwaza": deployed,
     "inference.backends.fake.Fake": scripted_fake,
     "inference.backends.llama_cpp.LlamaCpp": local_model,
 }
