@@ -27,6 +27,8 @@ MODEL_IN_CALLS = "model"
 
 _HTTPS_PORT = 443
 _CLIENT_ID = "kamiwaza-platform"
+_TOKEN_SECONDS = 300.0
+"""How long a token is taken for good where the platform does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,9 @@ def token_of(answer: Any) -> tuple[str, float]:
     token, seconds = told.get("access_token"), told.get("expires_in")
     if not isinstance(token, str) or not token or any(ord(letter) < 33 or ord(letter) > 126 for letter in token):
         raise ValueError("the answer holds no access token")
-    usable = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0
-    return token, float(seconds) if usable else 300.0
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0:
+        return token, float(seconds)
+    return token, _TOKEN_SECONDS
 
 
 def _name(row: Mapping[str, Any]) -> str:

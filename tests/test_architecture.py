@@ -47,7 +47,7 @@ PURE += ("routing.validation",)
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
-PURE += ("providers.kamiwaza", "providers.document_text",)
+PURE += ("providers.kamiwaza", "providers.document_text")
 PURE += tuple(
     f"providers.importers.{name}"
     for name in ("legacy_connection", "legacy_json", "legacy_keys", "legacy_texts", "legacy_times", "merging")
