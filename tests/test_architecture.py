@@ -47,7 +47,11 @@ PURE += ("routing.validation",)
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
-PURE += ("providers.kamiwaza", "providers.document_text")
+PURE += ("providers.kamiwaza", "providers.document_text", "providers.config_changes")
+PURE += tuple(
+    f"providers.importers.{name}"
+    for name in ("foreign_forms", "model_policies", "bridge_yaml", "env_forms", "env_text")
+)
 PURE += tuple(
     f"providers.importers.{name}"
     for name in ("legacy_connection", "legacy_json", "legacy_keys", "legacy_texts", "legacy_times", "merging")
@@ -77,7 +81,13 @@ REQUEST_PATH = (
     "inference.endpoints.*",
     "inference.wire.*",
     "inference.admission",
+    "inference.asking",
+    "inference.attempts",
+    "inference.deciding",
     "inference.dispatch",
+    "inference.reasons",
+    "inference.recording",
+    "inference.refusing",
     "inference.forwarding",
 )
 REQUEST_PATH += ("inference.backends.*", "routing.decide", "routing.filters", "routing.strategies.*")

@@ -2,8 +2,9 @@
 
 Forms: our own export (`version: 1`), a provider as the source systems' scripts write it (with or without its type, address
 and key flat beside the id or nested), a list or mapping of such, and the legacy gateway's YAML with `providers` or
-`additional_config.providers`. Pure: what is stored already comes as an argument. Everything that is wrong is collected, each
-with its place, and raised at once; everything that is odd is a finding.
+`additional_config.providers`; other systems' forms come as `foreign_forms` tells them. Pure: what is stored already comes as an
+argument. Everything that is wrong is collected, each with its place, and raised at once, or, where that is asked for, left out
+entry by entry; everything that is odd is a finding.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import functools
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from providers.importers.config_values import LeftOut, Reader, Unusable
 from providers.importers.documents import place
 from providers.importers.drafts import SourceError
 from providers.importers.findings import Code, Finding
+from providers.importers.foreign_forms import Foreign
 from providers.importers.legacy_connection import RENAMED_TYPES, adapted
 from providers.importers.legacy_keys import looks_encrypted
 from providers.importers.object_secrets import reads_like_secret, take_out
@@ -121,24 +123,42 @@ class ProviderEntry:
 @dataclass(slots=True)
 class Configuration:
     form: str
-    """`export` for our own, else `legacy`."""
+    """`export` for our own, `legacy`, or that of another system."""
     providers: list[ProviderEntry]
     findings: list[Finding]
     rejected: dict[str, int]
     """Rows by table that the file has and that make nothing here."""
+    sections: dict[str, Any] = field(default_factory=dict)
+    """What the file says beside its providers, by the section's name, as it stands there."""
+    lenient: bool = False
+    """Whether an entry with a mistake is left out and named, instead of refusing the whole file."""
+    left_out: set[str] = field(default_factory=set)
+    """Ids of providers that were."""
 
 
-def read(document: Any, *, stored_types: Mapping[str, str], environment: str) -> Configuration:
+def read(
+    document: Any,
+    *,
+    stored_types: Mapping[str, str],
+    environment: str,
+    sections: Collection[str] = (),
+    lenient: bool = False,
+) -> Configuration:
     """What the document says. `stored_types` are the types of the providers that the registry has, by id; `environment` is
-    that of keys which name none. Raises `BadConfiguration` with every problem."""
-    reading = _Reading(stored_types, environment)
-    form, found = reading.recognise(document)
-    for where, provider_id, raw, enabled in found:
-        reading.provider(where, provider_id, raw, own=form == "export", enabled_by_list=enabled)
-    reading.check_once(((entry.provider_id, entry.place) for entry in reading.entries), "provider")
-    if reading.problems:
-        raise BadConfiguration(reading.problems)
-    return Configuration(form, reading.entries, reading.findings, reading.rejected)
+    that of keys which name none; `sections` are the members that our own form may have beside its providers. Raises
+    `BadConfiguration` with every problem; if `lenient`, only with those that are nobody's own."""
+    reading = _Reading(stored_types, environment, lenient=lenient)
+    form, found = reading.recognise(document, sections)
+    return reading.configuration(form, found)
+
+
+def read_foreign(told: Foreign, *, stored_types: Mapping[str, str], environment: str) -> Configuration:
+    """What another system's configuration says; whatever is wrong in it leaves out its own entry."""
+    reading = _Reading(stored_types, environment, lenient=True)
+    reading.findings += told.findings
+    reading.rejected |= told.rejected
+    reading.sections = dict(told.sections)
+    return reading.configuration(told.form, [(where, None, raw, None) for where, raw in told.providers])
 
 
 Found = list[tuple[str, str | None, Any, bool | None]]
@@ -146,22 +166,55 @@ Found = list[tuple[str, str | None, Any, bool | None]]
 
 
 class _Reading:
-    def __init__(self, stored_types: Mapping[str, str], environment: str) -> None:
-        self._stored_types, self._environment = stored_types, environment
+    def __init__(self, stored_types: Mapping[str, str], environment: str, *, lenient: bool) -> None:
+        self._stored_types, self._environment, self._lenient = stored_types, environment, lenient
+        self.sections: dict[str, Any] = {}
+        self._left_out: set[str] = set()
         self.problems: list[Problem] = []
         self.findings: list[Finding] = []
         self.entries: list[ProviderEntry] = []
         self.rejected: dict[str, int] = {}
 
+    def configuration(self, form: str, found: Found) -> Configuration:
+        for where, provider_id, raw, enabled in found:
+            before = len(self.problems)
+            self.provider(where, provider_id, raw, own=form == "export", enabled_by_list=enabled)
+            self._leave_out_provider(where, before)
+        before = len(self.problems)
+        self.check_once(((entry.provider_id, entry.place) for entry in self.entries), "provider")
+        for problem in self.problems[before:]:
+            self._leave_out_provider(problem.place, before)
+        if self.problems:
+            raise BadConfiguration(self.problems)
+        return Configuration(
+            form, self.entries, self.findings, self.rejected, self.sections, self._lenient, self._left_out
+        )
+
+    def _leave_out_provider(self, where: str, before: int) -> None:
+        if self._leave_out(PROVIDERS, where, before):
+            self._left_out |= {entry.provider_id for entry in self.entries if entry.place == where}
+            self.entries = [entry for entry in self.entries if entry.place != where]
+
+    def _leave_out(self, table: str, where: str, before: int) -> bool:
+        """If asked for, what was wrong since then becomes findings, and the entry is to be left out."""
+        wrong = self.problems[before:]
+        if not self._lenient or not wrong:
+            return False
+        del self.problems[before:]
+        for problem in wrong:
+            self.find(table, problem.place or where, "", findings.ENTRY_REFUSED, "rejected", problem.sentence)
+        self._reject(table)
+        return True
+
     # --- The form -----------------------------------------------------------------------------------------------------------
 
-    def recognise(self, document: Any) -> tuple[str, Found]:
+    def recognise(self, document: Any, sections: Collection[str] = ()) -> tuple[str, Found]:
         if isinstance(document, list):
             return "legacy", [(f"[{index}]", None, raw, None) for index, raw in enumerate(document)]
         if not isinstance(document, dict):
             raise BadConfiguration([Problem("", "A configuration is an object, or a list of providers.")])
         if "version" in document:
-            return "export", self._own(document)
+            return "export", self._own(document, sections)
         if document.keys() & {"provider_id", "provider_type"} or {"id", "models"} <= document.keys():
             return "legacy", [("", None, document, None)]
         where, gateway = self._gateway(document)
@@ -177,12 +230,13 @@ class _Reading:
             ]
         )
 
-    def _own(self, document: dict[str, Any]) -> Found:
+    def _own(self, document: dict[str, Any], sections: Collection[str]) -> Found:
         if document["version"] != VERSION or isinstance(document["version"], bool):
             raise BadConfiguration([Problem("version", f"This gateway reads version {VERSION}.")])
-        for name in document.keys() - {"version", "providers"}:
-            self.problem(name, _unknown(name, {"providers"}))
-        if "providers" not in document:
+        for name in document.keys() - {"version", "providers", *sections}:
+            self.problem(name, _unknown(name, {"providers", *sections}))
+        self.sections = {name: document[name] for name in sections if name in document}
+        if "providers" not in document and not self.sections:
             self.problem("providers", "this is missing: a mapping of ids to providers.")
         return list(self._listed("providers", document.get("providers"), None))
 
@@ -505,7 +559,11 @@ class _Reading:
         if "models" in raw:
             entry.lists.add(MODELS)
             for at, one in self._each(place(where, "models"), raw["models"], "models"):
+                before, count = len(self.problems), len(entry.models)
                 self._model(entry, at, one, own=own)
+                if self._leave_out(MODELS, at, before):
+                    entry.models[count:] = []
+                    entry.lists.discard(MODELS)  # what is not known cannot be pruned by
         self.check_once(((model.model_id, model.place) for model in entry.models), "model")
         self.check_once((((one.environment, one.name), one.place) for one in entry.parameters), "parameter")
         self._merge_equal_keys(entry)

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 
+from providers.importers import env_text
 from providers.importers.drafts import SourceError
+from providers.importers.env_text import looks_like_variables
 
 LARGEST_BYTES = 64 * 1024 * 1024
 LARGEST_YAML_BYTES = 16 * 1024 * 1024
@@ -24,7 +26,7 @@ DEEPEST = 60
 MOST_REPEATED = 1_000_000
 """Values that aliases may add to those that are written."""
 
-FORMATS = ("yaml", "json")
+FORMATS = ("yaml", "json", "env")
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
@@ -38,10 +40,15 @@ class BadDocument(SourceError):
 
 
 def parse(content: bytes | str, file_format: str = "") -> Any:
-    """The document's values. Without `file_format` (yaml or json), what the text looks like. Raises `BadDocument`."""
+    """The document's values. Without `file_format` (one of `FORMATS`), what the text looks like. Raises `BadDocument`.
+
+    Of a .env file they are `Variables`.
+    """
     text = _decoded(content)
     if not text.strip():
         raise BadDocument("The document is empty.")
+    if file_format == "env" or (not file_format and looks_like_variables(text)):
+        return _storable(env_text.parse(text))
     if file_format == "json":
         return _storable(_json(text))
     if not file_format and text.lstrip().startswith("{"):

@@ -164,6 +164,7 @@ ENTRY_REFUSED = _code(
 VARIABLE_MISSING = _code(
     "variable_missing", _PERSON, "The file names an environment variable that is not set: the entry was left out."
 )
+ALWAYS_SO = _code("always_so", _NOTE, "A setting that says what the gateway does in any case.")
 IGNORED_VARIABLE = _code(
     "ignored_variable", _NOTE, "An environment variable of the old configuration, which a file has replaced."
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from providers import keyring
-from providers.importers import config_forms, documents
+from providers.importers import bridge_yaml, config_forms, documents, env_forms, model_policies
 from providers.importers.config_forms import (
     KEYS,
     MODELS,
@@ -28,6 +29,7 @@ from providers.importers.config_forms import (
     ProviderEntry,
 )
 from providers.importers.drafts import Bundle, Draft, Kind, Ledger, Origin, SourceError
+from providers.importers.env_text import Variables
 from providers.importers.findings import Outcome
 from providers.importers.legacy import model_key
 from providers.importers.object_secrets import read_like_secrets
@@ -87,15 +89,24 @@ class ConfigSource:
 
 
 def read(
-    content: bytes | str, *, label: str, file_format: str = "", only: Collection[str] = (), identity: str = ""
+    content: bytes | str | Variables,
+    *,
+    label: str,
+    file_format: str = "",
+    only: Collection[str] = (),
+    identity: str = "",
+    sections: Collection[str] = (),
+    lenient: bool = False,
 ) -> ConfigSource:
-    """The file as a source, compared with what the registry has. `only` takes the providers of those ids.
+    """The file, or variables of this process, as a source, compared with what the registry has.
 
-    Raises `SourceError`: a `BadDocument` for text that is no document, `BadConfiguration` with every place that is wrong.
+    `only` takes the providers of those ids, `sections` are what our own form may have beside them; `lenient` leaves out an
+    entry with a mistake in place of refusing the file. Raises `SourceError`: a `BadDocument` for text that is no document,
+    `BadConfiguration` with every place that is wrong.
     """
-    parsed = documents.parse(content, file_format)
-    stored_types = dict(Provider.objects.values_list("provider_id", "provider_type"))
-    configuration = config_forms.read(parsed, stored_types=stored_types, environment=settings.GATEWAY_ENVIRONMENT)
+    ours = isinstance(content, Variables)
+    parsed = content if isinstance(content, Variables) else documents.parse(content, file_format)
+    configuration = _configuration(parsed, sections, ours=ours, lenient=lenient)
     if only:
         missing = set(only) - {entry.provider_id for entry in configuration.providers}
         if missing:
@@ -115,6 +126,19 @@ def read(
         facts={"form": configuration.form, "providers": len(drafted)},
         rows=rows,
     )
+
+
+def _configuration(parsed: Any, sections: Collection[str], *, ours: bool, lenient: bool) -> Configuration:
+    """`ours`: the variables are those of this very process."""
+    stored_types = dict(Provider.objects.values_list("provider_id", "provider_type"))
+    known = {"stored_types": stored_types, "environment": settings.GATEWAY_ENVIRONMENT}
+    if isinstance(parsed, Variables):
+        return config_forms.read_foreign(env_forms.read(parsed, references=ours), **known)
+    if model_policies.recognises(parsed):
+        return config_forms.read_foreign(model_policies.read(parsed, stored_types, os.environ), **known)
+    if bridge_yaml.recognises(parsed):
+        return config_forms.read_foreign(bridge_yaml.read(parsed, os.environ), **known)
+    return config_forms.read(parsed, **known, sections=sections, lenient=lenient)
 
 
 def wanted_variables(source: ConfigSource) -> list[str]:
