@@ -155,6 +155,7 @@ _READERS = {
     "images": _whole,
     "max_cost": _money,
     "prompt_bytes": _whole,
+    "prompt_tokens": _whole,
     "input_tokens": _whole,
     "max_output_tokens": _whole,
     "task": _task,

@@ -138,6 +138,8 @@ class RequestFacts:
     """USD that the estimate may reach."""
     prompt_bytes: int = 0
     """Of the prompt as it was sent, pictures left out: what its tokens are estimated from."""
+    prompt_tokens: int | None = None
+    """Of a long prompt, as guessed from its text, which tells more than its length; see `routing.estimates.tokens_in`."""
     input_tokens: int | None = None
     """When they are known, the estimate is not made."""
     max_output_tokens: int | None = None
@@ -206,6 +208,8 @@ class Candidate:
     weight: int = 1
     order: int = 0
     """Its place in the configuration: what breaks the last tie."""
+    group: int | None = None
+    """Which of the policy's targets it came from, where several models came from one; they share its weight."""
     estimate: Decimal | None = None
     """USD that this request would cost here; None is unknown."""
     score: float | None = None
@@ -232,6 +236,8 @@ class RouteDecision:
 
     candidates: tuple[Candidate, ...]
     dropped: tuple[Dropped, ...] = ()
+    unnamed: int = 0
+    """How many further models, of a pool of very many, are neither candidates nor named as dropped."""
     reason: str = ""
     nearest: tuple[str, ...] = ()
     """Names like the unknown one, when no model has the name."""
@@ -277,6 +283,8 @@ class PolicyTarget:
     via: str = ""
     weight: int = 1
     order: int = 0
+    group: int | None = None
+    """Which target of the document it came from; its weight is that target's, for all of the group together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +320,8 @@ class PolicyView:
     share: int = 0
     salt: bytes = b""
     override: OverrideView | None = None
+    stands_for: str = ""
+    """The policy that this one is only another name of: it decides in this one's place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,3 +398,5 @@ class Snapshot:
     """None without a legacy side: the gateway serves everything."""
     notes: tuple[str, ...] = ()
     """What was left out while building, such as a key that does not decrypt: sentences without secrets."""
+    memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was worked out from the rest once and is true as long as the snapshot is; see `routing.shortlists`."""

@@ -67,6 +67,8 @@ import django  # noqa: E402
 import django.db  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from routing import calibration  # noqa: E402
+
 if DATABASE == "sqlite":
     # A file, as in production: the in-memory database of Django's test runner locks whole tables between threads.
     settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(DATA_DIR / "test.sqlite3")
@@ -110,6 +112,12 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.Djan
 @pytest.fixture(autouse=True)
 def _empty_redis() -> None:
     services.empty(REDIS_URL)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned() -> None:
+    """What an earlier test's prompts taught of a route must not price a later one's."""
+    calibration.replace(calibration.Calibration())
 
 
 @pytest.fixture(scope="module")

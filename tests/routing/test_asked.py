@@ -36,6 +36,7 @@ def test_the_client_key_stands_by_its_prefix_and_is_given_back_by_whoever_knows_
         images=st.integers(0, 5),
         max_cost=st.one_of(st.none(), st.decimals(0, 100, places=6)),
         prompt_bytes=st.integers(0, 10**6),
+        prompt_tokens=st.one_of(st.none(), st.integers(0, 10**6)),
         input_tokens=st.one_of(st.none(), st.integers(0, 10**6)),
         max_output_tokens=st.one_of(st.none(), st.integers(0, 10**6)),
         task=st.sampled_from(["", "vision", "chat_small"]),
