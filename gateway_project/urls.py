@@ -23,6 +23,7 @@ urlpatterns = [
     re_path(r"^api/docs/?\Z", SpectacularSwaggerView.as_view(url_name="schema")),
     path("", include("providers.api.urls")),
     path("", include("routing.api.urls")),
+    path("", include("routing.api.model_urls")),
     path("", include("inference.api.urls")),
 ]
 
