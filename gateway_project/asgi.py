@@ -42,7 +42,13 @@ data_plane = Application(
         reply_seconds=settings.GATEWAY_REQUEST_TIMEOUT_SECONDS,
         keep_alive_seconds=settings.GATEWAY_KEEP_ALIVE_COMMENT_SECONDS,
     ),
-    Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use, close=usage_rows.close),
+    Recorder(
+        usage_rows.write,
+        metrics,
+        write_key_use=usage_rows.write_key_use,
+        write_reasons=usage_rows.write_reasons,
+        close=usage_rows.close,
+    ),
 )
 shadowing = Shadowing(settings.REDIS_URL)
 

@@ -16,10 +16,12 @@ from typing import Any
 import orjson
 
 from inference import usage_rows
+from inference.asking import settle_model
+from inference.attempts import Trail
 from inference.backends.base import Chunk, Usage
 from inference.backends.table import BackendTable
 from inference.client import Completion
-from inference.dispatch import Trail, candidates_for
+from inference.deciding import rule
 from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
 from inference.limits import Limits
 from inference.metrics import metrics
@@ -99,19 +101,25 @@ class Question:
         limit = serving.limits.stream_seconds
         deadline = serving.loop.time() + min(limit, seconds or limit)
         serving.dispatcher.follow(registry)
-        candidates = candidates_for(self.request, self.identity, registry)
+        await settle_model(self.request, self.identity)
         failed = ""
         began = perf_counter()
         try:
             async with asyncio.timeout_at(deadline):
                 yield await serving.dispatcher.send(
-                    self.request, candidates, self.trail, request_id=self.request_id, deadline=deadline
+                    self.request,
+                    rule(self.request, self.identity, registry),
+                    self.trail,
+                    request_id=self.request_id,
+                    deadline=deadline,
                 )
         except TimeoutError:
             failed = "upstream_timeout"
             raise UpstreamTimeout("The request was not answered in time.") from None
         except GatewayError as error:
             failed = error.code
+            if self.first_byte is not None:
+                serving.dispatcher.broke_off(self.trail, error)
             raise
         except asyncio.CancelledError:
             failed = "cancelled"
@@ -162,6 +170,9 @@ class Question:
             upstream=trail.upstream,
             overhead=max(0.0, self.seconds - max(self.llm_seconds, trail.upstream)),
             session_id=self.request.session_id,
+            ruling=trail.ruling,
+            asked=trail.asked,
+            log=trail.log,
         )
 
 

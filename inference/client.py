@@ -20,8 +20,11 @@ from django.db import close_old_connections
 
 from inference import loop as bridge
 from inference import usage_rows
+from inference.asking import settle_model
+from inference.attempts import Trail
 from inference.backends.base import Reply, Usage
-from inference.dispatch import Trail, candidates_for, outcome_of
+from inference.deciding import rule
+from inference.dispatch import outcome_of
 from inference.errors import (
     GatewayError,
     InvalidRequest,
@@ -134,6 +137,8 @@ async def stream_async(
         call.succeed()
         told(call.usage_so_far())
     except GatewayError as error:
+        if call.first_byte is not None:
+            call.plane.dispatcher.broke_off(call.trail, error)
         call.fail(error)
         raise
     finally:
@@ -169,7 +174,7 @@ def _parsed(body: Mapping[str, Any], operation: str, provider_id: str | None, se
         raw = orjson.dumps(body)
     except TypeError as error:
         raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from None
-    request = parse(OPERATIONS[operation], raw, _limits.json_depth)
+    request = parse(OPERATIONS[operation], raw, _limits.json_depth, _limits.pictures)
     request.provider_id = provider_id or request.provider_id
     request.session_id = session_id or request.session_id
     return request
@@ -205,9 +210,10 @@ class _Call:
     async def dispatch(self, seconds: float) -> tuple[Reply, bytes | None]:
         registry = snapshot.current() if bridge.is_serving() else await asyncio.to_thread(_read_registry)
         self.plane.dispatcher.follow(registry)
+        await settle_model(self.request, self.identity)
         return await self.plane.dispatcher.send(
             self.request,
-            candidates_for(self.request, self.identity, registry),
+            rule(self.request, self.identity, registry),
             self.trail,
             request_id=self.request_id,
             deadline=self.plane.loop.time() + seconds,
@@ -279,6 +285,9 @@ class _Call:
                     overhead=max(0.0, duration - trail.upstream),
                     session_id=self.request.session_id,
                     side=self.side,
+                    ruling=trail.ruling,
+                    asked=trail.asked,
+                    log=trail.log,
                 )
             )
 
@@ -303,7 +312,13 @@ os.register_at_fork(after_in_child=_forget_after_fork)
 def _make_plane() -> DataPlane:
     global _recorder
     if _recorder is None:
-        _recorder = Recorder(usage_rows.write, metrics, write_key_use=usage_rows.write_key_use, close=usage_rows.close)
+        _recorder = Recorder(
+            usage_rows.write,
+            metrics,
+            write_key_use=usage_rows.write_key_use,
+            write_reasons=usage_rows.write_reasons,
+            close=usage_rows.close,
+        )
         atexit.register(_recorder.stop)
     _recorder.start()
     return DataPlane(_limits, _recorder)

@@ -10,22 +10,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter, time
 
 import msgspec
 import orjson
 
+from inference.attempts import Trail
 from inference.backends.base import Reply, UpstreamCall
 from inference.backends.table import BackendTable, Shared
+from inference.deciding import Ruling
 from inference.errors import (
     ConfigurationError,
     EngineError,
     GatewayError,
-    GatewayOverloaded,
     InvalidRequest,
-    ModelNotFound,
-    UnsupportedCapability,
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
@@ -37,11 +35,13 @@ from inference.errors import (
 )
 from inference.limits import Limits
 from inference.metrics import Metrics
+from inference.refusing import nobody_left, refusal
 from inference.wire import sse
 from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
-from routing.decide import decide
-from routing.types import Candidate, Identity, ModelView, RequestFacts, RouteDecision, Snapshot, UpstreamKey
+from routing import health
+from routing.health import Health
+from routing.types import Candidate, Dropped, ModelView, Snapshot, UpstreamKey
 
 _OVER_QUICKLY = (UpstreamFailed, UpstreamUnreachable, UpstreamRateLimited)
 """Failures after which the same provider may be asked once more. A silent one is not: that would double the wait."""
@@ -62,93 +62,15 @@ _TELLING = (
 """When every candidate failed, the caller is told the failure that says most about when to come back."""
 
 
-@dataclass(slots=True, eq=False)
-class Trail:
-    """What happened to a request so far. Spans in seconds."""
-
-    model: ModelView | None = None
-    key: UpstreamKey | None = None
-    attempts: int = 0
-    fallback: bool = False
-    upstream: float = 0.0
-    """Spent waiting for providers until one answered."""
-    reply: Reply | None = None
-    shared: Shared | None = None
-
-    @property
-    def route(self) -> str:
-        return self.model.route if self.model is not None else ""
+_ALIVE = (400, 404, 409, 413, 415, 422)
+"""Refusals of a request by which an upstream shows that it is well."""
 
 
-class _Decisions:
-    """Decisions already made under the snapshot in force. What they depend on is the key here, and the second, since keys expire."""
+class PassedOver(Exception):
+    """A candidate that cannot be asked after all."""
 
-    __slots__ = ("made", "second", "snapshot")
-
-    def __init__(self) -> None:
-        self.snapshot: Snapshot | None = None
-        self.second = 0
-        self.made: dict[tuple[str, str, str | None, tuple[str, ...] | None], Sequence[Candidate]] = {}
-
-
-_MOST_DECISIONS = 10_000
-_decisions = _Decisions()
-
-
-def candidates_for(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) -> Sequence[Candidate]:
-    """Who may serve, best first. Raises the caller's error when nobody may."""
-    now = time()
-    decisions = _decisions
-    if decisions.snapshot is not snapshot or decisions.second != int(now) or len(decisions.made) > _MOST_DECISIONS:
-        decisions.snapshot, decisions.second, decisions.made = snapshot, int(now), {}
-    patterns = None if identity is None else identity.allowed_models
-    question = (request.model, request.operation.name, request.provider_id, patterns)
-    candidates = decisions.made.get(question)
-    if candidates is None:
-        candidates = decisions.made[question] = _decide(request, identity, snapshot, now)
-    return candidates
-
-
-def _decide(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot, now: float) -> Sequence[Candidate]:
-    facts = RequestFacts(
-        model=request.model,
-        operation=request.operation.name,
-        stream=request.stream,
-        provider_id=request.provider_id,
-        identity=identity,
-        session_id=request.session_id,
-    )
-    decision = decide(facts, snapshot, now=now)
-    if not decision.candidates:
-        raise refusal(facts, decision)
-    return decision.candidates
-
-
-def refusal(facts: RequestFacts, decision: RouteDecision) -> GatewayError:
-    """Why nobody may serve, as far as the caller may know: a model that is not allowed looks like one that is not there."""
-    reasons = {dropped.reason for dropped in decision.dropped} - {"model_not_allowed"}
-    detail = "; ".join(f"{dropped.route}: {dropped.reason}" for dropped in decision.dropped) or decision.reason
-    if "no_usable_key" in reasons:
-        return GatewayOverloaded(
-            f"No provider of the model '{facts.model}' has a key that can be used at the moment.",
-            code="no_healthy_target",
-            detail=detail,
-            retryable=False,
-        )
-    if "unsupported_operation" in reasons:
-        return UnsupportedCapability(
-            f"The model '{facts.model}' does not serve {facts.operation}.", param="model", detail=detail
-        )
-    if "provider_pinned" in reasons:
-        return ModelNotFound(
-            f"The provider '{facts.provider_id}' does not offer the model '{facts.model}'.",
-            param="provider_id",
-            detail=detail,
-        )
-    message = f"The model '{facts.model}' does not exist or you do not have access to it."
-    if decision.nearest:
-        message += f" Did you mean: {', '.join(decision.nearest)}?"
-    return ModelNotFound(message, param="model", detail=detail)
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
 class Dispatcher:
@@ -165,7 +87,7 @@ class Dispatcher:
     async def send(
         self,
         request: ParsedRequest,
-        candidates: Sequence[Candidate],
+        ruling: Ruling,
         trail: Trail,
         *,
         request_id: str,
@@ -175,31 +97,21 @@ class Dispatcher:
 
         `deadline` is on the loop's clock and goes to the backends. Raises the `GatewayError` that tells most.
         """
-        failures: list[GatewayError] = []
-        for candidate in candidates:
-            tried: set[int] = set()
-            retries = self._limits.retries_on_last_candidate if len(candidates) == 1 else 0
-            while True:
-                try:
-                    return await self._attempt(request, candidate.model, trail, tried, request_id, deadline)
-                except GatewayError as error:
-                    await self.release(trail)
-                    if not error.retryable:
-                        raise
-                    failures.append(error)
-                failure = failures[-1]
-                about_the_key = isinstance(failure, UpstreamRefusedOurKey | UpstreamRateLimited)
-                if about_the_key and _has_another_key(candidate.model, tried):
-                    continue
-                pause = self._pause(failure) if retries else None
-                if pause is None:
-                    break
-                retries -= 1
-                tried.clear()
-                await asyncio.sleep(pause)
-            trail.fallback = True
-        trail.fallback = len(candidates) > 1
-        raise most_telling(failures)
+        trail.ruling = ruling
+        trail.asked = (request.prompt_bytes, request.max_output_tokens)
+        total = ruling.decision.timeouts.total_seconds
+        if total is None:
+            return await self._walk(request, ruling, trail, request_id, deadline)
+        try:
+            async with asyncio.timeout(total):
+                return await self._walk(request, ruling, trail, request_id, deadline)
+        except TimeoutError:
+            await self.release(trail)
+            error = UpstreamTimeout(f"Nobody answered within the {total:g} seconds that the policy allows.")
+            if trail.model is not None:
+                health.current().failed(trail.model, error.code)
+            error.attempts = trail.shown()
+            raise error from None
 
     async def release(self, trail: Trail) -> None:
         """End the upstream's work, if it is not over, and give the backend back."""
@@ -211,6 +123,82 @@ class Dispatcher:
         finally:
             if shared is not None:
                 self._table.give_back(shared)
+                health.current().ended(trail.route)
+
+    def broke_off(self, trail: Trail, error: GatewayError) -> None:
+        """The upstream failed after it had begun to answer: too late for another, but not to be forgotten."""
+        if trail.model is not None and error.retryable:
+            health.current().failed(trail.model, error.code)
+            trail.failed("broke_off", error, trail.upstream)
+
+    async def _walk(
+        self, request: ParsedRequest, ruling: Ruling, trail: Trail, request_id: str, deadline: float
+    ) -> tuple[Reply, bytes | None]:
+        candidates, last = ruling.candidates, len(ruling.candidates) - 1
+        failures: list[GatewayError] = []
+        away: list[Dropped] = []
+        for place, candidate in enumerate(candidates):
+            trail.fallback = place > 0 or candidate.role == "fallback"
+            try:
+                if candidate.needs_permit and not await health.current().permit(candidate.model):
+                    raise PassedOver("breaker_half_open")
+                retries = ruling.retries if place == last else 0
+                answer = await self._ask(request, candidate, ruling, trail, retries, failures, request_id, deadline)
+            except PassedOver as skipped:
+                trail.passed_over(candidate.model, skipped.reason)
+                back_at = ruling.conditions.of(candidate.model.route).retry_at
+                away.append(Dropped(candidate.model.route, skipped.reason, "", back_at))
+                continue
+            if answer is not None:
+                return answer
+        if failures:
+            failure = most_telling(failures)
+        elif away:
+            failure = nobody_left(ruling.facts, away, time())
+        else:
+            failure = refusal(ruling.facts, ruling.decision, ruling.at)
+        failure.attempts = trail.shown()
+        raise failure
+
+    async def _ask(
+        self,
+        request: ParsedRequest,
+        candidate: Candidate,
+        ruling: Ruling,
+        trail: Trail,
+        retries: int,
+        failures: list[GatewayError],
+        request_id: str,
+        deadline: float,
+    ) -> tuple[Reply, bytes | None] | None:
+        """One candidate's answer; None when it failed in a way that another may get around, which `failures` then hold."""
+        tried: set[int] = set()
+        reason, retried = candidate.role, 0
+        patience = ruling.decision.timeouts.attempt_seconds
+        while True:
+            try:
+                return await self._attempt(
+                    request, candidate.model, trail, tried, reason, patience, request_id, deadline
+                )
+            except GatewayError as error:
+                await self.release(trail)
+                if not error.retryable:
+                    raise
+                failures.append(error)
+            if candidate.needs_permit:  # one permit is for one call
+                return None
+            failure = failures[-1]
+            about_the_key = isinstance(failure, UpstreamRefusedOurKey | UpstreamRateLimited)
+            if about_the_key and _has_another_key(candidate.model, tried):
+                reason = "next_key"
+                continue
+            pause = self._pause(failure, ruling, retried) if retried < retries else None
+            if pause is None:
+                return None
+            retried += 1
+            reason = "retry"
+            tried.clear()
+            await asyncio.sleep(pause)
 
     async def _attempt(
         self,
@@ -218,13 +206,16 @@ class Dispatcher:
         model: ModelView,
         trail: Trail,
         tried: set[int],
+        reason: str,
+        patience: float | None,
         request_id: str,
         deadline: float,
     ) -> tuple[Reply, bytes | None]:
         provider = model.provider
-        trail.model = model
+        known = health.current()
+        key = choose_key(provider.keys, tried, known) if provider.keys else None
+        trail.model, trail.key = model, key
         trail.attempts += 1
-        key = trail.key = choose_key(provider.keys, tried) if provider.keys else None
         call = UpstreamCall(
             request.operation.name,
             model,
@@ -239,31 +230,68 @@ class Dispatcher:
         began = perf_counter()
         try:
             shared = trail.shared = self._table.take(provider)
-            reply = trail.reply = await shared.backend.send(call)
-            first = None if reply.chunks is None else await first_bytes(reply)
+            known.began(model.route)
+            if patience is None:
+                reply = trail.reply = await shared.backend.send(call)
+                first = None if reply.chunks is None else await first_bytes(reply)
+            else:
+                reply, first = await _answer_within(patience, shared, call, trail)
             outcome = "ok"
+            seconds = perf_counter() - began
+            known.succeeded(model, seconds, None if key is None else key.key_id)
+            if trail.log is not None:
+                trail.answered(reason, reply.status, seconds, first is not None)
             return reply, first
         except GatewayError as error:
             outcome = outcome_of(error)
             if isinstance(error, UpstreamRejected) and key is not None:
                 error.body = error.body.replace(key.secret.reveal().encode(), b"[redacted]")
+            self._tell(known, error, trail, reason, perf_counter() - began)
             raise
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             outcome = "invalid_request"
             raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
         except asyncio.CancelledError:
             outcome = "cancelled"
+            trail.cancelled(reason, outcome, perf_counter() - began)
             raise
         finally:
             trail.upstream += perf_counter() - began
             self._metrics.attempts[provider.provider_id, outcome] += 1
 
-    def _pause(self, error: GatewayError) -> float | None:
+    def _tell(self, known: Health, error: GatewayError, trail: Trail, reason: str, seconds: float) -> None:
+        """Write the failure down, and tell those who keep account of the provider's health."""
+        model, key = trail.model, trail.key
+        assert model is not None
+        trail.failed(reason, error, seconds)
+        if isinstance(error, UpstreamRefusedOurKey | UpstreamRateLimited) and key is not None:
+            code = _SPENT if error.code == _SPENT else outcome_of(error)
+            known.key_failed(model, key.key_id, code, error.retry_after)
+            if len(model.provider.keys) > 1:  # another key may find the provider well
+                return
+        if error.retryable:
+            known.failed(model, outcome_of(error))
+        elif isinstance(error, UpstreamRejected) and error.status in _ALIVE:
+            known.succeeded(model, seconds, None if key is None else key.key_id)
+
+    def _pause(self, error: GatewayError, ruling: Ruling, retried: int) -> float | None:
         if not isinstance(error, _OVER_QUICKLY) or error.code == _SPENT:
             return None
         if error.retry_after is not None:
             return error.retry_after if error.retry_after <= self._limits.longest_retry_pause_seconds else None
-        return self._limits.retry_pause_seconds * (1 + random.random())
+        return ruling.pause(retried)
+
+
+async def _answer_within(
+    seconds: float, shared: Shared, call: UpstreamCall, trail: Trail
+) -> tuple[Reply, bytes | None]:
+    """As long as the policy gives one attempt: a stream's is over with its first bytes."""
+    try:
+        async with asyncio.timeout(seconds):
+            reply = trail.reply = await shared.backend.send(call)
+            return reply, None if reply.chunks is None else await first_bytes(reply)
+    except TimeoutError:
+        raise UpstreamTimeout(f"The provider did not answer within {seconds:g} seconds.") from None
 
 
 async def first_bytes(reply: Reply) -> bytes:
@@ -290,16 +318,22 @@ def _in_band_message(first: bytes) -> str:
     return redact(str(message))[:500]
 
 
-def choose_key(keys: Sequence[UpstreamKey], tried: set[int]) -> UpstreamKey:
-    """One of the provider's live keys, by weight, those not yet tried for this request first."""
+def choose_key(keys: Sequence[UpstreamKey], tried: set[int], known: Health) -> UpstreamKey:
+    """One of the provider's live keys, by weight, those not yet tried for this request first; never one that is used up.
+
+    Raises `PassedOver` when none is left.
+    """
     if len(keys) == 1 and keys[0].expires_at is None:
         tried.add(keys[0].key_id)
         return keys[0]
     now = time()
     live = [key for key in keys if key.expires_at is None or key.expires_at > now]
     if not live:
-        raise ConfigurationError("Every key of the provider has expired.", code="no_usable_key")
-    fresh = [key for key in live if key.key_id not in tried] or live
+        raise PassedOver("no_usable_key")
+    usable = [key for key in live if not known.key_is_exhausted(key.key_id, now)]
+    if not usable:
+        raise PassedOver("keys_exhausted")
+    fresh = [key for key in usable if key.key_id not in tried] or usable
     chosen = random.choices(fresh, [max(key.weight, 0) or 1e-9 for key in fresh])[0]
     tried.add(chosen.key_id)
     return chosen
@@ -309,8 +343,13 @@ def _has_another_key(model: ModelView, tried: set[int]) -> bool:
     keys = model.provider.keys
     if len(keys) < 2:
         return False
-    now = time()
-    return any(key.key_id not in tried and (key.expires_at is None or key.expires_at > now) for key in keys)
+    now, known = time(), health.current()
+    return any(
+        key.key_id not in tried
+        and (key.expires_at is None or key.expires_at > now)
+        and not known.key_is_exhausted(key.key_id, now)
+        for key in keys
+    )
 
 
 def outcome_of(error: GatewayError) -> str:

@@ -48,6 +48,8 @@ class GatewayError(Exception):
         self.detail = detail
         self.param = param
         self.retry_after = retry_after
+        self.attempts: tuple[dict[str, Any], ...] = ()
+        """How each try at a provider ended, when all of them failed."""
         if code is not None:
             self.code = code
         if status is not None:
@@ -57,7 +59,15 @@ class GatewayError(Exception):
 
     def envelope(self) -> dict[str, Any]:
         """The error as OpenAI's clients read it."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        told: dict[str, Any] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        if self.attempts:
+            told["attempts"] = list(self.attempts)
+        return {"error": told}
 
 
 class CallerError(GatewayError):

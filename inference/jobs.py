@@ -25,12 +25,13 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from inference import answering, events, relay, wakeups
+from inference import answering, events, relay, usage_rows, wakeups
 from inference import loop as bridge
 from inference.client import LLMRequest, LLMResponse
-from inference.dispatch import candidates_for
+from inference.deciding import candidates_for
 from inference.errors import GatewayError, InvalidKey, WorkerLost
 from inference.models import Job, UsageRecord
+from inference.reasons import explained
 from inference.recording import Entry, row_of
 from inference.wire import openai
 from inference.wire.problems import error_details
@@ -192,6 +193,10 @@ def _end(mine: Any, held: Claim, state: Job.State, entry: Entry, **outcome: Any)
     with transaction.atomic():
         if not mine.update(state=state, finished_at=timezone.now(), leased_until=None, **outcome):
             return False
+        if entry.ruling is not None:
+            reason = explained(entry.ruling)
+            entry.ruling.digest = reason.digest
+            usage_rows.write_reasons([reason])
         UsageRecord.objects.create(**row_of(entry)._asdict())
     _say_over(held.job_id, held.fence)
     return True

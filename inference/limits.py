@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from inference.wire.pictures import PictureLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +21,6 @@ class Limits:
     """Silence before a comment is sent on a stream whose first token has not come."""
     watch_after_seconds: float = 0.05
     """Age at which a request is watched for a client that leaves; faster ones are over before it matters."""
-    retries_on_last_candidate: int = 1
-    """More tries of the only candidate left after a failure that was over quickly."""
-    retry_pause_seconds: float = 0.1
+    pictures: PictureLimits = field(default_factory=PictureLimits)
     longest_retry_pause_seconds: float = 1.0
     """A Retry-After beyond this is passed on to the caller instead of waited for."""

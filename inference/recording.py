@@ -14,15 +14,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from inference import attempts
+from inference.attempts import Attempt
 from inference.backends.base import Usage
+from inference.deciding import Ruling
 from inference.metrics import Metrics
+from inference.reasons import Reason, Reasons, asked_text
 from providers import pricing
+from routing import calibration
 from routing.rollout import GATEWAY, LEGACY
 from routing.types import Identity, ModelView
 
@@ -33,6 +39,7 @@ BATCH_SECONDS = 0.25
 QUEUE_ROWS = 100_000
 KEY_USE_SECONDS = 30.0
 
+_LONGEST_JSON = 65_536
 _USAGE_TAIL = 2048
 _USAGE_MEMBER = re.compile(rb'"usage"\s*:\s*(?=\{)')
 
@@ -65,6 +72,14 @@ class Entry(NamedTuple):
     cost here."""
     client: str = ""
     """Tells one client from another when there is no `identity`."""
+    ruling: Ruling | None = None
+    """The decision that it was served, or refused, by."""
+    asked: tuple[int, int | None] = (0, None)
+    """See `Trail.asked`."""
+    log: list[Attempt] | None = None
+    """See `Trail.log`."""
+    cost: Decimal | None = None
+    """Where it was counted for the reply already."""
 
 
 class Row(NamedTuple):
@@ -95,9 +110,15 @@ class Row(NamedTuple):
     overhead_ms: float
     session_id: str
     side: str = GATEWAY
+    policy: str = ""
+    policy_version: int = 0
+    decision: str = ""
+    asked: str = ""
+    attempts_log: str = ""
 
 
 Write = Callable[[list[Row]], None]
+WriteReasons = Callable[[list[Reason]], None]
 WriteKeyUse = Callable[[dict[int, float], dict[int, float]], None]
 """Client keys and upstream keys by id, with the epoch second of their last use."""
 
@@ -178,6 +199,8 @@ def row_of(entry: Entry) -> Row:
     model, identity = entry.model, entry.identity
     first_byte = entry.first_byte
     served = None if entry.side == LEGACY else model
+    ruling = entry.ruling
+    cost = entry.cost if entry.cost is not None else cost_of(model, usage)
     # By position: this runs once for every request, and names would double its cost.
     return Row(
         entry.request_id,
@@ -197,7 +220,7 @@ def row_of(entry: Entry) -> Row:
         usage.cached_tokens,
         usage.reasoning_tokens,
         usage.estimated or served is not model,
-        _cost(model, usage),
+        cost,
         "USD" if model is None else model.prices.currency,
         entry.duration * 1000,
         None if first_byte is None else first_byte * 1000,
@@ -205,13 +228,19 @@ def row_of(entry: Entry) -> Row:
         entry.overhead * 1000,
         _storable(entry.session_id) if entry.session_id else "",
         entry.side,
+        "" if ruling is None else _storable(ruling.decision.policy),
+        0 if ruling is None else ruling.decision.version,
+        "" if ruling is None else ruling.digest or "",
+        "" if ruling is None else _bounded(asked_text(ruling, entry.asked)),
+        "" if entry.log is None else _bounded(orjson.dumps(attempts.document(entry.log, usage, cost)).decode()),
     )
 
 
 _NO_USAGE = Usage()
 
 
-def _cost(model: ModelView | None, usage: Usage) -> Decimal | None:
+def cost_of(model: ModelView | None, usage: Usage) -> Decimal | None:
+    """What a call cost; None when a price that is needed is unknown."""
     if model is None:
         return None
     return pricing.cost(
@@ -231,10 +260,15 @@ def _storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode()[:255]
 
 
+def _bounded(text: str) -> str:
+    """JSON has NUL and lone surrogates escaped or replaced already; a text without end would still be one."""
+    return text if len(text) <= _LONGEST_JSON else ""
+
+
 class Recorder:
     """The queue and its thread. `write` gets the rows of a batch, in the thread; an exception from it means "try again".
 
-    `close` is called in the thread when it ends.
+    `write_reasons` gets explanations that the rows refer to, before them. `close` is called in the thread when it ends.
     """
 
     def __init__(
@@ -243,12 +277,15 @@ class Recorder:
         metrics: Metrics,
         *,
         write_key_use: WriteKeyUse | None = None,
+        write_reasons: WriteReasons | None = None,
         close: Callable[[], None] = lambda: None,
         queue_rows: int = QUEUE_ROWS,
         retry_seconds: float = 1.0,
     ) -> None:
         self._write = write
         self._write_key_use = write_key_use
+        self._write_reasons = write_reasons
+        self._reasons = Reasons()
         self._close = close
         self._metrics = metrics
         self._queue: deque[Entry] = deque()
@@ -313,6 +350,7 @@ class Recorder:
         return [queue.popleft() for _ in range(min(len(queue), BATCH_ROWS))]
 
     def _settle(self, batch: list[Entry]) -> None:
+        reasons = self._new_reasons(batch)
         try:
             rows = [row_of(entry) for entry in batch]
         except Exception:
@@ -325,7 +363,28 @@ class Recorder:
                 self._client_keys[entry.identity.key_id] = entry.at
             if entry.upstream_key_id is not None:
                 self._upstream_keys[entry.upstream_key_id] = entry.at
-        self._store(rows)
+        self._learn(batch, rows)
+        if reasons and self._write_reasons is not None:
+            self._store(reasons, self._write_reasons)
+        self.written += self._store(rows, self._write)
+
+    def _new_reasons(self, batch: list[Entry]) -> list[Reason]:
+        new = []
+        for entry in batch:
+            ruling = entry.ruling
+            if ruling is not None and ruling.digest is None and (reason := self._reasons.take(ruling)) is not None:
+                new.append(reason)
+        return new
+
+    def _learn(self, batch: list[Entry], rows: list[Row]) -> None:
+        """How many tokens the prompts had of which we know the length."""
+        if len(rows) != len(batch):
+            return
+        for entry, row in zip(batch, rows, strict=True):
+            if entry.asked[0] and row.input_tokens and not row.estimated and entry.model is not None:
+                ruling = entry.ruling
+                if ruling is not None and not ruling.facts.images:
+                    calibration.observe(entry.model.route, entry.asked[0], row.input_tokens)
 
     def _rows_that_can_be_made(self, batch: list[Entry]) -> list[Row]:
         rows = []
@@ -337,24 +396,25 @@ class Recorder:
                 self.dropped += 1
         return rows
 
-    def _store(self, rows: list[Row]) -> None:
-        """Rows wait here while the database is away; the bounded queue behind them is what limits memory."""
+    def _store(self, rows: list[Any], write: Callable[[list[Any]], None]) -> int:
+        """How many were written. Rows wait here while the database is away; the bounded queue behind them is what limits
+        memory."""
         pause = self._retry_seconds
         while rows:
             try:
-                self._write(rows)
+                write(rows)
             except Exception as error:
                 if time.monotonic() >= self._give_up_at:
                     self.dropped += len(rows)
                     logger.error("%d usage rows dropped at the stop: %s", len(rows), error)
-                    return
+                    return 0
                 logger.warning("usage rows not written, will try again in %.1f s: %s", pause, error)
                 self._wake.wait(pause)
                 self._wake.clear()
                 pause = min(pause * 2, 10.0) if not self._stopping else 0.2
             else:
-                self.written += len(rows)
-                return
+                break
+        return len(rows)
 
     def _tell_key_use(self) -> None:
         now = time.monotonic()

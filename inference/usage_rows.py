@@ -16,7 +16,8 @@ from typing import Any
 from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models.constants import OnConflict
 
-from inference.models import UsageRecord
+from inference.models import DecisionRecord, UsageRecord
+from inference.reasons import Reason
 from inference.recording import Row
 from providers.models import ApiKey
 from routing.models import ClientKey
@@ -42,6 +43,14 @@ def write(rows: Sequence[Row]) -> None:
                 _insert(rows)
     except (DataError, IntegrityError):
         _insert_one_by_one(rows)
+
+
+def write_reasons(reasons: Sequence[Reason]) -> None:
+    """Explanations that usage rows refer to, each once however many processes tell it."""
+    _renew_connection()
+    rows = [DecisionRecord(digest=one.digest, body=one.body, at=datetime.fromtimestamp(one.at, UTC)) for one in reasons]
+    with transaction.atomic():
+        DecisionRecord.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def write_key_use(client_keys: dict[int, float], api_keys: dict[int, float]) -> None:

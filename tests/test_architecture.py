@@ -85,8 +85,6 @@ REQUEST_PATH = (
     "inference.attempts",
     "inference.deciding",
     "inference.dispatch",
-    "inference.reasons",
-    "inference.recording",
     "inference.refusing",
     "inference.forwarding",
 )

@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from inference.admission import admit, presented_key
+from inference.asking import fold_headers, settle_model
+from inference.attempts import Trail
 from inference.backends.base import Reply
-from inference.dispatch import Trail, candidates_for, outcome_of
+from inference.deciding import rule
+from inference.dispatch import outcome_of
+from inference.endpoints import account
 from inference.endpoints import headers as h
 from inference.errors import (
     BodyTooLarge,
@@ -24,7 +29,7 @@ from inference.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from inference.recording import Entry, usage_tail
+from inference.recording import Entry, cost_of, read_usage, usage_tail
 from inference.request_ids import new_request_id
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
@@ -59,6 +64,7 @@ class Exchange:
         "body_read",
         "client_left",
         "closed",
+        "cost",
         "deadline",
         "done",
         "events",
@@ -81,6 +87,8 @@ class Exchange:
         "streaming",
         "timed_out",
         "trail",
+        "wants_account",
+        "wants_reason",
     )
 
     def __init__(
@@ -98,6 +106,8 @@ class Exchange:
         self.started = perf_counter()
         self.deadline = 0.0
         self.trail = Trail()
+        self.cost: Decimal | None = None
+        self.wants_account = self.wants_reason = False
         self.request: ParsedRequest | None = None
         self.identity: Identity | None = None
         self.model_name = ""
@@ -148,21 +158,25 @@ class Exchange:
         key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
         self.identity = identity = admit(key, snapshot, now=time())
         body = await self._read_body()
-        request = self.request = parse(self._operation, body, plane.limits.json_depth)
+        limits = plane.limits
+        request = self.request = parse(self._operation, body, limits.json_depth, limits.pictures)
         del body
         self.size = request.size
-        self.model_name = request.model
         self.stream = request.stream
-        self.session_id = request.session_id or _header_text(read.get(b"x-session-id"))
-        request.session_id = self.session_id
-        limits = plane.limits
+        self.wants_account, self.wants_reason = request.wants_account, request.wants_reason
+        if not h.ROUTING.isdisjoint(read):
+            fold_headers(request, read)
+        self.session_id = request.session_id
+        if not request.model:
+            await settle_model(request, identity)
+        self.model_name = request.model
         arrived = self.deadline - limits.body_seconds
         self.deadline = arrived + limits.reply_seconds
         deadline = arrived + limits.stream_seconds if self.stream else self.deadline
         plane.dispatcher.follow(snapshot)
         reply, first = await plane.dispatcher.send(
             request,
-            candidates_for(request, identity, snapshot),
+            rule(request, identity, snapshot),
             self.trail,
             request_id=self.gateway_id,
             deadline=deadline,
@@ -205,8 +219,17 @@ class Exchange:
     async def _reply_whole(self, reply: Reply) -> None:
         body = reply.body or b""
         self.status = reply.status
+        usage = reply.usage
+        if usage is None and (tail := usage_tail(body)) is not None:
+            usage = read_usage(tail)
+        if usage is not None:
+            self.cost = cost_of(self.trail.model, usage)
+        if self.wants_account:
+            body = account.added_to(body, self.trail, self.cost, why=self.wants_reason)
         now = perf_counter()
         headers = self._headers(now)
+        if self.cost is not None:
+            headers.append((b"x-gateway-cost-usd", b"%.10f" % self.cost))
         headers.append((b"content-type", reply.content_type))
         headers.append((b"content-length", b"%d" % len(body)))
         if reply.headers:
@@ -215,7 +238,7 @@ class Exchange:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         self.done = True
         await send({"type": "http.response.body", "body": body})
-        await self._close("", reply.usage if reply.usage is not None else usage_tail(body))
+        await self._close("", usage)
 
     async def _reply_streamed(self, reply: Reply, first: bytes) -> None:
         self.first_byte = perf_counter() - self.started
@@ -264,8 +287,8 @@ class Exchange:
         shown = h.shown_request_id(self.read, own)
         elapsed = now - self.started
         overhead = self.overhead = max(0.0, elapsed - trail.upstream)
-        model = trail.model
-        return [
+        model, ruling = trail.model, trail.ruling
+        headers = [
             (b"x-request-id", shown),
             (b"openai-processing-ms", b"%d" % (elapsed * 1000)),
             h.OPENAI_VERSION,
@@ -277,11 +300,16 @@ class Exchange:
             (b"x-gateway-revision", h.number(self.revision)),
             (b"x-trace-id", h.trace_id(self.read, shown)),
         ]
+        if ruling is not None and ruling.headers:
+            headers += ruling.headers
+        return headers
 
     # Ends
 
     async def _finish(self, failure: GatewayError | None) -> None:
         """The reply's end when it is not a good one; nothing is said to a client that is gone."""
+        if isinstance(failure, UpstreamError) and (self.first_byte is not None or self.timed_out):
+            self._plane.dispatcher.broke_off(self.trail, failure)
         try:
             if failure is not None and not self.client_left:
                 errors.log(failure, self.gateway_id, self.trail.route)
@@ -354,6 +382,10 @@ class Exchange:
                         trail.upstream,
                         self.overhead,
                         self.session_id,
+                        ruling=trail.ruling,
+                        asked=trail.asked,
+                        log=trail.log,
+                        cost=self.cost,
                     )
                 )
 
@@ -417,7 +449,3 @@ _STREAM_HEADERS: list[h.Header] = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-
-
-def _header_text(value: bytes | None) -> str | None:
-    return value.decode("latin-1")[:255] if value else None

@@ -7,7 +7,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote
 
+from inference import asking
+
 Header = tuple[bytes, bytes]
+
+ROUTING = asking.HEADERS
 
 READ = frozenset(
     {
@@ -20,7 +24,7 @@ READ = frozenset(
         b"x-trace-id",
         b"trace-id",
         b"traceparent",
-        b"x-session-id",
+        *ROUTING,
     }
 )
 

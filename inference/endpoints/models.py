@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/{id}`: the names that this caller may send as `model`."""
+"""`GET /v1/models` and `/v1/models/{id}`: the names that this caller may send as `model`, policies' names among them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import orjson
 
 from inference.errors import ModelNotFound
 from inference.wire.openai import model_object
-from routing.filters import permits
-from routing.types import Identity, ModelView, Snapshot
+from routing.filters import permits, permits_name
+from routing.types import Identity, ModelView, PolicyView, Snapshot
 
 
 def listing(identity: Identity, snapshot: Snapshot) -> bytes:
@@ -19,10 +19,19 @@ def listing(identity: Identity, snapshot: Snapshot) -> bytes:
         for name, models in snapshot.by_name.items()
         if (usable := [model for model in models if permits(identity, model)]) and not _is_route(name, usable)
     ]
+    listed = {told["id"] for told in objects}
+    objects += [
+        _policy_object(policy, snapshot)
+        for name, policy in snapshot.policies.items()
+        if name == policy.name and name not in listed and _may_use(policy, identity)
+    ]
     return orjson.dumps({"object": "list", "data": objects})
 
 
 def one(name: str, identity: Identity, snapshot: Snapshot) -> bytes:
+    policy = snapshot.policies.get(name)
+    if policy is not None and _may_use(policy, identity):
+        return orjson.dumps(_policy_object(policy, snapshot))
     usable = [model for model in snapshot.by_name.get(name, ()) if permits(identity, model)]
     if not usable:
         raise ModelNotFound(f"The model '{name[:200]}' does not exist or you do not have access to it.", param="model")
@@ -32,6 +41,18 @@ def one(name: str, identity: Identity, snapshot: Snapshot) -> bytes:
 def _is_route(name: str, models: list[ModelView]) -> bool:
     """`provider/model` answers too, but listing it beside `model` would show everything twice."""
     return all(name == model.route and name != model.model_id for model in models)
+
+
+def _may_use(policy: PolicyView, identity: Identity) -> bool:
+    """By its own name, or because one of the models that it may choose is allowed."""
+    version = policy.active
+    return permits_name(identity, policy.name) or any(
+        permits(identity, target.model) for target in (*version.targets, *version.fallbacks)
+    )
+
+
+def _policy_object(policy: PolicyView, snapshot: Snapshot) -> dict[str, Any]:
+    return model_object(policy.name, int(snapshot.built_at), "policy", type=policy.kind, description=policy.description)
 
 
 def _object(name: str, models: list[ModelView]) -> dict[str, Any]:

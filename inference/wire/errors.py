@@ -39,7 +39,8 @@ def body_of(error: GatewayError) -> bytes:
     if isinstance(error, UpstreamRejected):
         said = _error_object(error.body)
         if said is not None:
-            missing = {name: value for name, value in error.envelope()["error"].items() if name not in said}
+            own = error.envelope()["error"]
+            missing = {name: value for name, value in own.items() if name not in said or name == "attempts"}
             return orjson.dumps({"error": {**said, **missing}}) if missing else error.body
     return orjson.dumps(error.envelope())
 

@@ -11,21 +11,33 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
 from inference.errors import InvalidRequest, MethodNotAllowed, NotFound
-from inference.wire import sse
+from inference.wire import pictures, sse
+from inference.wire.pictures import NO_PICTURES, PictureLimits
+from providers.capabilities import TASKS
 
 if TYPE_CHECKING:
     from inference.backends.base import Chunk, Usage
 
-GATEWAY_FIELDS = frozenset({"preferred_model", "require_vision", "max_cost", "provider_id", "session_id", "x_gateway"})
-"""Members that speak to the gateway. These, and any that begins with `gateway_`, never reach an upstream."""
+GATEWAY_FIELDS = frozenset(
+    {"preferred_model", "require_vision", "max_cost", "task", "provider_id", "session_id", "x_gateway"}
+)
+"""Members that speak to the gateway. These, and any that begins with `gateway_`, never reach an upstream.
+
+Some upstreams have a `task` of their own for embeddings: there it is ours only where it is one of our words.
+"""
 
 _LONGEST_NAME = 512
+_MOST_DIGITS = 9
+_PICTURE_LIMITS = PictureLimits()
+_TRUE, _FALSE, _NULL = b"true", b"false", b"null"
+_MONEY = re.compile(rb"[0-9]{1,12}(?:\.[0-9]{1,24})?(?:[eE][+-]?[0-9]{1,2})?").fullmatch
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -51,18 +63,40 @@ OPERATIONS = {operation.name: operation for operation in (CHAT, COMPLETIONS, EMB
 
 @dataclass(slots=True)
 class ParsedRequest:
-    """`fields` are the members for the upstream; the rest is what the gateway itself reads."""
+    """`fields` are the members for the upstream; the rest is what the gateway itself reads, headers included (see
+    `inference.asking`)."""
 
     operation: Operation
     model: str
+    """Empty lets the gateway choose."""
     stream: bool
     fields: dict[str, msgspec.Raw]
     size: int
     provider_id: str | None = None
     session_id: str | None = None
+    names_session: bool = False
+    """The session's name is the body's own `session_id`, not its `user`."""
+    preferred_model: str | None = None
+    require_vision: bool = False
+    max_cost: Decimal | None = None
+    """USD."""
+    task: str = ""
+    node: str = ""
+    """As a header names it; `model` then is `node/…`."""
+    data_tags: frozenset[str] = frozenset()
+    local_only: bool = False
+    images: int = 0
+    prompt_bytes: int = 0
+    """Of the subject as it was sent, without pictures."""
+    max_output_tokens: int | None = None
+    wants_account: bool = False
+    """The reply's body shall tell how it came about, in `x_gateway`."""
+    wants_reason: bool = False
 
 
-def parse(operation: Operation, body: bytes, depth_limit: int = 200) -> ParsedRequest:
+def parse(
+    operation: Operation, body: bytes, depth_limit: int = 200, picture_limits: PictureLimits = _PICTURE_LIMITS
+) -> ParsedRequest:
     """Raises `InvalidRequest`, naming the member at fault in `param`."""
     try:
         fields = _members.decode(body)
@@ -75,37 +109,119 @@ def parse(operation: Operation, body: bytes, depth_limit: int = 200) -> ParsedRe
     if body.count(b"[") + body.count(b"{") > depth_limit and _depth_exceeds(body, depth_limit):
         raise InvalidRequest(f"The request body is nested deeper than {depth_limit} levels.")
 
-    model, provider_id, session_id = _take_gateway_fields(fields)
+    own = [name for name in fields if name in GATEWAY_FIELDS or name.startswith("gateway_")]
+    wishes = _wishes(own, fields, operation) if own else {}
+    named = fields.get("model")
     subject = fields.get(operation.subject)
     if subject is None:
         raise InvalidRequest(f"Missing required parameter: '{operation.subject}'.", param=operation.subject)
-    _check_subject(operation, subject)
-    return ParsedRequest(
-        operation=operation,
-        model=model,
-        stream=operation.streams and _wants_stream(fields),
-        fields=fields,
-        size=len(body),
-        provider_id=provider_id,
-        session_id=session_id,
+    prompt_bytes = _checked_subject(operation, subject)
+    request = ParsedRequest(
+        operation,
+        "" if named is None else _optional_text("model", named) or "",
+        operation.streams and _wants_stream(fields),
+        fields,
+        len(body),
+        prompt_bytes=prompt_bytes,
+        max_output_tokens=_most_output(fields),
+        **wishes,
     )
+    if request.session_id is not None:
+        request.names_session = True
+    elif "user" in fields:
+        request.session_id = _session_of(fields["user"])
+    if operation is CHAT and pictures.may_hold(body):
+        seen = pictures.found(subject, picture_limits)
+        if seen is not NO_PICTURES:
+            request.images = seen.count
+            request.prompt_bytes = prompt_bytes - seen.data_bytes
+    return request
 
 
-def _take_gateway_fields(fields: dict[str, msgspec.Raw]) -> tuple[str, str | None, str | None]:
-    provider_id = session_id = preferred = None
-    for name in [name for name in fields if name in GATEWAY_FIELDS or name.startswith("gateway_")]:
-        raw = fields.pop(name)
-        if name == "provider_id":
-            provider_id = _optional_text(name, raw)
-        elif name == "session_id":
-            session_id = _optional_text(name, raw)
-        elif name == "preferred_model":
-            preferred = _optional_text(name, raw)
-    named = fields.get("model")
-    model = (None if named is None else _optional_text("model", named)) or preferred
-    if not model:
-        raise InvalidRequest("You must provide a model parameter.", param="model")
-    return model, provider_id, session_id
+def _wishes(own: Iterable[str], fields: dict[str, msgspec.Raw], operation: Operation) -> dict[str, Any]:
+    """What the gateway's own members say, which are taken out of the fields."""
+    wishes: dict[str, Any] = {}
+    for name in own:
+        raw = fields[name]
+        if name == "task":
+            task = _task(raw, operation)
+            if task is None:
+                continue
+            wishes[name] = task
+        elif name in ("provider_id", "session_id", "preferred_model"):
+            wishes[name] = _optional_text(name, raw) or None
+        elif name == "require_vision":
+            wishes[name] = _flag(name, raw)
+        elif name == "max_cost":
+            wishes[name] = _money(name, raw)
+        elif name == "x_gateway":
+            wishes["wants_account"], wishes["wants_reason"] = _account(raw)
+        del fields[name]
+    return wishes
+
+
+def _flag(name: str, raw: msgspec.Raw) -> bool:
+    value = bytes(raw)
+    if value == _TRUE:
+        return True
+    if value in (_FALSE, _NULL):
+        return False
+    raise InvalidRequest(f"Invalid type for '{name}': expected a boolean.", param=name)
+
+
+def _money(name: str, raw: msgspec.Raw) -> Decimal | None:
+    """A number or a text that holds one, to the last digit that was written."""
+    value = bytes(raw)
+    if value == _NULL:
+        return None
+    digits = value[1:-1] if value[:1] == b'"' else value
+    if _MONEY(digits) is None:
+        raise InvalidRequest(f"'{name}' must be an amount of USD that is not negative, such as 0.05.", param=name)
+    return Decimal(digits.decode())
+
+
+def _task(raw: msgspec.Raw, operation: Operation) -> str | None:
+    """None when it is the upstream's and not ours."""
+    value = bytes(raw)
+    if value == _NULL:
+        return ""
+    word = value[1:-1].decode("utf-8", "replace") if value[:1] == b'"' else ""
+    if word in TASKS:
+        return word
+    if operation is EMBEDDINGS:
+        return None
+    raise unknown_task("task", word)
+
+
+def unknown_task(param: str, word: str) -> InvalidRequest:
+    return InvalidRequest(f"'{param}' must be one of: {', '.join(TASKS)}; not '{word[:100]}'.", param=param)
+
+
+def _account(raw: msgspec.Raw) -> tuple[bool, bool]:
+    """Whether the reply shall tell how it came about, and whether also why."""
+    value = bytes(raw)
+    if value[:1] != b"{":
+        return _flag("x_gateway", raw), False
+    explain = _members.decode(value).get("explain")
+    return True, explain is not None and _flag("x_gateway.explain", explain)
+
+
+def _session_of(user: msgspec.Raw) -> str | None:
+    """OpenAI's `user` tells one conversation's end from another's. What is wrong with it, the upstream shall say."""
+    try:
+        return _optional_text("user", user) or None
+    except InvalidRequest:
+        return None
+
+
+def _most_output(fields: dict[str, msgspec.Raw]) -> int | None:
+    raw = fields.get("max_completion_tokens")
+    if raw is None:
+        raw = fields.get("max_tokens")
+        if raw is None:
+            return None
+    value = bytes(raw)
+    return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else None
 
 
 def _optional_text(name: str, raw: msgspec.Raw) -> str | None:
@@ -120,7 +236,8 @@ def _optional_text(name: str, raw: msgspec.Raw) -> str | None:
     return text
 
 
-def _check_subject(operation: Operation, raw: msgspec.Raw) -> None:
+def _checked_subject(operation: Operation, raw: msgspec.Raw) -> int:
+    """Its length in bytes."""
     view = memoryview(raw)
     kind = _KINDS.get(view[0], "other")
     if kind not in operation.kinds:
@@ -130,6 +247,7 @@ def _check_subject(operation: Operation, raw: msgspec.Raw) -> None:
         )
     if kind == "array" and len(view) < 16 and not bytes(view).strip(b"[] \t\r\n"):
         raise InvalidRequest(f"'{operation.subject}' must not be empty.", param=operation.subject)
+    return len(view)
 
 
 def _wants_stream(fields: dict[str, msgspec.Raw]) -> bool:
@@ -139,12 +257,7 @@ def _wants_stream(fields: dict[str, msgspec.Raw]) -> bool:
     raw = fields.get("stream")
     if raw is None:
         return False
-    value = bytes(raw)
-    if value == b"true":
-        return True
-    if value in (b"false", b"null"):
-        return False
-    raise InvalidRequest("Invalid type for 'stream': expected a boolean.", param="stream")
+    return _flag("stream", raw)
 
 
 def _depth_exceeds(body: bytes, limit: int) -> bool:

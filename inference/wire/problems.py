@@ -36,13 +36,16 @@ def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
 
 def error_details(error: GatewayError) -> dict[str, Any]:
     """As the source systems' clients read an error: their code, our message, whether and when to come back."""
+    details: dict[str, Any] = {"code": error.code, "status": error.status, "param": error.param}
+    if error.attempts:
+        details["attempts"] = list(error.attempts)
     return {
         "code": _legacy_code(error),
         "message": error.message,
         "level": "warning" if error.owner == "caller" else "error",
         "retryable": error.retryable,
         "retry_after_seconds": None if error.retry_after is None else max(1, round(error.retry_after)),
-        "details": {"code": error.code, "status": error.status, "param": error.param},
+        "details": details,
     }
 
 

@@ -24,7 +24,7 @@ class Gateway:
         self.rows: list[Row] = []
         self.metrics = Metrics()
         self.recorder = Recorder(self.rows.extend, self.metrics)
-        self.app = Application(limits or Limits(retry_pause_seconds=0.01), self.recorder, counters=self.metrics)
+        self.app = Application(limits or Limits(), self.recorder, counters=self.metrics)
         self._http = http
         self._keep_alive_seconds = keep_alive_seconds
         self.port = 0

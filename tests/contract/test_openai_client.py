@@ -51,7 +51,7 @@ def put(upstream):
 
 @pytest.fixture
 def gateway(put):
-    limits = Limits(retry_pause_seconds=0.01, keep_alive_seconds=0.1, watch_after_seconds=0.02)
+    limits = Limits(keep_alive_seconds=0.1, watch_after_seconds=0.02)
     with Gateway(limits).serving() as serving:
         yield serving
 

@@ -10,13 +10,24 @@ from typing import Any
 
 from providers.secrets import Secret
 from routing import client_keys
-from routing.types import ClientKeyView, Identity, ModelView, Prices, ProviderView, Snapshot, UpstreamKey
+from routing.types import (
+    ClientKeyView,
+    Identity,
+    ModelView,
+    PolicyView,
+    Prices,
+    ProviderView,
+    RoutingDefaults,
+    Snapshot,
+    UpstreamKey,
+)
 
 PEPPER = b"p" * 32
 CLIENT_KEY = "gw-0123456789ab-" + "s" * 43
 UPSTREAM_KEY = "sk-upstream-canary-1234567890"
 OPENAI_COMPATIBLE = "inference.backends.openai_compatible.OpenAICompatible"
 FAKE = "inference.backends.fake.Fake"
+QUICK = RoutingDefaults(retry_delay_seconds=0.001)
 
 
 def provider(
@@ -28,6 +39,7 @@ def provider(
     settings: Mapping[str, Any] | None = None,
     keys: Iterable[str] = (),
     fingerprint: str | None = None,
+    **more: Any,
 ) -> ProviderView:
     connection = dict(connection or {})
     return ProviderView(
@@ -40,6 +52,7 @@ def provider(
         settings=dict(settings or {}),
         keys=tuple(UpstreamKey(number, Secret(key)) for number, key in enumerate(keys, 1)),
         fingerprint=fingerprint or f"{provider_id}:{backend}:{sorted(connection.items(), key=repr)!r}",
+        **more,
     )
 
 
@@ -85,7 +98,15 @@ def key_view(plaintext: str = CLIENT_KEY, **more: Any) -> ClientKeyView:
     )
 
 
-def snapshot(*models: ModelView, keys: Iterable[ClientKeyView] = (), revision: int = 1) -> Snapshot:
+def snapshot(
+    *models: ModelView,
+    keys: Iterable[ClientKeyView] = (),
+    revision: int = 1,
+    policies: Mapping[str, PolicyView] | None = None,
+    defaults: RoutingDefaults = QUICK,
+    **more: Any,
+) -> Snapshot:
+    """Retries do not pause, unless `defaults` say otherwise."""
     by_name: dict[str, list[ModelView]] = defaultdict(list)
     for one in sorted(models, key=lambda view: view.provider.priority):
         by_name[one.model_id].append(one)
@@ -100,4 +121,7 @@ def snapshot(*models: ModelView, keys: Iterable[ClientKeyView] = (), revision: i
         by_name={name: tuple(views) for name, views in by_name.items()},
         client_keys={view.identity.prefix: view for view in views},
         peppers={"1": PEPPER},
+        policies=dict(policies or {}),
+        defaults=defaults,
+        **more,
     )

@@ -4,9 +4,10 @@ import pytest
 
 from inference import errors
 from inference.backends.base import Reply, UpstreamCall
-from inference.dispatch import choose_key, most_telling
+from inference.dispatch import PassedOver, choose_key, most_telling
 from inference.limits import Limits
 from providers.secrets import Secret
+from routing.health import Health
 from routing.types import UpstreamKey
 from tests.inference import registry, scripted
 from tests.inference.door import Door, chat_body
@@ -17,7 +18,7 @@ REJECTION = b'{"error":{"message":"too long","type":"invalid_request_error","par
 
 @pytest.fixture
 async def quick(serve):
-    async with Door(Limits(retry_pause_seconds=0.001)) as opened:
+    async with Door(Limits()) as opened:
         yield opened
 
 
@@ -145,7 +146,7 @@ async def test_a_second_key_is_tried_when_the_first_is_refused(serve, quick) -> 
 
 async def test_the_gateway_s_own_fields_do_not_reach_the_upstream_and_unknown_ones_do(serve, quick) -> None:
     only, view = far("only", whole())
-    serve(registry.model(view, "m"))
+    serve(registry.model(view, "m", capabilities=frozenset({"chat", "vision"})))
     body = chat_body(
         model="m",
         preferred_model="x",
@@ -190,6 +191,7 @@ def test_the_failure_that_says_when_to_come_back_is_told() -> None:
 
 def test_an_expired_key_is_never_chosen() -> None:
     keys = [UpstreamKey(1, Secret("old"), expires_at=1.0), UpstreamKey(2, Secret("new"))]
-    assert {choose_key(keys, set()).key_id for _ in range(20)} == {2}
-    with pytest.raises(errors.ConfigurationError):
-        choose_key(keys[:1], set())
+    known = Health()
+    assert {choose_key(keys, set(), known).key_id for _ in range(20)} == {2}
+    with pytest.raises(PassedOver):
+        choose_key(keys[:1], set(), known)

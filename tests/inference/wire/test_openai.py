@@ -23,9 +23,7 @@ def parsed(operation=CHAT, **changes):
         (b"", None),
         (b"not json", None),
         (b"[]", None),
-        (b'{"messages":[{}]}', "model"),
         (b'{"model":7,"messages":[{}]}', "model"),
-        (b'{"model":"","messages":[{}]}', "model"),
         (b'{"model":"m"}', "messages"),
         (b'{"model":"m","messages":null}', "messages"),
         (b'{"model":"m","messages":"hi"}', "messages"),
@@ -63,9 +61,11 @@ def test_embeddings_never_stream() -> None:
     assert parse(EMBEDDINGS, b'{"model":"m","input":"a","stream":true}').stream is False
 
 
-def test_preferred_model_stands_in_for_a_missing_model() -> None:
+def test_the_model_may_be_left_to_the_gateway() -> None:
+    for body in (b'{"messages":[{}]}', b'{"model":"","messages":[{}]}', b'{"model":null,"messages":[{}]}'):
+        assert parse(CHAT, body).model == ""
     request = parse(CHAT, b'{"preferred_model":"p","messages":[{}]}')
-    assert (request.model, "preferred_model" in request.fields) == ("p", False)
+    assert (request.model, request.preferred_model, "preferred_model" in request.fields) == ("", "p", False)
 
 
 @pytest.mark.parametrize("depth", [199, 201, 900, 5000])

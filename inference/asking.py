@@ -1,0 +1,86 @@
+"""What routing is told of a request: its headers folded into what its body asked for, and both as `RequestFacts`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inference.errors import InvalidRequest
+from inference.wire.openai import ParsedRequest, unknown_task
+from providers.capabilities import TASKS
+from routing import estimates, selections
+from routing.types import Identity, RequestFacts
+
+NODE, TASK = b"x-gateway-node", b"x-gateway-task"
+DATA_TAGS, LOCAL_ONLY = b"x-gateway-data-tags", b"x-gateway-local-only"
+SESSION = b"x-session-id"
+HEADERS = frozenset({NODE, TASK, DATA_TAGS, LOCAL_ONLY, SESSION})
+"""Read here; none goes upstream."""
+
+_LONGEST = 255
+_FLAGS = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off", ""), False)}
+
+
+def fold_headers(request: ParsedRequest, sent: Mapping[bytes, bytes]) -> None:
+    """What headers ask for is added to the body's wishes; a node's name is asked for in place of the body's model.
+
+    The body's session goes before the header's, and both before OpenAI's `user`. Raises `InvalidRequest`, naming the header.
+    """
+    session = sent.get(SESSION)
+    if session and not request.names_session:
+        request.session_id = _text(session)
+    node = sent.get(NODE)
+    if node:
+        request.node = _text(node).removeprefix("node/")
+        request.model = f"node/{request.node}"
+    task = sent.get(TASK)
+    if task:
+        request.task = _text(task)
+        if request.task not in TASKS:
+            raise unknown_task("x-gateway-task", request.task)
+    tags = sent.get(DATA_TAGS)
+    if tags:
+        request.data_tags |= {tag for one in _text(tags).split(",") if (tag := one.strip())}
+    local_only = sent.get(LOCAL_ONLY)
+    if local_only is not None:
+        wanted = _FLAGS.get(_text(local_only).lower())
+        if wanted is None:
+            raise InvalidRequest("'x-gateway-local-only' must be true or false.", param="x-gateway-local-only")
+        request.local_only = request.local_only or wanted
+
+
+async def settle_model(request: ParsedRequest, identity: Identity | None) -> None:
+    """A request without a model, of a session for which one was selected, means that one."""
+    if request.model or not request.session_id or identity is None:
+        return
+    request.model = await selections.selected(identity.prefix, request.session_id) or ""
+
+
+def facts_of(request: ParsedRequest, identity: Identity | None) -> RequestFacts:
+    return RequestFacts(
+        model=request.model,
+        operation=request.operation.name,
+        stream=request.stream,
+        provider_id=request.provider_id,
+        identity=identity,
+        session_id=request.session_id,
+        preferred_model=request.preferred_model,
+        require_vision=request.require_vision,
+        images=request.images,
+        max_cost=request.max_cost,
+        prompt_bytes=request.prompt_bytes,
+        prompt_tokens=_tokens_in(request) if request.prompt_bytes >= estimates.WORTH_READING else None,
+        max_output_tokens=request.max_output_tokens,
+        task=request.task,
+        local_only=request.local_only,
+        data_tags=request.data_tags,
+    )
+
+
+def _tokens_in(request: ParsedRequest) -> int | None:
+    """Of the subject's text; with pictures among it, its length has to do."""
+    subject = request.fields.get(request.operation.subject)
+    return None if subject is None or request.images else estimates.tokens_in(bytes(subject))
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").strip()[:_LONGEST]
