@@ -37,6 +37,11 @@ def current() -> Snapshot:
     return _current if _current is not None else refresh()
 
 
+def held() -> Snapshot | None:
+    """The snapshot in force, without building anything."""
+    return _current
+
+
 def rollout() -> RolloutView | None:
     """The parallel run in force, without building anything: a process that has read no registry parts no clients."""
     return None if _current is None else _current.rollout

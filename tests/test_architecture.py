@@ -30,6 +30,8 @@ PURE = ("routing.decide", "routing.filters", "routing.strategies", "routing.stra
 PURE += (
     "routing.asked",
     "routing.estimates",
+    "routing.nearest",
+    "routing.shortlists",
     "routing.policy_documents",
     "providers.breaker_settings",
     "providers.cost_tiers",
@@ -43,7 +45,8 @@ PURE += (
     "routing.remedies",
     "routing.what_if",
 )
-PURE += ("routing.validation",)
+PURE += ("routing.breakers", "routing.performance", "routing.key_exhaustion")
+PURE += ("routing.validation", "routing.nodes", "routing.savings")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
