@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,13 +9,16 @@ from decimal import Decimal
 from providers.capabilities import TASKS
 from providers.cost_tiers import rank
 from routing import estimates, filters, rollout, strategies
+from routing.nearest import nearest
 from routing.policy_documents import PolicyDocument, Requirements
+from routing.shortlists import ENOUGH, LeftOut, candidate_of, shorten
 from routing.types import (
     NOMINAL,
     Asked,
     Candidate,
     Conditions,
     Dropped,
+    ModelView,
     PolicyTarget,
     PolicyVersionView,
     PolicyView,
@@ -25,7 +27,7 @@ from routing.types import (
     Snapshot,
 )
 
-_NEAREST = 3
+_SURE_OF_A_FALLBACK = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,21 @@ class _Plan:
 
 
 def decide(
-    facts: RequestFacts, snapshot: Snapshot, conditions: Conditions = NOMINAL, *, now: float, chance: float = 0.0
+    facts: RequestFacts,
+    snapshot: Snapshot,
+    conditions: Conditions = NOMINAL,
+    *,
+    now: float,
+    chance: float = 0.0,
+    everything: bool = False,
 ) -> RouteDecision:
     """Candidates for the request, best first.
 
     A policy's name means the policy; `model_id` every provider that lists it, `provider/model_id` that one; no name any model.
     A name that nothing has gives no candidate and the nearest names.
+
+    Of a pool of very many models the best are candidates and the first of the others are named with their reasons; the rest is
+    counted in `unnamed`. `everything` names all of them, for whoever asks about one; the first candidates are the same.
     """
     plan = _plan(facts, snapshot)
     if plan is None:
@@ -55,9 +66,10 @@ def decide(
             dropped=snapshot.out_of_service.get(facts.model, ()),
             reason=f"no model is named {facts.model!r}",
             nearest=nearest(facts, snapshot),
+            confidence=0.0,
         )
     asked = _asked(facts, plan, snapshot, conditions, now, chance)
-    return _Deciding(asked, plan, snapshot).decision()
+    return _Deciding(asked, plan, snapshot, everything).decision()
 
 
 def demanded(
@@ -71,17 +83,17 @@ def demanded(
 class _Deciding:
     """One decision on its way: who is in, in order, and who is out."""
 
-    def __init__(self, asked: Asked, plan: _Plan, snapshot: Snapshot) -> None:
-        self.asked, self.plan, self.snapshot = asked, plan, snapshot
+    def __init__(self, asked: Asked, plan: _Plan, snapshot: Snapshot, everything: bool) -> None:
+        self.asked, self.plan, self.snapshot, self.everything = asked, plan, snapshot, everything
         self.strategy = strategies.find(asked.facts.strategy or plan.document.strategy)
         self.in_order: list[Candidate] = []
-        self.dropped: dict[str, Dropped] = {}
+        self.left_out = LeftOut(None if everything else ENOUGH)
         self.notices = list(plan.notices)
         self.windows: list[int] = []
 
     def decision(self) -> RouteDecision:
         self._prefer()
-        chosen = self._ordered(self._eligible(self.plan.targets, "target"))
+        chosen = self._ranked(self.plan.targets, "target")
         self._add(chosen[:1])
         if chosen and self.plan.version is not None:
             self._add(self._eligible(self.plan.version.chains.get(chosen[0].via, ()), "fallback"))
@@ -101,48 +113,66 @@ class _Deciding:
         override = plan.policy.override if plan.policy is not None else None
         if override is not None and (override.expires_at is None or override.expires_at > self.asked.now):
             asked = replace(self.asked, requirements=_under_override(plan.document.requirements, facts))
-            self._add(self._ordered(self._eligible(override.targets, "override", asked)))
+            self._add(self._ranked(override.targets, "override", asked))
         if facts.preferred_model and facts.preferred_model != facts.model:
-            wanted = _targets_named(facts.preferred_model, self.snapshot)
-            if not wanted:
-                self.notices.append(f"the preferred model {facts.preferred_model!r} does not exist")
-                return
-            asked = replace(
-                self.asked, allowed_by_name=_allows(facts, self.snapshot.policies.get(facts.preferred_model))
-            )
-            found = self._ordered(self._eligible(wanted, "preferred", asked))
-            if not found:
-                self.notices.append(f"the preferred model {facts.preferred_model!r} may not serve this request")
-            self._add(found)
+            self._prefer_as_wished(facts.preferred_model)
+
+    def _prefer_as_wished(self, name: str) -> None:
+        policy = _policy(name, self.snapshot)
+        if policy is not None:
+            targets: Sequence[PolicyTarget] = policy.active.targets
+            requirements = _both(self.asked.requirements, policy.active.document.requirements)
+        else:
+            targets = _targets_of(name, self.snapshot)
+            requirements = self.asked.requirements
+        if not targets:
+            self.notices.append(f"the preferred model {name!r} does not exist")
+            return
+        allowed = policy is not None and _allows(self.asked.facts, name, policy)
+        asked = replace(self.asked, requirements=requirements, allowed_by_name=allowed)
+        found = self._ranked(targets, "preferred", asked)
+        if not found:
+            self.notices.append(f"the preferred model {name!r} may not serve this request")
+        self._add(found)
+
+    def _ranked(self, targets: Sequence[PolicyTarget], role: str, asked: Asked | None = None) -> list[Candidate]:
+        """Those that may serve, best first."""
+        asked = asked or self.asked
+        if len(targets) > ENOUGH and not self.everything:
+            targets = shorten(targets, asked, self.strategy, self.snapshot, self.left_out)
+        found = self.strategy.order(self._eligible(targets, role, asked), asked)
+        return found if self.everything else self._no_more_than_enough(found)
+
+    def _no_more_than_enough(self, found: list[Candidate]) -> list[Candidate]:
+        """Of an order that had to see everybody, as many as have to be looked at further."""
+        if len(found) <= ENOUGH or self.asked.facts.operation == "embeddings":
+            return found
+        able = 0
+        for place, candidate in enumerate(found):
+            able += filters.out_for_now(candidate.model, self.asked) is None
+            if able == ENOUGH:
+                self.left_out.unnamed += len(found) - place - 1
+                return found[: place + 1]
+        return found
 
     def _eligible(self, targets: Iterable[PolicyTarget], role: str, asked: Asked | None = None) -> list[Candidate]:
         asked = asked or self.asked
         found = []
         for target in targets:
             model = target.model
-            if model.route in self.dropped:
-                continue
-            if model.context_window is not None:
-                self.windows.append(model.context_window)
-            refused = filters.refusal(model, asked)
+            refused = filters.fixed_refusal(model, asked)
+            if refused is None:
+                if model.context_window is not None:
+                    self.windows.append(model.context_window)
+                refused = filters.refusal_of_size(model, asked)
             if refused is not None:
-                if all(model.route != candidate.model.route for candidate in self.in_order):
-                    self.dropped[model.route] = refused
+                self.left_out.add(refused)
                 continue
-            found.append(
-                Candidate(
-                    model,
-                    via=target.via,
-                    role=role,
-                    weight=target.weight,
-                    order=target.order,
-                    estimate=estimates.cost(self.asked.facts, model, self.asked.conditions.of(model.route)),
-                )
-            )
+            found.append(candidate_of(target, role, self._estimate(model)))
         return found
 
-    def _ordered(self, candidates: list[Candidate]) -> list[Candidate]:
-        return self.strategy.order(candidates, self.asked) if len(candidates) > 1 else candidates
+    def _estimate(self, model: ModelView) -> Decimal | None:
+        return estimates.cost(self.asked.facts, model, self.asked.conditions.of(model.route))
 
     def _add(self, candidates: Iterable[Candidate]) -> None:
         there = {candidate.model.route for candidate in self.in_order}
@@ -166,7 +196,7 @@ class _Deciding:
                 kept.append(candidate)
             else:
                 why = f"its vectors are not those of {first.route}"
-                self.dropped[model.route] = Dropped(model.route, "other_embedding", why)
+                self.left_out.add(Dropped(model.route, "other_embedding", why))
         self.in_order = kept
 
     def _leave_out_for_now(self) -> None:
@@ -175,7 +205,7 @@ class _Deciding:
             route = candidate.model.route
             out = filters.out_for_now(candidate.model, self.asked)
             if out is not None:
-                self.dropped[route] = out
+                self.left_out.add(out)
             elif self.asked.conditions.of(route).breaker != "closed":
                 kept.append(replace(candidate, needs_permit=True))
             else:
@@ -185,20 +215,21 @@ class _Deciding:
     def _keep_only_the_first(self) -> None:
         for candidate in self.in_order[1:]:
             route = candidate.model.route
-            self.dropped[route] = Dropped(route, "fallback_off", "fallback is switched off")
+            self.left_out.add(Dropped(route, "fallback_off", "fallback is switched off"))
         del self.in_order[1:]
 
     def _told(self) -> RouteDecision:
         plan, facts, policy = self.plan, self.asked.facts, self.plan.policy
         return RouteDecision(
             candidates=tuple(self.in_order),
-            dropped=tuple(self.dropped.values()),
+            dropped=self.left_out.named(without=(candidate.model.route for candidate in self.in_order)),
+            unnamed=self.left_out.unnamed,
             reason=_reason(self.in_order, self.strategy.label),
             policy=policy.name if policy is not None else "",
             version=plan.version.number if plan.version is not None else 0,
             bucket=plan.bucket,
             strategy=self.strategy.name,
-            confidence=1.0 if self.in_order else 0.0,
+            confidence=self._confidence(),
             notices=tuple(self.notices),
             retries=plan.document.retries,
             timeouts=plan.document.timeouts,
@@ -210,6 +241,17 @@ class _Deciding:
             or facts.input_tokens is not None,
         )
 
+    def _confidence(self) -> float:
+        """0 to 1: points where the strategy counts them, and no doubt where somebody or a rule has decided."""
+        if not self.in_order:
+            return 0.0
+        first = self.in_order[0]
+        if first.role == "fallback":
+            return _SURE_OF_A_FALLBACK
+        if first.role == "target" and first.score is not None and self.strategy.full_score is not None:
+            return round(min(1.0, first.score / self.strategy.full_score), 4)
+        return 1.0
+
 
 # --- Whom a request means ---------------------------------------------------------------------------------------------------
 
@@ -218,12 +260,11 @@ def _plan(facts: RequestFacts, snapshot: Snapshot) -> _Plan | None:
     """None when nothing has the name."""
     if not facts.model:
         return _plan_without_name(facts, snapshot)
-    policy = snapshot.policies.get(facts.model)
+    policy = _policy(facts.model, snapshot)
     if policy is not None:
         return _plan_of(policy, facts)
-    models = snapshot.by_name.get(facts.model)
-    if models:
-        targets = tuple(PolicyTarget(model, order=order) for order, model in enumerate(models))
+    targets = _targets_of(facts.model, snapshot)
+    if targets:
         return _Plan(PolicyDocument(), targets)
     task = facts.model.removeprefix("task/")
     if task in TASKS:
@@ -236,12 +277,19 @@ def _plan(facts: RequestFacts, snapshot: Snapshot) -> _Plan | None:
 
 def _plan_without_name(facts: RequestFacts, snapshot: Snapshot) -> _Plan:
     if facts.task:
-        policy = snapshot.policies.get(f"task/{facts.task}")
+        policy = _policy(f"task/{facts.task}", snapshot)
         if policy is not None:
             return _plan_of(policy, facts)
         return _Plan(PolicyDocument(requirements=Requirements(task=facts.task)), any_model(snapshot))
-    policy = snapshot.policies.get(snapshot.defaults.default_policy)
+    policy = _policy(snapshot.defaults.default_policy, snapshot)
     return _plan_of(policy, facts) if policy is not None else _Plan(PolicyDocument(), any_model(snapshot))
+
+
+def _policy(name: str, snapshot: Snapshot) -> PolicyView | None:
+    policy = snapshot.policies.get(name)
+    if policy is None or not policy.stands_for:
+        return policy
+    return snapshot.policies.get(policy.stands_for, policy)
 
 
 def _plan_of(policy: PolicyView, facts: RequestFacts) -> _Plan:
@@ -261,13 +309,14 @@ def known_by(facts: RequestFacts) -> bytes:
 
 
 def any_model(snapshot: Snapshot) -> tuple[PolicyTarget, ...]:
-    return tuple(PolicyTarget(model, order=order) for order, model in enumerate(snapshot.models))
+    every = snapshot.memory.get(any_model)
+    if every is None:
+        every = tuple(PolicyTarget(model, order=order) for order, model in enumerate(snapshot.models))
+        snapshot.memory[any_model] = every
+    return every  # type: ignore[no-any-return]
 
 
-def _targets_named(name: str, snapshot: Snapshot) -> tuple[PolicyTarget, ...]:
-    policy = snapshot.policies.get(name)
-    if policy is not None:
-        return policy.active.targets
+def _targets_of(name: str, snapshot: Snapshot) -> tuple[PolicyTarget, ...]:
     return tuple(PolicyTarget(model, order=order) for order, model in enumerate(snapshot.by_name.get(name, ())))
 
 
@@ -277,53 +326,61 @@ def _asked(
     limits = [facts.max_cost, plan.document.max_cost, snapshot.defaults.max_cost]
     return Asked(
         facts=facts,
-        requirements=_together(plan.document.requirements, facts),
+        requirements=_both(plan.document.requirements, _demanded(facts)),
         conditions=conditions,
         now=now,
         chance=chance,
-        max_cost=_lowest(limits),
+        max_cost=min((limit for limit in limits if limit is not None), default=None),
         barred_types=snapshot.defaults.barred_types,
-        allowed_by_name=_allows(facts, plan.policy),
+        allowed_by_name=plan.policy is not None and _allows(facts, facts.model, plan.policy),
     )
 
 
-def _allows(facts: RequestFacts, policy: PolicyView | None) -> bool:
-    return policy is not None and filters.permits_name(facts.identity, policy.name)
+def _allows(facts: RequestFacts, name: str, policy: PolicyView) -> bool:
+    """Whether the client key is allowed a policy, under the name that was sent or under its own, with or without its kind."""
+    names = (name, policy.name, f"{policy.kind}/{policy.name}")
+    return any(filters.permits_name(facts.identity, each) for each in names if each)
+
+
+def _demanded(facts: RequestFacts) -> Requirements:
+    """What the request itself demands."""
+    return Requirements(
+        capabilities=facts.capabilities,
+        vision=facts.require_vision or facts.images > 0,
+        max_cost_tier=facts.max_cost_tier,
+        task=facts.task,
+        local_only=facts.local_only,
+        data_tags=facts.data_tags,
+    )
 
 
 def _under_override(policy: Requirements, facts: RequestFacts) -> Requirements:
     """Whoever overrides a policy has judged that the model is able enough. Where data may go, and what this request needs,
     still holds."""
-    return _together(Requirements(local_only=policy.local_only, data_tags=policy.data_tags), facts)
+    return _both(Requirements(local_only=policy.local_only, data_tags=policy.data_tags), _demanded(facts))
 
 
-def _together(policy: Requirements, facts: RequestFacts) -> Requirements:
-    """What the policy and the request demand: both."""
-    tiers = [tier for tier in (policy.max_cost_tier, facts.max_cost_tier) if tier]
-    return replace(
-        policy,
-        capabilities=policy.capabilities | facts.capabilities,
-        vision=policy.vision or facts.require_vision or facts.images > 0,
+_NOTHING = Requirements()
+
+
+def _both(first: Requirements, second: Requirements) -> Requirements:
+    """What two sides demand together. Of two tasks, which no model can be told to serve at once, the second's counts."""
+    if second == _NOTHING:
+        return first
+    if first == _NOTHING:
+        return second
+    tiers = [tier for tier in (first.max_cost_tier, second.max_cost_tier) if tier]
+    return Requirements(
+        capabilities=first.capabilities | second.capabilities,
+        preferred_capabilities=first.preferred_capabilities | second.preferred_capabilities,
+        min_context_window=max(first.min_context_window, second.min_context_window),
         max_cost_tier=min(tiers, key=rank, default=""),
-        task=facts.task or policy.task,
-        local_only=policy.local_only or facts.local_only,
-        data_tags=policy.data_tags | facts.data_tags,
+        reasoning=first.reasoning or second.reasoning,
+        vision=first.vision or second.vision,
+        task=second.task or first.task,
+        local_only=first.local_only or second.local_only,
+        data_tags=first.data_tags | second.data_tags,
     )
-
-
-def _lowest(limits: Iterable[Decimal | None]) -> Decimal | None:
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def nearest(facts: RequestFacts, snapshot: Snapshot) -> tuple[str, ...]:
-    """Names like the one asked for, among those that this caller may use."""
-    names = [
-        name
-        for name, models in snapshot.by_name.items()
-        if any(filters.permits(facts.identity, model) for model in models)
-    ]
-    names += [policy.name for policy in snapshot.policies.values() if filters.permits_name(facts.identity, policy.name)]
-    return tuple(difflib.get_close_matches(facts.model, dict.fromkeys(names), n=_NEAREST, cutoff=0.5))
 
 
 def _reason(candidates: Sequence[Candidate], strategy: str) -> str:

@@ -13,21 +13,39 @@ from functools import lru_cache
 from providers.capabilities import serves
 from providers.cost_tiers import rank
 from routing import estimates
-from routing.types import Asked, Dropped, Identity, ModelView
+from routing.policy_documents import Requirements
+from routing.types import NOMINAL, Asked, Dropped, Identity, ModelView, RequestFacts
+
+Rule = Callable[[ModelView, Asked], Dropped | None]
 
 
 def refusal(model: ModelView, asked: Asked) -> Dropped | None:
     """Why this model may not serve the request, whatever the moment; None when it may."""
-    for rule in LASTING:
-        reason = rule(model, asked)
-        if reason is not None:
-            return reason
-    return None
+    return _first(LASTING, model, asked)
+
+
+def fixed_refusal(model: ModelView, asked: Asked) -> Dropped | None:
+    """Why it may serve no request that demands the same."""
+    return _first(FIXED, model, asked)
+
+
+def refusal_of_size(model: ModelView, asked: Asked) -> Dropped | None:
+    """Why this very request is too much for it."""
+    return _first(OF_SIZE, model, asked)
 
 
 def out_for_now(model: ModelView, asked: Asked) -> Dropped | None:
     """Why it cannot serve at this moment."""
-    for rule in PASSING:
+    return _first(PASSING, model, asked)
+
+
+def meets(model: ModelView, requirements: Requirements) -> bool:
+    """Whether a model is what a policy demands, whoever asks."""
+    return _first(DEMANDS, model, Asked(RequestFacts(), requirements, NOMINAL, now=0.0)) is None
+
+
+def _first(rules: tuple[Rule, ...], model: ModelView, asked: Asked) -> Dropped | None:
+    for rule in rules:
         reason = rule(model, asked)
         if reason is not None:
             return reason
@@ -160,11 +178,7 @@ def too_expensive(model: ModelView, asked: Asked) -> Dropped | None:
     return Dropped(model.route, "max_cost", f"about {cost:.6f} USD are above the limit of {asked.max_cost} USD")
 
 
-LASTING = (
-    pinned_elsewhere,
-    not_allowed,
-    switched_off,
-    wrong_operation,
+DEMANDS = (
     not_local,
     data_not_allowed,
     lacks_capability,
@@ -173,9 +187,16 @@ LASTING = (
     other_task,
     too_dear_a_tier,
     window_too_small,
-    prompt_too_long,
-    too_expensive,
 )
+"""Look at nothing but the requirements."""
+
+FIXED = (pinned_elsewhere, not_allowed, switched_off, wrong_operation, *DEMANDS)
+"""Say the same for every request that demands the same."""
+
+OF_SIZE = (prompt_too_long, too_expensive)
+"""Look at the prompt and its price."""
+
+LASTING = (*FIXED, *OF_SIZE)
 
 
 # --- Passing ----------------------------------------------------------------------------------------------------------------

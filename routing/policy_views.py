@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from django.utils import timezone
 
-from routing import policy_documents, rollout
+from routing import filters, policy_documents, rollout
 from routing.models import Override, Policy
-from routing.policy_documents import BadPolicy, PolicyDocument, Target
+from routing.policy_documents import BadPolicy, PolicyDocument, Requirements, Target
 from routing.types import ModelView, OverrideView, PolicyTarget, PolicyVersionView, PolicyView
 
 Named = Mapping[str, tuple[ModelView, ...]]
+_NOTHING = Requirements()
 
 
 def build(models: Sequence[ModelView], by_name: Named, notes: list[str]) -> dict[str, PolicyView]:
@@ -27,12 +29,31 @@ def build(models: Sequence[ModelView], by_name: Named, notes: list[str]) -> dict
         rows[row.name] = row
     resolving = Resolving(documents, {name: row.kind for name, row in rows.items()}, models, by_name)
     overrides = _overrides(resolving)
-    views: dict[str, PolicyView] = {}
-    for name, row in rows.items():
-        view = _view(row, documents[name], resolving, overrides.get(row.pk), notes)
-        views[name] = view
-        views.setdefault(f"{row.kind}/{name}", view)
-    return views
+    found = [_view(row, documents[name], resolving, overrides.get(row.pk), notes) for name, row in rows.items()]
+    views = {view.name: view for view in found}
+    for view in found:
+        views.setdefault(f"{view.kind}/{view.name}", view)
+    return {name: _renaming(view, views) for name, view in views.items()}
+
+
+def _renaming(view: PolicyView, views: Mapping[str, PolicyView]) -> PolicyView:
+    """The view, and which policy it is only another name of, also where several names lead there."""
+    seen, there = {view.name}, view
+    while (further := views.get(_only_names(there))) is not None:
+        if further.name in seen:
+            return view
+        seen.add(further.name)
+        there = further
+    return view if there is view else replace(view, stands_for=there.name)
+
+
+def _only_names(view: PolicyView) -> str:
+    """The one thing that a policy names without saying anything else; empty when it says more."""
+    targets = view.active.document.targets
+    if len(targets) != 1 or view.candidate is not None or view.override is not None:
+        return ""
+    says_no_more = view.active.document == PolicyDocument(targets=(Target(targets[0].model, weight=targets[0].weight),))
+    return targets[0].model if says_no_more else ""
 
 
 def _view(
@@ -79,6 +100,7 @@ class Resolving:
         by_name: Named,
     ) -> None:
         self._documents, self._kinds, self._models, self._by_name = documents, kinds, models, by_name
+        self._with_kind = {f"{kind}/{name}": name for name, kind in kinds.items() if f"{kind}/{name}" not in documents}
         self._every: tuple[PolicyTarget, ...] | None = None
 
     def version(self, name: str, number: int, document: PolicyDocument) -> PolicyVersionView:
@@ -88,25 +110,30 @@ class Resolving:
         return PolicyVersionView(number, document, targets, self._fallbacks(document, name), chains)
 
     def named(self, name: str, within: tuple[str, ...] = (), weight: int = 1) -> Iterator[PolicyTarget]:
-        """What a name means; models reached through another policy say through which."""
+        """What a name means; models reached through another policy say through which, and are what that one demands."""
+        name = self._with_kind.get(name, name)
         document = self._documents.get(name)
         if document is not None and name not in within:
+            demanded = document.requirements
             for target in self._of_targets(document.targets, (*within, name)) if document.targets else self._all():
-                yield PolicyTarget(target.model, target.via or name, weight, target.order)
+                if demanded == _NOTHING or filters.meets(target.model, demanded):
+                    yield PolicyTarget(target.model, target.via or name, weight, target.order)
         elif document is None or not within or name == within[-1]:
             # A policy may be named as the model that it stands for.
             for model in self._by_name.get(name, ()):
                 yield PolicyTarget(model, "", weight)
 
     def _of_targets(self, targets: Sequence[Target], within: tuple[str, ...]) -> Iterator[PolicyTarget]:
+        group = 0
         for target in targets:
             names = self._of_kind(target.kind) if target.kind else [target.model]
             for name in names:
                 if target.kind and name in within:
                     continue
+                group += 1
                 for found in self.named(name, within, target.weight):
                     if not target.provider or found.model.provider.provider_id == target.provider:
-                        yield found
+                        yield replace(found, group=group)
 
     def _of_kind(self, kind: str) -> list[str]:
         return [name for name, its in self._kinds.items() if its == kind]
@@ -120,6 +147,7 @@ class Resolving:
         waiting, seen = list(document.fallbacks), {name}
         while waiting:
             fallback = waiting.pop(0)
+            fallback = self._with_kind.get(fallback, fallback)
             if fallback in seen:
                 continue
             seen.add(fallback)
@@ -141,5 +169,6 @@ def _once(targets: Iterator[PolicyTarget] | Sequence[PolicyTarget]) -> tuple[Pol
     for target in targets:
         first.setdefault(target.model.route, target)
     return tuple(
-        PolicyTarget(target.model, target.via, target.weight, order) for order, target in enumerate(first.values())
+        PolicyTarget(target.model, target.via, target.weight, order, target.group)
+        for order, target in enumerate(first.values())
     )

@@ -10,14 +10,36 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 
-from routing.strategies import priority
+from routing.strategies import (
+    admin_preferred,
+    balanced,
+    capability_strict,
+    cost_optimized,
+    least_busy,
+    lowest_latency,
+    performance_optimized,
+    priority,
+    session_sticky,
+    weighted,
+)
 from routing.strategies.base import Asked, Strategy
 
 __all__ = ["Asked", "Strategy", "failures", "find", "names", "registered"]
 
 ENTRY_POINT = "llm_gateway.routing_strategies"
 
-BUILT_IN = (priority.STRATEGY,)
+BUILT_IN = (
+    priority.STRATEGY,
+    weighted.STRATEGY,
+    cost_optimized.STRATEGY,
+    performance_optimized.STRATEGY,
+    balanced.STRATEGY,
+    capability_strict.STRATEGY,
+    admin_preferred.STRATEGY,
+    lowest_latency.STRATEGY,
+    least_busy.STRATEGY,
+    session_sticky.STRATEGY,
+)
 
 failures: dict[str, str] = {}
 """Entry points that cannot be used, by name, with the reason."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from routing.types import Asked, Candidate
 
-__all__ = ["Asked", "Strategy"]
+__all__ = ["Asked", "Parts", "Strategy", "by"]
+
+Key = Callable[[Candidate, Asked], Any]
+Parts = tuple[tuple[str, float], ...]
+
+CONDITIONS = "conditions"
+LOAD = "load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +28,26 @@ class Strategy:
     order: Callable[[Sequence[Candidate], Asked], list[Candidate]]
     varies: bool = False
     """Whether two requests alike may be served in different orders: by chance, session or load."""
+    key: Key | None = None
+    """What `order` sorts by, lowest first, when a candidate's place depends on nothing but itself, what is demanded and the
+    conditions of its own route. Thousands of models are then sorted once for many requests."""
+    looks_at: str = ""
+    """What of the moment the key depends on: `conditions` (how routes fare), `load` (calls under way) or nothing."""
+    full_score: float | None = None
+    """The score that leaves no doubt, where points say how sure a choice is."""
+
+
+def by(
+    key: Key,
+    parts: Callable[[Candidate, Asked], Parts],
+    score: Callable[[Candidate, Asked], float] | None = None,
+) -> Callable[[Sequence[Candidate], Asked], list[Candidate]]:
+    """An `order` that sorts by `key` and shows what the place came from."""
+
+    def order(candidates: Sequence[Candidate], asked: Asked) -> list[Candidate]:
+        return [
+            replace(one, parts=parts(one, asked), score=None if score is None else score(one, asked))
+            for one in sorted(candidates, key=lambda candidate: key(candidate, asked))
+        ]
+
+    return order

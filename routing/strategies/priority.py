@@ -1,31 +1,31 @@
-"""The provider's priority decides; among equals the cheaper one; among equals again the order of the configuration."""
+"""The provider's priority decides; among equals what is preferred, then the cheaper, then the order of the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Decimal
+from typing import Any
 
-from routing.strategies.base import Asked, Strategy
-from routing.types import Candidate, ModelView
-
-_DEARER_THAN_ANY = Decimal("Infinity")
+from routing.strategies.base import Asked, Parts, Strategy, by
+from routing.strategies.points import preferred, price
+from routing.types import Candidate
 
 
-def price(model: ModelView) -> Decimal:
-    """Of a million tokens in and a million out, for comparing models; one whose prices are unknown comes last."""
-    prices = model.prices
-    if prices.input_cost_per_million is None or prices.output_cost_per_million is None:
-        return _DEARER_THAN_ANY
-    return prices.input_cost_per_million + prices.output_cost_per_million
+def key(candidate: Candidate, asked: Asked) -> Any:
+    model = candidate.model
+    return model.provider.priority, -preferred(model, asked), price(model), candidate.order
 
 
-def order(candidates: Sequence[Candidate], asked: Asked) -> list[Candidate]:
-    return sorted(
-        candidates,
-        key=lambda candidate: (candidate.model.provider.priority, price(candidate.model), candidate.order),
-    )
+def parts(candidate: Candidate, asked: Asked) -> Parts:
+    model = candidate.model
+    shown: Parts = (("provider_priority", float(model.provider.priority)),)
+    if asked.requirements.preferred_capabilities:
+        shown += (("preferred_capabilities", float(preferred(model, asked))),)
+    return (*shown, ("price", float(price(model)))) if model.prices.known else shown
 
 
 STRATEGY = Strategy(
-    "priority", "Priority", "The provider with the lowest priority number; then the cheaper; then as configured.", order
+    "priority",
+    "Priority",
+    "The provider with the lowest priority number; then the cheaper; then as configured.",
+    by(key, parts),
+    key=key,
 )

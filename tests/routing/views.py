@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from providers.secrets import Secret
-from routing.types import Identity, ModelView, Prices, ProviderView, RequestFacts, Snapshot, UpstreamKey
+from routing.policy_documents import PolicyDocument
+from routing.types import (
+    Identity,
+    ModelView,
+    PolicyTarget,
+    PolicyVersionView,
+    PolicyView,
+    Prices,
+    ProviderView,
+    RequestFacts,
+    Snapshot,
+    UpstreamKey,
+)
 
 A_KEY = UpstreamKey(1, Secret("sk"))
 
@@ -53,3 +65,15 @@ def snapshot(*models: ModelView) -> Snapshot:
 def facts(name="gpt-4o", operation="chat", allowed=None, **rest) -> RequestFacts:
     identity = Identity(1, "gw-1", "tests", frozenset({"generate"}), allowed)
     return RequestFacts(model=name, operation=operation, identity=identity, **rest)
+
+
+def policy(name: str, held: Snapshot, *targets: ModelView, fallbacks=(), kind="policy", number=1, **said) -> PolicyView:
+    """A policy over these models, or over all of the snapshot; `said` is what its document says."""
+    pool = targets or held.models
+    version = PolicyVersionView(
+        number,
+        PolicyDocument(**said),
+        tuple(PolicyTarget(each, order=order) for order, each in enumerate(pool)),
+        tuple(PolicyTarget(each, order=order) for order, each in enumerate(fallbacks)),
+    )
+    return PolicyView(name, kind, version)

@@ -1,0 +1,39 @@
+"""Performance and cheapness together, three to two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from routing.strategies.base import CONDITIONS, Asked, Parts, Strategy, by
+from routing.strategies.points import cheapness, performance_of, preferred, price, registry
+from routing.types import Candidate
+
+
+def score(candidate: Candidate, asked: Asked) -> float:
+    return 0.6 * performance_of(candidate, asked) + 0.4 * cheapness(candidate.model)
+
+
+def key(candidate: Candidate, asked: Asked) -> Any:
+    model = candidate.model
+    written = registry(model, asked.requirements)
+    return -score(candidate, asked), -preferred(model, asked), -written, price(model), candidate.order
+
+
+def parts(candidate: Candidate, asked: Asked) -> Parts:
+    model = candidate.model
+    return (
+        ("performance", performance_of(candidate, asked)),
+        ("cheapness", cheapness(model)),
+        ("registry", registry(model, asked.requirements)),
+    )
+
+
+STRATEGY = Strategy(
+    "balanced",
+    "Balanced",
+    "60 % performance score and 40 % cheapness of the cost tier.",
+    by(key, parts, score),
+    key=key,
+    looks_at=CONDITIONS,
+    full_score=100.0,
+)

@@ -1,0 +1,39 @@
+"""What answers best: success, speed and few recent failures, with a bonus for what is dear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from routing.strategies.base import CONDITIONS, Asked, Parts, Strategy, by
+from routing.strategies.points import dearness_bonus, performance_of, preferred, price, registry
+from routing.types import Candidate
+
+
+def score(candidate: Candidate, asked: Asked) -> float:
+    return performance_of(candidate, asked) + dearness_bonus(candidate.model)
+
+
+def key(candidate: Candidate, asked: Asked) -> Any:
+    model = candidate.model
+    written = registry(model, asked.requirements)
+    return -score(candidate, asked), -preferred(model, asked), -written, price(model), candidate.order
+
+
+def parts(candidate: Candidate, asked: Asked) -> Parts:
+    model = candidate.model
+    return (
+        ("performance", performance_of(candidate, asked)),
+        ("tier_bonus", dearness_bonus(model)),
+        ("registry", registry(model, asked.requirements)),
+    )
+
+
+STRATEGY = Strategy(
+    "performance_optimized",
+    "Best performance",
+    "The highest performance score: success rate, latency, recent failures; dear models get a bonus.",
+    by(key, parts, score),
+    key=key,
+    looks_at=CONDITIONS,
+    full_score=100.0,
+)
