@@ -49,10 +49,13 @@ def fold_headers(request: ParsedRequest, sent: Mapping[bytes, bytes]) -> None:
 
 
 async def settle_model(request: ParsedRequest, identity: Identity | None) -> None:
-    """A request without a model, of a session for which one was selected, means that one."""
-    if request.model or not request.session_id or identity is None:
-        return
-    request.model = await selections.selected(identity.prefix, request.session_id) or ""
+    """A request without a model or a task means the model that was selected for its session, or for its key without one.
+
+    Code of this process that asks in nobody's name selects under an empty prefix.
+    """
+    if not request.model and not request.task:
+        prefix = "" if identity is None else identity.prefix
+        request.model = await selections.selected(prefix, request.session_id) or ""
 
 
 def facts_of(request: ParsedRequest, identity: Identity | None) -> RequestFacts:
@@ -71,6 +74,9 @@ def facts_of(request: ParsedRequest, identity: Identity | None) -> RequestFacts:
         prompt_tokens=_tokens_in(request) if request.prompt_bytes >= estimates.WORTH_READING else None,
         max_output_tokens=request.max_output_tokens,
         task=request.task,
+        capabilities=request.capabilities,
+        max_cost_tier=request.max_cost_tier,
+        strategy=request.strategy,
         local_only=request.local_only,
         data_tags=request.data_tags,
     )

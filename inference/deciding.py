@@ -87,6 +87,9 @@ def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) 
         request.require_vision,
         request.local_only,
         request.data_tags,
+        request.capabilities,
+        request.max_cost_tier,
+        request.strategy,
     )
     kept = memory.made.get(question)
     if kept is not None:

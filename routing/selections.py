@@ -22,6 +22,11 @@ _PATIENCE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
 """After the store did not answer, requests do not ask it for so long."""
 
+_REMEMBERED_SECONDS = 1.0
+_MOST_REMEMBERED = 10_000
+_of_keys: dict[str, tuple[float, str | None]] = {}
+"""By the prefix of a client key: until when, and what it selected without a session."""
+
 _AWAY = (redis.RedisError, OSError, TimeoutError)
 _asked_again_at = 0.0
 
@@ -33,8 +38,22 @@ class SelectionsAway(Exception):
 async def selected(identity_prefix: str, session_id: str | None) -> str | None:
     """The name selected for the session (for the client key itself, when there is no session); None without any.
 
-    One connection and one round trip, bounded; never raises.
+    One connection and one round trip, bounded; never raises. What a key selected is remembered for a moment, since most
+    requests that name neither model nor session have nothing selected.
     """
+    if session_id:
+        return await _asked(_key(identity_prefix, session_id))
+    remembered = _of_keys.get(identity_prefix)
+    if remembered is not None and time.monotonic() < remembered[0]:
+        return remembered[1]
+    found = await _asked(_key(identity_prefix, None))
+    if len(_of_keys) >= _MOST_REMEMBERED:
+        _of_keys.clear()
+    _of_keys[identity_prefix] = time.monotonic() + _REMEMBERED_SECONDS, found
+    return found
+
+
+async def _asked(key: str) -> str | None:
     global _asked_again_at
     if time.monotonic() < _asked_again_at:
         return None
@@ -46,7 +65,7 @@ async def selected(identity_prefix: str, session_id: str | None) -> str | None:
     )
     try:
         async with store:
-            return _text(await store.get(_key(identity_prefix, session_id)))
+            return _text(await store.get(key))
     except _AWAY:
         _asked_again_at = time.monotonic() + _PAUSE_SECONDS
         return None
@@ -62,12 +81,15 @@ def read(identity_prefix: str, session_id: str | None) -> str | None:
 
 
 def select(identity_prefix: str, session_id: str | None, name: str, *, ttl_seconds: int = DAY_SECONDS) -> None:
-    """From now on the session's requests without a model mean `name`. Raises `SelectionsAway`."""
+    """From now on the session's requests without a model mean `name`; in other processes those of a key without a session
+    within a second. Raises `SelectionsAway`."""
     try:
         with _store() as store:
             store.set(_key(identity_prefix, session_id), name, ex=max(1, min(ttl_seconds, LONGEST_SECONDS)))
     except _AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
+    finally:
+        _of_keys.pop(identity_prefix, None)
 
 
 def forget(identity_prefix: str, session_id: str | None) -> None:
@@ -77,6 +99,8 @@ def forget(identity_prefix: str, session_id: str | None) -> None:
             store.delete(_key(identity_prefix, session_id))
     except _AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
+    finally:
+        _of_keys.pop(identity_prefix, None)
 
 
 def _store() -> redis.Redis:

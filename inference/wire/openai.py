@@ -20,7 +20,8 @@ import orjson
 from inference.errors import InvalidRequest, MethodNotAllowed, NotFound
 from inference.wire import pictures, sse
 from inference.wire.pictures import NO_PICTURES, PictureLimits
-from providers.capabilities import TASKS
+from providers.capabilities import TASKS, canonical
+from providers.cost_tiers import COST_TIERS, is_tier
 
 if TYPE_CHECKING:
     from inference.backends.base import Chunk, Usage
@@ -40,6 +41,7 @@ _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _MONEY = re.compile(rb"[0-9]{1,12}(?:\.[0-9]{1,24})?(?:[eE][+-]?[0-9]{1,2})?").fullmatch
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
+_list_of_texts = msgspec.json.Decoder(list[str])
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _KINDS = {ord("{"): "object", ord("["): "array", ord('"'): "string"}
@@ -85,6 +87,10 @@ class ParsedRequest:
     """As a header names it; `model` then is `node/…`."""
     data_tags: frozenset[str] = frozenset()
     local_only: bool = False
+    capabilities: frozenset[str] = frozenset()
+    """In our words; demanded beside what a policy demands, as are the two that follow."""
+    max_cost_tier: str = ""
+    strategy: str = ""
     images: int = 0
     prompt_bytes: int = 0
     """Of the subject as it was sent, without pictures."""
@@ -154,6 +160,12 @@ def _wishes(own: Iterable[str], fields: dict[str, msgspec.Raw], operation: Opera
             wishes[name] = _flag(name, raw)
         elif name == "max_cost":
             wishes[name] = _money(name, raw)
+        elif name == "gateway_capabilities":
+            wishes["capabilities"] = canonical(_words(name, raw))
+        elif name == "gateway_max_cost_tier":
+            wishes["max_cost_tier"] = _tier(name, raw)
+        elif name == "gateway_strategy":
+            wishes["strategy"] = _optional_text(name, raw) or ""
         elif name == "x_gateway":
             wishes["wants_account"], wishes["wants_reason"] = _account(raw)
         del fields[name]
@@ -195,6 +207,20 @@ def _task(raw: msgspec.Raw, operation: Operation) -> str | None:
 
 def unknown_task(param: str, word: str) -> InvalidRequest:
     return InvalidRequest(f"'{param}' must be one of: {', '.join(TASKS)}; not '{word[:100]}'.", param=param)
+
+
+def _tier(name: str, raw: msgspec.Raw) -> str:
+    tier = (_optional_text(name, raw) or "").upper()
+    if tier and not is_tier(tier):
+        raise InvalidRequest(f"'{name}' must be one of: {', '.join(COST_TIERS)}.", param=name)
+    return tier
+
+
+def _words(name: str, raw: msgspec.Raw) -> list[str]:
+    try:
+        return _list_of_texts.decode(raw)
+    except msgspec.DecodeError:
+        raise InvalidRequest(f"Invalid type for '{name}': expected an array of strings.", param=name) from None
 
 
 def _account(raw: msgspec.Raw) -> tuple[bool, bool]:

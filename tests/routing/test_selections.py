@@ -8,6 +8,11 @@ import redis
 from routing import selections
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    selections._of_keys.clear()
+
+
 async def test_a_selection_holds_for_its_session_and_for_no_other() -> None:
     selections.select("gw_a", "s1", "llama3")
     assert await selections.selected("gw_a", "s1") == "llama3"
@@ -47,3 +52,12 @@ async def test_a_store_that_is_away_has_no_selections(settings: Any, monkeypatch
     assert await selections.selected("gw_a", "s1") is None
     with pytest.raises(selections.SelectionsAway):
         selections.select("gw_a", "s1", "llama3")
+
+
+async def test_that_a_key_selected_nothing_is_remembered_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await selections.selected("gw_a", None) is None
+    with monkeypatch.context() as without_store:
+        without_store.setattr(selections, "_asked", None)
+        assert await selections.selected("gw_a", None) is None
+    selections.select("gw_a", None, "llama3")
+    assert await selections.selected("gw_a", None) == "llama3"

@@ -170,3 +170,18 @@ def test_text_that_looks_like_an_event_stays_text() -> None:
 def test_base64_embeddings_are_little_endian_floats() -> None:
     body = orjson.loads(embeddings_body([[0.5, -2.0]], "m", Usage(1), "base64"))
     assert struct.unpack("<2f", base64.b64decode(body["data"][0]["embedding"])) == (0.5, -2.0)
+
+
+def test_what_a_model_must_be_is_read_and_kept_from_the_upstream() -> None:
+    request = parsed(
+        gateway_capabilities=["function_calling"], gateway_max_cost_tier="low", gateway_strategy="balanced"
+    )
+    assert (request.capabilities, request.max_cost_tier, request.strategy) == (frozenset({"tools"}), "LOW", "balanced")
+    assert request.fields.keys() == GOOD.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), [("gateway_capabilities", "tools"), ("gateway_max_cost_tier", "cheap")])
+def test_a_demand_that_cannot_be_read_is_refused_naming_it(name, value) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(**{name: value})
+    assert caught.value.param == name
