@@ -23,12 +23,12 @@ LONGEST_TTL_SECONDS = 10 * 366 * 86_400
 
 
 class NotOverridable(Exception):
-    """The policy's document says that nobody may stand over it."""
+    """A policy's document says that nothing may stand over it, and that it stands over nothing."""
 
     code = "not_overridable"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"The policy {name} may not be overridden: its document says overridable: false.")
+        super().__init__(f"The policy {name} takes no part in overrides: its document says overridable: false.")
 
 
 class NoSuchVersion(LookupError):
@@ -88,8 +88,9 @@ def set_override(
         expires_at = timezone.now() + timedelta(seconds=_span(ttl_seconds))
     with transaction.atomic(), actor.giving_reason(reason or actor.current().reason):
         policy = Policy.objects.select_for_update().get(name=policy_name)
-        if policy.document.get("overridable", True) is False:
-            raise NotOverridable(policy_name)
+        for row in (policy, Policy.objects.filter(name=target).first()):
+            if row is not None and row.document.get("overridable", True) is False:
+                raise NotOverridable(row.name)
         override = Override.objects.filter(policy=policy).first() or Override(policy=policy)
         override.target, override.expires_at, override.reason = target, expires_at, reason
         override.full_clean()

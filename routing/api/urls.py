@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
+from routing.api import admin_gateway, admin_gateway_writes
 from routing.api.client_keys import ClientKeys
 from routing.api.policies import Overrides, Policies
 from routing.api.rollout import RolloutView
@@ -17,8 +18,25 @@ router.register("overrides", Overrides, basename="override")
 _ROLLOUT = RolloutView.as_view({"get": "retrieve", "put": "partial_update", "patch": "partial_update"})
 _SETTINGS = RoutingSettingsView.as_view({"get": "retrieve", "put": "partial_update", "patch": "partial_update"})
 
+# The node's path comes last: a node may have any name, and `bulk` and `reload` are not meant by it.
+_ADMIN_GATEWAY = (
+    ("health", admin_gateway.GatewayHealth),
+    ("status", admin_gateway.GatewayStatus),
+    ("policies", admin_gateway.GatewayPolicies),
+    ("node-requirements", admin_gateway.NodeRequirements),
+    ("assignments", admin_gateway.Assignments),
+    ("validate", admin_gateway.Validate),
+    ("test-selection", admin_gateway.TestSelection),
+    ("cost-optimization", admin_gateway.CostOptimization),
+    ("recommendations/(?P<node>.+?)", admin_gateway.Recommendations),
+    ("policies/bulk", admin_gateway_writes.BulkPolicies),
+    ("policies/reload", admin_gateway_writes.Reload),
+    ("policies/(?P<node>.+?)", admin_gateway_writes.NodePolicy),
+)
+
 urlpatterns = [
     path("api/v1/", include(router.urls)),
     re_path(r"^api/v1/rollout/?\Z", _ROLLOUT),
     re_path(r"^api/v1/routing-settings/?\Z", _SETTINGS),
+    *(re_path(rf"^api/admin/gateway/{path}/?\Z", view.as_view()) for path, view in _ADMIN_GATEWAY),
 ]

@@ -7,7 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from routing import policy_documents
+from providers.models import Provider
+from routing import policy_actions, policy_documents
 from routing.policy_views import Resolving
 from routing.types import ModelView, OverrideView, PolicyView, Prices, Snapshot
 from tests.routing.views import model, provider, snapshot
@@ -115,3 +116,21 @@ def seed_001(**rest: Any) -> Snapshot:
         for name, facts in MODELS.items()
     ]
     return with_policies(*models, policies=rest.pop("policies", documents()), kinds=kinds(), **rest)
+
+
+def store_seed_001() -> None:
+    """The same as rows."""
+    openrouter = Provider.objects.create(provider_id="openrouter", provider_type="fake")
+    for name, facts in MODELS.items():
+        price_in, price_out = facts["prices"]
+        openrouter.models.create(
+            model_id=name,
+            capabilities=["chat", *facts["capabilities"]],
+            cost_tier=facts["cost_tier"],
+            context_window=facts["context_window"],
+            input_cost_per_million=price_in,
+            output_cost_per_million=price_out,
+        )
+    every_kind = kinds()
+    for name, document in documents().items():
+        policy_actions.create({"name": name, "kind": every_kind[name], "document": document})

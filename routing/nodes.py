@@ -1,0 +1,121 @@
+"""Nodes and logical models, in the words of a source system: who serves a node, and who could. Pure.
+
+A node is a policy of kind `node`, a logical model one of kind `logical`. A node that nobody wrote down chooses among all
+logical models, or among all models where there are none, by what the request itself demands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from routing.decide import any_model, decide
+from routing.policy_documents import LOGICAL, PolicyDocument, Target
+from routing.types import (
+    Candidate,
+    Conditions,
+    PolicyTarget,
+    PolicyVersionView,
+    PolicyView,
+    RequestFacts,
+    RouteDecision,
+    Snapshot,
+)
+
+NODE = "node"
+UNKNOWN_NODES_STRATEGY = "balanced"
+USUAL_INPUT_TOKENS = 1000
+"""Of the request that estimates are made for; the answer has half as many."""
+_LONGER = {"long_context": Decimal(2), "reasoning": Decimal("1.5")}
+"""How much longer a request is that demands a capability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A node's choice. `snapshot` is the one that was decided by: with a policy of that name, also for an unknown node."""
+
+    facts: RequestFacts
+    snapshot: Snapshot
+    decision: RouteDecision
+    ranking: tuple[Candidate, ...]
+    """What the node's own strategy makes of its targets: without override and fallbacks."""
+
+    @property
+    def first(self) -> Candidate | None:
+        return self.decision.candidates[0] if self.decision.candidates else None
+
+
+def of_kind(kind: str, snapshot: Snapshot) -> dict[str, PolicyView]:
+    return {name: policy for name, policy in snapshot.policies.items() if policy.kind == kind and name == policy.name}
+
+
+def find(name: str, snapshot: Snapshot) -> PolicyView | None:
+    """The policy that a node's name means; a node goes before another kind under the same name."""
+    return snapshot.policies.get(f"{NODE}/{name}") or snapshot.policies.get(name)
+
+
+def select(
+    name: str,
+    snapshot: Snapshot,
+    conditions: Conditions,
+    *,
+    now: float,
+    capabilities: frozenset[str] = frozenset(),
+    strategy: str = "",
+    max_cost_tier: str = "",
+) -> Selection:
+    """Who would serve the node now. Without a strategy its own decides."""
+    policy = find(name, snapshot)
+    if policy is None:
+        policy = _unknown(name, snapshot)
+        snapshot = _with(policy, snapshot)
+    length = USUAL_INPUT_TOKENS * _longer(capabilities)
+    facts = RequestFacts(
+        model=policy.name,
+        capabilities=capabilities,
+        strategy=strategy,
+        max_cost_tier=max_cost_tier,
+        input_tokens=int(length),
+        max_output_tokens=int(length / 2),
+    )
+    bare = replace(policy, active=replace(policy.active, fallbacks=(), chains={}), candidate=None, override=None)
+    return Selection(
+        facts,
+        snapshot,
+        decide(facts, snapshot, conditions, now=now),
+        decide(facts, _with(bare, snapshot), conditions, now=now).candidates,
+    )
+
+
+def _with(policy: PolicyView, snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, policies={**snapshot.policies, policy.name: policy})
+
+
+def _longer(capabilities: frozenset[str]) -> Decimal:
+    times = Decimal(1)
+    for capability, more in _LONGER.items():
+        if capability in capabilities:
+            times *= more
+    return times
+
+
+def _unknown(name: str, snapshot: Snapshot) -> PolicyView:
+    logical = of_kind(LOGICAL, snapshot)
+    targets = _targets(logical) if logical else tuple(any_model(snapshot))
+    document = PolicyDocument(targets=(Target(kind=LOGICAL),) if logical else (), strategy=UNKNOWN_NODES_STRATEGY)
+    chains = {one: policy.active.fallbacks for one, policy in logical.items()}
+    return PolicyView(name, NODE, PolicyVersionView(0, document, targets, (), chains))
+
+
+def _targets(logical: Mapping[str, PolicyView]) -> tuple[PolicyTarget, ...]:
+    found: dict[str, PolicyTarget] = {}
+    for name, policy in logical.items():
+        for target in policy.active.targets:
+            found.setdefault(target.model.route, PolicyTarget(target.model, name, order=len(found)))
+    return tuple(found.values())
+
+
+def name_of(candidate: Candidate) -> str:
+    """What a node's people call it: the logical model, else the model's own id."""
+    return candidate.via or candidate.model.model_id
