@@ -37,6 +37,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             [
                 ("Providers", "hub", "admin:providers_provider_changelist", "providers.view_provider"),
                 ("Models", "neurology", "admin:providers_providermodel_changelist", "providers.view_providermodel"),
+                ("Prices", "sell", "admin:providers_priceoverride_changelist", "providers.view_priceoverride"),
                 ("Import", "move_to_inbox", "admin:providers_importrun_changelist", "providers.view_importrun"),
             ],
         ),

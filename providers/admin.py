@@ -31,11 +31,14 @@ from unfold.views import ChangeList
 from providers import (
     actor,
     admin_imports,  # noqa: F401  (registers its pages)
+    admin_prices,  # noqa: F401
     audit,
     cells,
     connection,
     discovery,
     keyring,
+    price_cells,
+    price_rows,
     probes,
     provider_types,
 )
@@ -47,6 +50,7 @@ from providers.forms import (
     form_of,
 )
 from providers.models import ApiKey, AuditEntry, AuditHead, ConnectionParameter, ProbeResult, Provider, ProviderModel
+from providers.prices import Prices
 from providers.provider_types import ProviderType
 from providers.secrets import SecretError
 from providers.tables import ReadOnlyAdmin, RegistryAdmin, SwitchableAdmin
@@ -619,16 +623,37 @@ def _type_groups() -> list[tuple[str, str, list[ProviderType]]]:
 # --- Models ----------------------------------------------------------------------------------------------------------------
 
 
+_PRICE_COLUMNS = ("price_in", "price_out", "price_cached", "price_source")
+
+
+class PricedChangeList(ChangeList):
+    """Works out what every model of the page costs, in as many queries as for one."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows = list(self.result_list)
+        prices = price_rows.of_models(rows)
+        for row in rows:
+            row.prices = prices[row.pk]
+        self.result_list = rows
+
+
+def _foreign(prices: Prices) -> str:
+    """The currency, where it is not the usual one."""
+    return "" if prices.currency == "USD" else prices.currency
+
+
 @admin.register(ProviderModel)
 class ProviderModelAdmin(SwitchableAdmin):
     form = ProviderModelForm
-    list_display = ("title", "provider_name", "model_type", "context", "abilities", "price_in", "price_out", "is_on")
+    list_display = ("title", "provider_name", "model_type", "context", "abilities", *_PRICE_COLUMNS, "is_on")
     list_filter = (ProviderTypeFilter, "enabled", "model_type", "provider")
     list_select_related = ("provider",)
     search_fields = ("model_id", "display_name", "provider__provider_id", "provider__display_name")
     search_help_text = "Search by model or provider"
     autocomplete_fields = ("provider",)
     ordering = ("provider__priority", "model_id")
+    readonly_fields = ("price_now",)
     fieldsets = (
         (None, {"fields": ("provider", "model_id", "display_name", "model_type", "enabled")}),
         ("Limits", {"fields": ("context_window", "max_tokens", "dimension")}),
@@ -637,12 +662,13 @@ class ProviderModelAdmin(SwitchableAdmin):
             "Prices per million tokens",
             {
                 "fields": (
+                    "price_now",
                     "input_cost_per_million",
                     "output_cost_per_million",
                     "cached_input_cost_per_million",
                     "currency",
                 ),
-                "description": "Empty is unknown, which is not the same as free.",
+                "description": "What stands here wins over the vendor's list, as a whole: left empty beside another, a price is unknown.",
             },
         ),
         ("Parameters", {"fields": ("parameters",)}),
@@ -670,13 +696,28 @@ class ProviderModelAdmin(SwitchableAdmin):
         shown = ", ".join(map(str, words[:3])) + (f" +{len(words) - 3}" if len(words) > 3 else "")
         return format_html('<span title="{}">{}</span>', ", ".join(map(str, words)), shown or cells.EMPTY)
 
-    @admin.display(description="In / M", ordering="input_cost_per_million")
-    def price_in(self, row: ProviderModel) -> SafeString:
-        return cells.money(row.input_cost_per_million, row.currency)
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return PricedChangeList
 
-    @admin.display(description="Out / M", ordering="output_cost_per_million")
-    def price_out(self, row: ProviderModel) -> SafeString:
-        return cells.money(row.output_cost_per_million, row.currency)
+    @admin.display(description="In / M")
+    def price_in(self, row: Any) -> SafeString:
+        return cells.money(row.prices.input_cost_per_million, _foreign(row.prices))
+
+    @admin.display(description="Out / M")
+    def price_out(self, row: Any) -> SafeString:
+        return cells.money(row.prices.output_cost_per_million, _foreign(row.prices))
+
+    @admin.display(description="Cached / M")
+    def price_cached(self, row: Any) -> SafeString:
+        return cells.money(row.prices.cached_input_cost_per_million, _foreign(row.prices))
+
+    @admin.display(description="Price")
+    def price_source(self, row: Any) -> SafeString:
+        return price_cells.source(row.prices)
+
+    @admin.display(description="What it costs now")
+    def price_now(self, row: ProviderModel) -> SafeString:
+        return price_cells.in_words(price_rows.of_models([row])[row.pk]) if row.pk else cells.EMPTY
 
     @admin.display(description="Enabled", ordering="enabled")
     def is_on(self, row: ProviderModel) -> SafeString:

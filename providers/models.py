@@ -359,6 +359,16 @@ class PriceOverride(RegistryModel):
     def __str__(self) -> str:
         return f"{self.model_prefix} from {self.valid_from:%Y-%m-%d}"
 
+    @staticmethod
+    def problem(input_cost: Any, output_cost: Any) -> str:
+        """What is wrong with such a price, in words; empty when nothing is."""
+        return "" if (input_cost, output_cost) != (None, None) else "Say what input costs, or output, or both."
+
+    def clean(self) -> None:
+        if wrong := self.problem(self.input_cost_per_million, self.output_cost_per_million):
+            raise ValidationError({"input_cost_per_million": wrong})
+        self.currency = self.currency.upper()
+
     def audit_name(self) -> str:
         owner = self.provider.provider_id if self.provider is not None else "*"
         return f"{owner}:{self.model_prefix}@{self.valid_from:%Y-%m-%d}"

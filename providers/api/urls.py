@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from providers.api import config, resources, views
+from providers.api import config, prices, resources, views
 
 _PROVIDER = r"(?P<provider_id>[^/]+)"
 _PATHS: tuple[tuple[str, Any], ...] = (
@@ -34,6 +34,8 @@ router.register("providers", resources.Providers, basename="provider")
 router.register("provider-models", resources.ProviderModels, basename="provider-model")
 router.register("api-keys", resources.ApiKeys, basename="api-key")
 router.register("connection-parameters", resources.ConnectionParameters, basename="connection-parameter")
+router.register("prices", prices.PriceOverrides, basename="price")
+router.register("model-prices", prices.ModelPrices, basename="model-price")
 router.register("audit", resources.Audit, basename="audit")
 router.register("probes", resources.Probes, basename="probe")
 
