@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from providers import keyring, provider_types, rotation
 from providers.models import Provider
 from providers.secrets import KeyringError
+from routing import policy_checks
 from routing.models import Rollout
 
 
@@ -102,5 +103,23 @@ def the_kill_switch_has_a_side_to_turn_to(app_configs: Any, databases: Any = Non
             "GATEWAY_V2_ENABLED is false, but no legacy side is named: the gateway serves everything all the same.",
             hint="manage.py cutover --legacy-url URL",
             id="gateway.W006",
+        )
+    ]
+
+
+@register(Tags.database)
+def stored_policies_can_serve(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        issues = policy_checks.current().issues
+    except (DatabaseError, KeyringError, OSError):
+        return []  # not migrated yet, or E001 says it
+    if not issues:
+        return []
+    named = "; ".join(f"{issue.name}: {issue.sentence}" for issue in issues[:3])
+    return [
+        Warning(
+            f"{len(issues)} issues with the policies: {named}{' …' if len(issues) > 3 else ''}",
+            hint="manage.py validate_policies names all of them.",
+            id="gateway.W007",
         )
     ]
