@@ -6,24 +6,31 @@ Writing is an import run, so it is audited, kept and undone like one.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
-from providers import actor, exporting, keyring
+from providers import actor, config_sections, exporting, keyring
 from providers.config_changes import ADD, CHANGE, REMOVE, Change, difference
-from providers.config_sections import Section, register_section
-from providers.importers import runs
+from providers.config_sections import Plan, Section, register_section
+from providers.importers import config_forms, documents, env_forms, runs
 from providers.importers.config_forms import KEYS, MODELS, PARAMETERS
 from providers.importers.drafts import Draft, SourceError
-from providers.importers.findings import FAILED, Finding, Level
+from providers.importers.env_text import Variables
+from providers.importers.findings import ENTRY_REFUSED, FAILED, IGNORED_VARIABLE, Finding, Level
 from providers.importers.yaml_config import ConfigSource, DraftedProvider, read, wanted_variables
-from providers.models import ApiKey, ConnectionParameter, ImportRun, Provider, ProviderModel
+from providers.models import ApiKey, ConfigFile, ConnectionParameter, ImportRun, Provider, ProviderModel
+from providers.secrets import SecretError
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 
@@ -37,7 +44,10 @@ __all__ = [
     "Section",
     "Variable",
     "apply_document",
+    "disown",
     "document",
+    "files",
+    "own_file",
     "register_section",
     "reload_files",
 ]
@@ -63,6 +73,8 @@ class Applied:
     exit_status: int
     message: str = ""
     run_pk: int | None = None
+    named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the file speaks of: ids and names, by the file's members."""
 
 
 def document(only: Collection[str] = ()) -> dict[str, Any]:
@@ -71,43 +83,105 @@ def document(only: Collection[str] = ()) -> dict[str, Any]:
 
 
 def apply_document(
-    content: bytes | str,
+    content: bytes | str | Variables,
     *,
     label: str,
     file_format: str = "",
     only: Collection[str] = (),
     write: bool = False,
     prune: bool = False,
+    owner: str = "",
     progress: Callable[[runs.Progress], None] | None = None,
 ) -> Applied:
     """What the text would change in the registry, and with `write` the change done.
 
-    `label` says for people where it came from. `file_format` is yaml or json; without, what it looks like. Raises
-    `SourceError`, before anything is written, with every mistake of the text and its place.
+    `label` says for people where it came from. `file_format` is yaml, json or env; without, what it looks like. Instead of a
+    text, variables of this process. `owner` is the path of a file that is to own what it names: a mistake in it leaves out
+    its own entry only. Raises `SourceError`, before anything is written, with every mistake of the text and its place.
     """
-    source = read(content, label=label, file_format=file_format, only=only)
-    removed_ids = _unnamed_providers(source) if prune and not only else []
-    changes = tuple(_changes(source, prune=prune, removed_ids=removed_ids))
-    result = _run(source, write=write, progress=progress)
-    written = write and result.exit_status != 1
-    if written and prune and FAILED.name not in result.codes:
-        _prune(source, removed_ids)
+    source = read(
+        content,
+        label=label,
+        file_format=file_format,
+        only=only,
+        sections=config_sections.names(),
+        lenient=bool(owner),
+    )
+    _keep_what_others_own(source, owner)
+    planned = [] if only else _planned(source, prune=prune, owner=owner)
+    removed_ids = _unnamed_providers(source, owner) if prune and not only else []
+    changes = (
+        *_changes(source, prune=prune, removed_ids=removed_ids),
+        *(change for one in planned for change in one.changes()),
+    )
+    writes = write and (bool(changes) or not owner)
+    result = _run(source, write=writes, owner=owner, progress=progress)
+    written = writes and result.exit_status != 1
+    refused: list[Finding] = []
+    if written:
+        with _acting_for(owner):
+            refused = config_sections.write(planned, ImportRun.objects.get(pk=result.run_pk))
+            if prune and FAILED.name not in result.codes:
+                _prune(source, removed_ids, owner)
+    if write and owner and result.exit_status != 1:
+        with _acting_for(owner):
+            _claim(source, planned, owner)
     return Applied(
         written=written,
         changes=changes,
-        findings=tuple(_findings(source, result)),
+        findings=(*_findings(source, result), *refused),
         variables=tuple(Variable(name, name in os.environ) for name in wanted_variables(source)),
-        exit_status=result.exit_status,
+        exit_status=result.exit_status or (runs.FOR_A_PERSON if refused else 0),
         message=result.message,
         run_pk=result.run_pk,
+        named=_named(source, planned),
     )
 
 
-def _run(source: ConfigSource, *, write: bool, progress: Callable[[runs.Progress], None] | None) -> runs.Result:
+def _planned(source: ConfigSource, *, prune: bool, owner: str) -> list[Plan]:
+    """What the sections of the file would change; what is wrong with them goes the way of all mistakes."""
+    configuration = source.configuration
+    planned: list[Plan] = []
+    problems: list[config_forms.Problem] = []
+    for section in config_sections.registered():
+        if section.name not in configuration.sections:
+            continue
+        part = section.read(configuration.sections[section.name], section.name)
+        problems += part.problems
+        plan, said = config_sections.plan(section, part, prune=prune, owner=owner)
+        planned.append(plan)
+        configuration.findings += said
+        if configuration.lenient:
+            configuration.findings += [
+                Finding(section.name, problem.place, "", ENTRY_REFUSED, "rejected", problem.sentence)
+                for problem in part.problems
+            ]
+    if problems and not configuration.lenient:
+        raise config_forms.BadConfiguration(problems)
+    return planned
+
+
+def _named(source: ConfigSource, planned: Iterable[Plan]) -> dict[str, tuple[str, ...]]:
+    """What the file speaks of, by member."""
+    found = {"providers": tuple(one.entry.provider_id for one in source.providers)}
+    return found | {one.section.name: tuple(entry.name for entry in one.part.entries) for one in planned}
+
+
+def _run(
+    source: ConfigSource, *, write: bool, owner: str, progress: Callable[[runs.Progress], None] | None
+) -> runs.Result:
     if not write:
         return runs.preview(lambda: source, prefer="source", progress=progress)
-    run = runs.start(ImportRun.Kind.APPLY, source.label, actor=actor.current().name)
+    who = f"file:{owner}" if owner else actor.current().name
+    run = runs.start(ImportRun.Kind.APPLY, source.label, actor=who)
     return runs.execute(run, lambda: source, prefer="source", progress=progress)
+
+
+def _acting_for(owner: str) -> contextlib.AbstractContextManager:
+    """A file is the author of what it says, whoever had it read."""
+    if not owner:
+        return contextlib.nullcontext()
+    return actor.acting_as(f"file:{owner}", reason=f"read for {actor.current().name}")
 
 
 def _findings(source: ConfigSource, result: runs.Result) -> Iterator[Finding]:
@@ -117,6 +191,73 @@ def _findings(source: ConfigSource, result: runs.Result) -> Iterator[Finding]:
         for finding in found:
             if finding.code.level is Level.PERSON and finding not in source.configuration.findings:
                 yield finding
+
+
+# --- Who owns what ----------------------------------------------------------------------------------------------------------
+
+
+def _keep_what_others_own(source: ConfigSource, owner: str) -> None:
+    """Leave out of the source, with a finding, what would change a row that another file owns."""
+    for position, one in enumerate(source.providers):
+        stored = Provider.objects.filter(provider_id=one.entry.provider_id).first()
+        if stored is None:
+            continue
+        before = exporting.provider_document(stored, *_parts(stored))
+        if stored.managed_by not in ("", owner) and any(_of_provider(one, stored, before, prune=False)):
+            told = config_sections.owned_elsewhere(config_forms.PROVIDERS, one.entry.place, stored.managed_by)
+            source.configuration.findings.append(told)
+            one = source.providers[position] = replace(one, provider=replace(one.provider, facts={}, secrets={}))
+        owners = dict(stored.models.exclude(managed_by__in=["", owner]).values_list("model_id", "managed_by"))
+        if owners:
+            held = {row["model_id"]: row for row in before[MODELS]}
+            foreign = [
+                draft
+                for draft in one.models
+                if draft.name in owners and any(difference("model", "", "", held.get(draft.name), _model(draft)))
+            ]
+            for draft in foreign:
+                told = config_sections.owned_elsewhere(MODELS, draft.origin.key, owners[draft.name])
+                source.configuration.findings.append(told)
+            source.providers[position] = replace(one, models=[draft for draft in one.models if draft not in foreign])
+
+
+def _claim(source: ConfigSource, planned: Iterable[Plan], owner: str) -> None:
+    """Let the file own what it names and nothing else. A provider of which it names parts only is not its own."""
+    with transaction.atomic():
+        ids = {one.entry.provider_id for one in source.providers if one.entry.facts} | source.configuration.left_out
+        models: set[int] = set()
+        for one in source.providers:
+            rows = ProviderModel.objects.filter(provider__provider_id=one.entry.provider_id)
+            named = {draft.name for draft in one.models}
+            models |= {pk for pk, model_id in rows.values_list("pk", "model_id") if model_id in named}
+        Provider.objects.filter(managed_by=owner).exclude(provider_id__in=ids).update(managed_by="")
+        Provider.objects.filter(provider_id__in=ids, managed_by="").update(managed_by=owner)
+        kept = set(ProviderModel.objects.filter(managed_by=owner).values_list("pk", flat=True))
+        left_out = ProviderModel.objects.filter(provider__provider_id__in=source.configuration.left_out)
+        _update_models(kept - models - set(left_out.values_list("pk", flat=True)), "", of=owner)
+        _update_models(models - kept, owner, of="")
+        parts = {one.section.name: one.part for one in planned}
+        for section in config_sections.registered():
+            part = parts.get(section.name)
+            names = part.named if part is not None else set()
+            others = {name for name, path in section.owners().items() if path != owner}
+            section.own(names - others, owner)
+
+
+def _update_models(keys: Collection[int], owner: str, *, of: str) -> None:
+    keys = list(keys)
+    for start in range(0, len(keys), _AT_ONCE):
+        ProviderModel.objects.filter(pk__in=keys[start : start + _AT_ONCE], managed_by=of).update(managed_by=owner)
+
+
+def disown(path: str) -> None:
+    """Let go of everything that a file owns, and follow it no longer."""
+    with actor.acting_as(f"file:{path}", reason=f"let go by {actor.current().name}"), transaction.atomic():
+        for rows in (Provider.objects, ProviderModel.objects):
+            rows.filter(managed_by=path).update(managed_by="")
+        for section in config_sections.registered():
+            section.own((), path)
+        ConfigFile.objects.filter(path=path).delete()
 
 
 # --- What differs -----------------------------------------------------------------------------------------------------------
@@ -207,22 +348,25 @@ def _parts(provider: Provider) -> tuple[Iterable[ApiKey], Iterable[ConnectionPar
 # --- Pruning ----------------------------------------------------------------------------------------------------------------
 
 
-def _unnamed_providers(source: ConfigSource) -> list[str]:
-    named = {one.entry.provider_id for one in source.providers}
-    return sorted(set(Provider.objects.values_list("provider_id", flat=True)) - named)
+def _unnamed_providers(source: ConfigSource, owner: str) -> list[str]:
+    if source.configuration.form == "export" and not source.configuration.names_providers:
+        return []
+    named = {one.entry.provider_id for one in source.providers} | source.configuration.left_out
+    rows = Provider.objects.filter(managed_by__in=["", owner])
+    return sorted(set(rows.values_list("provider_id", flat=True)) - named)
 
 
-def _prune(source: ConfigSource, removed_ids: Collection[str]) -> None:
+def _prune(source: ConfigSource, removed_ids: Collection[str], owner: str) -> None:
     with transaction.atomic():
         for provider in Provider.objects.filter(provider_id__in=removed_ids):
             provider.delete()
         for one in source.providers:
             provider = Provider.objects.select_for_update().filter(provider_id=one.entry.provider_id).first()
             if provider is not None:  # else the run says why it was not written
-                _prune_parts(one, provider)
+                _prune_parts(one, provider, owner)
 
 
-def _prune_parts(one: DraftedProvider, provider: Provider) -> None:
+def _prune_parts(one: DraftedProvider, provider: Provider, owner: str) -> None:
     if one.entry.names_connection:
         stored = provider.stored_secrets()
         kept = {path: secret for path, secret in stored.items() if path in one.provider.secrets}
@@ -231,7 +375,7 @@ def _prune_parts(one: DraftedProvider, provider: Provider) -> None:
             provider.save()
     if MODELS in one.entry.lists:
         named = {draft.name for draft in one.models}
-        rows = provider.models.order_by().values_list("pk", "model_id")
+        rows = provider.models.filter(managed_by__in=["", owner]).order_by().values_list("pk", "model_id")
         _delete(ProviderModel, (pk for pk, model_id in rows if model_id not in named))
     if PARAMETERS in one.entry.lists:
         parameters = {(draft.environment, draft.name) for draft in one.parameters}
@@ -254,24 +398,66 @@ def _delete(model: type[ApiKey | ConnectionParameter | ProviderModel], keys: Ite
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How reading one file went: what it did, or `error`, why it could not be read at all."""
+    """How reading one file went: what it did, or `error`, why it could not be applied at all."""
 
     path: str
     applied: Applied | None = None
     error: str = ""
 
 
+def files() -> list[str]:
+    """The files that own what they name: those of GATEWAY_CONFIG_FILES, and those that were given to `apply_config --own`."""
+    followed = ConfigFile.objects.order_by("pk").values_list("path", flat=True)
+    return list(dict.fromkeys([*settings.GATEWAY_CONFIG_FILES, *followed]))
+
+
 def reload_files() -> list[Result]:
-    """Bring the registry to what the files say that this installation follows (GATEWAY_CONFIG_FILES), one after the other."""
-    return [_reload(path) for path in settings.GATEWAY_CONFIG_FILES]
+    """Bring the registry to what those files say now, one after the other. What cannot be read leaves everything as it was."""
+    return [own_file(path) for path in files()]
 
 
-def _reload(path: str) -> Result:
+def own_file(path: str) -> Result:
+    """Apply a file and let it own what it names; how that went is remembered."""
+    now = timezone.now()
+    row = ConfigFile.objects.filter(path=path).first() or ConfigFile(path=path)
+    content = b""
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(documents.LARGEST_BYTES + 1)
+        applied = apply_document(content, label=path, file_format=documents.format_of(path), write=True, owner=path)
+        result = Result(path, applied, applied.message if applied.exit_status == 1 else "")
     except OSError as error:
-        return Result(path, error=f"{path} cannot be read: {error.strerror}.")
-    try:
-        return Result(path, apply_document(content, label=path, write=True))
-    except SourceError as error:
-        return Result(path, error=str(error))
+        result = Result(path, error=f"{path} cannot be read: {error.strerror}.")
+    except (SourceError, SecretError) as error:
+        result = Result(path, error=str(error))
+    row.read_at, row.error = now, result.error
+    if result.applied is not None and not result.error:
+        row.digest, row.applied_at = hashlib.sha256(content).hexdigest(), now
+    row.findings = [*_told(result), *({"place": "", **one} for one in _ignored_variables())]
+    row.save()
+    log.log(
+        logging.ERROR if result.error else logging.INFO,
+        "configuration file %s: %s",
+        path,
+        result.error or f"{len(result.applied.changes) if result.applied else 0} changes",
+    )
+    for one in row.findings:
+        if one["level"] == Level.PERSON or one["code"] == IGNORED_VARIABLE.name:
+            log.warning("configuration file %s: %s %s %s", path, one["code"], one["place"], one["detail"])
+    return result
+
+
+def _told(result: Result) -> Iterator[dict[str, str]]:
+    for finding in result.applied.findings if result.applied is not None else ():
+        yield {
+            "place": ".".join(filter(None, (finding.key, finding.field))),
+            "code": finding.code.name,
+            "level": str(finding.code.level),
+            "detail": finding.detail,
+        }
+
+
+def _ignored_variables() -> Iterator[dict[str, str]]:
+    for name in env_forms.ignored(os.environ):
+        detail = f"{name} is set and ignored: configuration comes from files."
+        yield {"code": IGNORED_VARIABLE.name, "level": str(IGNORED_VARIABLE.level), "detail": detail}

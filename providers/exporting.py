@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from providers import connection
+from providers import config_sections, connection
 from providers.document_text import as_json, as_yaml, plain
 from providers.importers.object_secrets import read_like_secrets, reads_like_secret, take_out
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
@@ -44,9 +44,10 @@ _AT_ONCE = 200
 
 
 def document(only: Collection[str] = ()) -> dict[str, Any]:
-    """The registry, or the providers that `only` names, as plain values. Raises `SecretError` for one that does not open."""
+    """The registry with all sections, or the providers that `only` names, as plain values. Raises `SecretError` for one that does not open."""
     rows = Provider.objects.all() if not only else Provider.objects.filter(provider_id__in=only)
-    return {"version": VERSION, "providers": dict(sorted(_providers(rows)))}
+    found = {"version": VERSION, "providers": dict(sorted(_providers(rows)))}
+    return found if only else found | config_sections.exported()
 
 
 def text(file_format: str = "yaml", only: Collection[str] = ()) -> str:

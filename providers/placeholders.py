@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _PLACEHOLDER = re.compile(
-    r"(your|my|insert|enter|put|paste|add|replace)[\W_].*"
+    r"(sk-)?(your|my|insert|enter|put|paste|add|replace)[\W_].*"
     r"|<.*>|\{\{?[^{}\"]*\}?\}|\$\{.*\}"
     r"|(sk-)?(x+|\.+|…+|\*+|-+)"
     r"|change[\W_]?me|placeholder|example|dummy|none|null|todo|tbd|api[\W_]?key|secret|token|key",

@@ -134,6 +134,8 @@ class Configuration:
     """Whether an entry with a mistake is left out and named, instead of refusing the whole file."""
     left_out: set[str] = field(default_factory=set)
     """Ids of providers that were."""
+    names_providers: bool = True
+    """Whether the file has a member for providers at all."""
 
 
 def read(
@@ -169,6 +171,7 @@ class _Reading:
     def __init__(self, stored_types: Mapping[str, str], environment: str, *, lenient: bool) -> None:
         self._stored_types, self._environment, self._lenient = stored_types, environment, lenient
         self.sections: dict[str, Any] = {}
+        self.names_providers = True
         self._left_out: set[str] = set()
         self.problems: list[Problem] = []
         self.findings: list[Finding] = []
@@ -187,7 +190,14 @@ class _Reading:
         if self.problems:
             raise BadConfiguration(self.problems)
         return Configuration(
-            form, self.entries, self.findings, self.rejected, self.sections, self._lenient, self._left_out
+            form=form,
+            providers=self.entries,
+            findings=self.findings,
+            rejected=self.rejected,
+            sections=self.sections,
+            lenient=self._lenient,
+            left_out=self._left_out,
+            names_providers=self.names_providers,
         )
 
     def _leave_out_provider(self, where: str, before: int) -> None:
@@ -236,7 +246,8 @@ class _Reading:
         for name in document.keys() - {"version", "providers", *sections}:
             self.problem(name, _unknown(name, {"providers", *sections}))
         self.sections = {name: document[name] for name in sections if name in document}
-        if "providers" not in document and not self.sections:
+        self.names_providers = "providers" in document
+        if not self.names_providers and not self.sections:
             self.problem("providers", "this is missing: a mapping of ids to providers.")
         return list(self._listed("providers", document.get("providers"), None))
 

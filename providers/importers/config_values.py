@@ -142,6 +142,13 @@ def moment(value: Any) -> Read:
         raise Unusable("a time between the years 1 and 9999 is needed") from None
 
 
+def seconds(value: Any) -> Read:
+    """A span of time; 0 is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86_400:
+        raise Unusable("a number of seconds from 0 to 86400 is needed")
+    return Read(value)
+
+
 def choice(*choices: str) -> Reader:
     def read(value: Any) -> Read:
         said = str(value or "").strip()

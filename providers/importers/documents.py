@@ -59,6 +59,14 @@ def parse(content: bytes | str, file_format: str = "") -> Any:
     return _storable(_yaml(text))
 
 
+def format_of(path: str) -> str:
+    """The format that a file's name tells; empty when it tells none."""
+    name = path.replace("\\", "/").rpartition("/")[2].lower()
+    if name == ".env" or name.startswith(".env.") or name.endswith(".env"):
+        return "env"
+    return {"json": "json", "yaml": "yaml", "yml": "yaml"}.get(name.rpartition(".")[2], "")
+
+
 def place(parent: str, step: str | int) -> str:
     """Where a member stands, as errors name it: `providers.openai.models[3]`."""
     if isinstance(step, int):

@@ -21,6 +21,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from providers import actor as acting
+from providers import config_sections
 from providers.importers import lock, progress, rows, verify
 from providers.importers.apply import Import
 from providers.importers.drafts import Source, SourceError
@@ -30,7 +31,7 @@ from providers.importers.progress import Progress
 from providers.importers.report import ReportFile
 from providers.importers.tally import Tally
 from providers.importers.undo import Undo
-from providers.models import ImportFinding, ImportRecord, ImportRun
+from providers.models import ImportFinding, ImportRecord, ImportRun, SectionRecord
 from providers.secrets import Secret, SecretError
 
 __all__ = [
@@ -220,8 +221,9 @@ def undoable() -> list[ImportRun]:
 def _with_effect() -> QuerySet[ImportRun]:
     """Runs that left something and were not undone, nor are under way."""
     records = ImportRecord.objects.filter(run=OuterRef("pk"))
+    of_sections = SectionRecord.objects.filter(run=OuterRef("pk"))
     runs = ImportRun.objects.filter(kind__in=[Kind.APPLY, Kind.DELTA], undone_at=None)
-    return runs.exclude(state__in=[State.QUEUED, State.RUNNING]).filter(Exists(records))
+    return runs.exclude(state__in=[State.QUEUED, State.RUNNING]).filter(Exists(records) | Exists(of_sections))
 
 
 def _mark_interrupted() -> int:
@@ -345,9 +347,18 @@ class _Work:
                 return
             self._claim()
             self._meter.total = undone.records.count()
+            self._take_back_sections(undone)
             Undo(undone, self._tally, before_each=self._still_held, after_each=self._after_each).walk()
             undone.undone_at = timezone.now()
             undone.save(update_fields=["undone_at"])
+
+    def _take_back_sections(self, undone: ImportRun) -> None:
+        """Before the providers: what belongs to them may hang on them."""
+        done, said = config_sections.undo(undone)
+        for finding in said:
+            self._tally.findings.add(finding)
+        if done:
+            self._note = f"{done} policies, prices or settings are as they were."
 
     def _undoable(self) -> ImportRun | None:
         """Raises `Refused`; None when there is nothing left to do."""

@@ -23,8 +23,11 @@ MODELS: dict[str, type[RegistryModel]] = {
     Kind.PARAMETER: ConnectionParameter,
     Kind.MODEL: ProviderModel,
 }
-_NO_FACTS = {"id", "identity", "updated_at", "last_used_at"}
+_NO_FACTS = {"id", "identity", "updated_at", "last_used_at", "managed_by", "auto_disabled_at", "auto_disabled_reason"}
 """Not what anybody configured: they change without the configuration changing."""
+
+_CAME_LATER: dict[str, Any] = {"locality": "", "data_tags": [], "breaker": {}}
+"""Fields that say nothing unless they say something: rows that were digested before there were any stay the same."""
 
 _SHOWN = {
     *("provider_type", "display_name", "enabled", "priority", "probe_interval_seconds", "allow_paid_probes"),
@@ -73,6 +76,8 @@ def state(row: RegistryModel) -> dict[str, Any]:
             facts[name] = row._fingerprint_of(row._meta.get_field(name))  # type: ignore[arg-type]
         else:
             value = values[attribute]
+            if name in _CAME_LATER and value == _CAME_LATER[name]:
+                continue
             facts[name] = value if value is None or type(value) in _PLAIN else normal(value)
     return facts
 
@@ -98,7 +103,7 @@ def normal(value: Any) -> Any:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    return [name for name in after if before.get(name) != after[name]]
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
 def shown(before: Mapping[str, Any], after: Mapping[str, Any], fields: Iterable[str]) -> dict[str, list]:
