@@ -117,10 +117,11 @@ async def stream_async(
     provider_id: str | None = None,
     session_id: str | None = None,
     told: Callable[[Usage], None] = lambda usage: None,
+    served: Callable[[Trail], None] = lambda trail: None,
 ) -> AsyncIterator[bytes]:
     """The bytes of the event stream, as an upstream sent them. To be iterated on the data plane's loop (`loop.run`).
 
-    `told` hears at the end what was used. Closing the iterator ends the upstream's work. Raises `GatewayError`, also in the
+    `served` hears before the first byte who answers, `told` at the end what was used. Closing the iterator ends the upstream's work. Raises `GatewayError`, also in the
     middle.
     """
     request = _parsed({**body, "stream": True}, operation, provider_id, session_id)
@@ -130,6 +131,7 @@ async def stream_async(
         if first is None or reply.chunks is None:
             raise UpstreamBroken("The provider answered whole where a stream was asked for.")
         call.note(first)
+        served(call.trail)
         yield first
         async for piece in reply.chunks:
             call.note(piece)
