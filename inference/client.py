@@ -121,8 +121,8 @@ async def stream_async(
 ) -> AsyncIterator[bytes]:
     """The bytes of the event stream, as an upstream sent them. To be iterated on the data plane's loop (`loop.run`).
 
-    `served` hears before the first byte who answers, `told` at the end what was used. Closing the iterator ends the upstream's work. Raises `GatewayError`, also in the
-    middle.
+    `served` hears before the first byte who answers, `told` at the end what was used. Closing the iterator ends the
+    upstream's work. Raises `GatewayError`, also in the middle.
     """
     request = _parsed({**body, "stream": True}, operation, provider_id, session_id)
     call = _Call(request, identity)
