@@ -25,6 +25,7 @@ urlpatterns = [
     path("", include("routing.api.urls")),
     path("", include("routing.api.model_urls")),
     path("", include("inference.api.urls")),
+    path("", include("inference.api.chat_urls")),
 ]
 
 handler400 = "gateway_project.lost.bad_request"

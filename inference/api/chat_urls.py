@@ -1,0 +1,17 @@
+"""The chat paths of a source system. Each answers with and without a slash at its end."""
+
+from __future__ import annotations
+
+from django.urls import re_path
+
+from inference.api import chat
+
+_VIEWS = {
+    "complete": chat.CompleteView,
+    "stream": chat.StreamView,
+    "send": chat.SendView,
+    "select-model": chat.SelectModelView,
+    "capabilities": chat.CapabilitiesView,
+}
+
+urlpatterns = [re_path(rf"^api/chat/{path}/?\Z", view.as_view()) for path, view in _VIEWS.items()]
