@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from routing import asked, estimates
+from routing import asked, estimates, filters
 from routing.types import (
     Candidate,
     Conditions,
     Dropped,
+    Identity,
     ModelView,
     PolicyView,
     RequestFacts,
@@ -30,7 +31,7 @@ from routing.types import (
 MOST_KEPT = 100
 """Candidates, and dropped ones, that are kept of a decision; the rest is counted."""
 
-HIDDEN = frozenset({"model_not_allowed"})
+_OF_OTHERS = frozenset({"model_not_allowed"})
 """Reasons that tell a caller of models that it may not know of."""
 
 
@@ -58,10 +59,10 @@ def document(
         "estimate": _estimate(facts, first, conditions),
         "candidates": [_candidate(place, one, decision, conditions) for place, one in enumerate(candidates, 1)],
         "dropped": [_dropped(one) for one in dropped],
-        "dropped_by_reason": dict(sorted(Counter(one.reason for one in decision.dropped).items())),
+        "dropped_by_reason": _counted(one.reason for one in decision.dropped),
         "left_out": {
             "candidates": len(decision.candidates) - len(candidates),
-            "dropped": len(decision.dropped) - len(dropped),
+            "dropped": len(decision.dropped) - len(dropped) + decision.unnamed,
         },
         "notices": list(decision.notices),
         "nearest": list(decision.nearest),
@@ -70,12 +71,41 @@ def document(
     }
 
 
-def for_caller(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The explanation without the models that the caller's key is not allowed: to it they do not exist."""
-    dropped = [one for one in told["dropped"] if one["reason"] not in HIDDEN]
-    counts = {reason: count for reason, count in told["dropped_by_reason"].items() if reason not in HIDDEN}
-    left_out = {**told["left_out"], "dropped": sum(counts.values()) - len(dropped)}
-    return {**told, "dropped": dropped, "dropped_by_reason": counts, "left_out": left_out}
+def for_caller(told: Mapping[str, Any], identity: Identity | None, snapshot: Snapshot) -> dict[str, Any]:
+    """The explanation for a caller that may not read the registry: a model that its key is not allowed does not exist to it,
+    and our own keys are not counted."""
+    by_name = _is_allowed_the_policy(told, identity)
+    dropped = [
+        one
+        for one in told["dropped"]
+        if one["reason"] not in _OF_OTHERS and (by_name or _permits_route(identity, one["route"], snapshot))
+    ]
+    return {
+        **told,
+        "candidates": [{**one, "keys": []} for one in told["candidates"]],
+        "dropped": dropped,
+        "dropped_by_reason": _counted(one["reason"] for one in dropped),
+        "left_out": {**told["left_out"], "dropped": 0},
+    }
+
+
+def _is_allowed_the_policy(told: Mapping[str, Any], identity: Identity | None) -> bool:
+    policy = told["policy"]
+    if policy is None:
+        return False
+    names = (told["request"].get("model"), policy["name"], f"{policy['kind']}/{policy['name']}")
+    return any(filters.permits_name(identity, name) for name in names if name)
+
+
+def _permits_route(identity: Identity | None, route: str, snapshot: Snapshot) -> bool:
+    model = next((one for one in snapshot.by_name.get(route, ()) if one.route == route), None)
+    if model is not None:
+        return filters.permits(identity, model)
+    return filters.permits_name(identity, route) or filters.permits_name(identity, route.partition("/")[2])
+
+
+def _counted(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(reasons).items()))
 
 
 # --- What is kept -----------------------------------------------------------------------------------------------------------
@@ -199,6 +229,8 @@ def _why_here(candidate: Candidate, decision: RouteDecision) -> str:
         return f"a fallback, by way of {candidate.via}" if candidate.via else "a fallback"
     if first.role != "target":
         return "the policy's own choice comes after"
+    if candidate.score is not None and candidate.score == first.score:
+        return f"as many points as the first, {_number(first.score)}, by {decision.strategy}"
     if candidate.score is not None and first.score is not None:
         return f"{_number(candidate.score)} against {_number(first.score)} of the first, by {decision.strategy}"
     if candidate.model.provider.priority != first.model.provider.priority:

@@ -7,7 +7,7 @@ is what helps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -42,9 +42,9 @@ def what_would_change(
     all steps and one of the ways, did choose the model.
     """
     trying = _Trying(now, chance)
-    model = _named(wanted, facts, snapshot)
+    model = next(iter(snapshot.by_name.get(wanted, ())), None)
     if model is None:
-        return _not_there(wanted, facts, snapshot)
+        return _not_there(wanted, snapshot)
     # Without fallback all but the first are dropped; what is compared here is who that first one is.
     world = World(facts, snapshot, conditions).defaults(fallback_enabled=True)
     decision = trying.decide(world)
@@ -73,10 +73,12 @@ class _Trying:
         self.now, self.chance = now, chance
 
     def decide(self, world: World) -> RouteDecision:
-        return decide(world.facts, world.snapshot, world.conditions, now=self.now, chance=self.chance)
+        """With every model named, however many there are."""
+        return decide(world.facts, world.snapshot, world.conditions, now=self.now, chance=self.chance, everything=True)
 
     def wins(self, model: ModelView, world: World) -> bool:
-        return _place(model, self.decide(world)) == 1
+        decision = decide(world.facts, world.snapshot, world.conditions, now=self.now, chance=self.chance)
+        return _place(model, decision) == 1
 
     def steps(self, model: ModelView, world: World, decision: RouteDecision) -> tuple[list[dict[str, Any]], World]:
         """The remedies of all reasons, and the world with them."""
@@ -308,31 +310,32 @@ def _with_latency(route: str, seconds: float) -> Callable[[World], World]:
 # --- What is told -----------------------------------------------------------------------------------------------------------
 
 
-def _named(wanted: str, facts: RequestFacts, snapshot: Snapshot) -> ModelView | None:
-    """A model that the caller's key may not use is not there, unless the request's policy allows it."""
-    return next(iter(snapshot.by_name.get(wanted, ())), None)
+def unknown(wanted: str) -> dict[str, Any]:
+    """What is told of a name that nothing has, or that the caller must not know."""
+    return _away(wanted, "unknown", f"No model is named {wanted!r}.")
 
 
-def _not_there(wanted: str, facts: RequestFacts, snapshot: Snapshot) -> dict[str, Any]:
-    off = snapshot.out_of_service.get(wanted, ())
-    steps = []
-    if off:
-        verdict, sentence = "disabled", f"{off[0].route} is switched off: {off[0].detail}."
-        steps = [_step(off[0], Remedy("Switch it on again.", MODEL))]
-    elif wanted in snapshot.policies:
-        verdict, sentence = "unknown", f"{wanted!r} is a policy; name one of its models."
-    else:
-        verdict, sentence = "unknown", f"No model is named {wanted!r}."
+def _away(wanted: str, verdict: str, sentence: str, steps: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     return {
         "wanted": wanted,
         "verdict": verdict,
         "place": None,
         "sentence": sentence,
-        "steps": steps,
+        "steps": list(steps),
         "place_then": None,
         "ways": [],
         "wins": False,
     }
+
+
+def _not_there(wanted: str, snapshot: Snapshot) -> dict[str, Any]:
+    off = snapshot.out_of_service.get(wanted, ())
+    if off:
+        steps = [_step(off[0], Remedy("Switch it on again.", MODEL))]
+        return _away(wanted, "disabled", f"{off[0].route} is switched off: {off[0].detail}.", steps)
+    if wanted in snapshot.policies:
+        return _away(wanted, "unknown", f"{wanted!r} is a policy; name one of its models.")
+    return unknown(wanted)
 
 
 def _reasons(model: ModelView, asked: Asked) -> Iterator[Dropped]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from inference.api import cutover, retirement, shadow_pairs, views
+from inference.api import cutover, retirement, route, shadow_pairs, views
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
@@ -15,6 +15,7 @@ router.register("shadow-pairs", shadow_pairs.ShadowPairs, basename="shadow-pair"
 
 urlpatterns = [
     re_path(r"^api/v1/generate/?\Z", views.GenerateView.as_view()),
+    re_path(r"^api/v1/route/?\Z", route.RouteView.as_view()),
     re_path(r"^generate/?\Z", views.GenerateView.as_view()),
     re_path(r"^api/llm/gateway/generate/?\Z", views.BackofficeGenerateView.as_view()),
     re_path(r"^api/v1/rollout/figures/?\Z", cutover.RolloutFiguresView.as_view()),

@@ -9,6 +9,7 @@ from decimal import Decimal
 from routing import explain
 from routing.decide import decide
 from routing.types import NOMINAL, Conditions, Prices, RouteCondition
+from tests.routing.policy_snapshots import with_policies
 from tests.routing.views import facts, model, provider, snapshot
 
 DEAR = Prices(Decimal("2.50"), Decimal("10"))
@@ -79,19 +80,38 @@ def test_what_is_cut_off_is_counted():
 
 def test_what_is_kept_of_thousands_is_bounded():
     registry = snapshot(*(model(f"m{n}") for n in range(250)))
-    kept = explain.kept(explained(facts(""), registry))
+    told = explained(facts(""), registry)
+    assert len(told["candidates"]) + told["left_out"]["candidates"] + told["left_out"]["dropped"] == 250
+    kept = explain.kept({**told, "candidates": told["candidates"] * 5})
     assert len(kept["candidates"]) == explain.MOST_KEPT
-    assert kept["left_out"]["candidates"] == 150
 
 
 def test_a_caller_is_not_told_of_models_that_its_key_may_not_use():
     registry = snapshot(model("gpt-4o"), model("secret-model", of=provider("internal")))
-    told = explained(facts("", allowed=("gpt-*",)), registry)
+    asked = facts("", allowed=("gpt-*",))
+    told = explained(asked, registry)
     assert "secret-model" in json.dumps(told)
-    shown = explain.for_caller(told)
+    shown = explain.for_caller(told, asked.identity, registry)
     assert "secret-model" not in json.dumps(shown)
     assert "internal" not in json.dumps(shown)
     assert shown["left_out"]["dropped"] == 0
+
+
+def test_a_model_that_is_dropped_for_another_reason_is_hidden_as_well():
+    registry = snapshot(model("gpt-4o", of=provider("openai")), model("gpt-4o", of=provider("internal")))
+    asked = facts(allowed=("openai/*",), provider_id="openai")
+    told = explained(asked, registry)
+    assert [one["reason"] for one in told["dropped"]] == ["provider_pinned"]
+    assert explain.for_caller(told, asked.identity, registry)["dropped"] == []
+
+
+def test_a_key_that_is_allowed_a_policy_is_told_of_its_models():
+    held = with_policies(
+        model("gpt-4o"), model("small", context_window=10), policies={"writer": {"targets": ["gpt-4o", "small"]}}
+    )
+    asked = facts("writer", allowed=("writer",), prompt_bytes=1000)
+    shown = explain.for_caller(explained(asked, held), asked.identity, held)
+    assert [one["route"] for one in shown["dropped"]] == ["openai/small"]
 
 
 def test_no_secret_of_a_provider_is_in_it():
