@@ -25,13 +25,13 @@ from inference.endpoints.exchange import Receive, Send
 from inference.errors import GatewayError
 from inference.forwarding import Forwarder
 from inference.limits import Limits
-from inference.metrics import Metrics, metrics, snapshot_families
+from inference.metrics import Metrics, health_families, metrics, snapshot_families
 from inference.plane import DataPlane
 from inference.recording import Recorder
 from inference.request_ids import new_request_id
 from inference.wire import errors
 from inference.wire.openai import unknown_path, wrong_method
-from routing import snapshot
+from routing import health, snapshot
 from routing.types import RolloutView
 
 Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
@@ -85,6 +85,7 @@ class Application:
         self._open()
         if follow_registry:
             await asyncio.to_thread(snapshot.read)
+            await health.start()
             self._refresher = asyncio.get_running_loop().create_task(snapshot.keep_fresh())
         self._recorder.start()
         # What start-up made lives as long as the process, and a request makes no cycles: keep the collector from walking
@@ -107,12 +108,17 @@ class Application:
             bridge.leave(self._plane)
             await self._plane.aclose()
             self._plane = None
+        await health.stop()
         await asyncio.to_thread(self._recorder.stop)
 
     def _open(self) -> DataPlane:
         if self._plane is None:
             plane = self._plane = DataPlane(self._limits, self._recorder, counters=self._counters)
-            self._counters.sources = [self._recorder.families, partial(snapshot_families, snapshot.current)]
+            self._counters.sources = [
+                self._recorder.families,
+                partial(snapshot_families, snapshot.current),
+                health_families,
+            ]
             self._counters.inflight = lambda: plane.watch.inflight
             bridge.serve_on(plane)
         return self._plane

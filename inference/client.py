@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -38,13 +39,14 @@ from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
-from routing import snapshot
+from routing import health, snapshot
 from routing.rollout import GATEWAY
 from routing.types import Identity, Snapshot
 
 _VERSION = "1.0"
 
 _limits = Limits()
+_LAST_WORDS_SECONDS = 2.0
 _recorder: Recorder | None = None
 """Of a process that does not serve `/v1`, such as a worker or a command; made on first use."""
 
@@ -102,10 +104,14 @@ async def complete_async(
 
 
 def complete(body: Mapping[str, Any], *, operation: str = "chat", **options: Any) -> Completion:
-    """As `complete_async`, for synchronous code that does not run on the data plane's loop."""
+    """As `complete_async`, for synchronous code that does not run on the data plane's loop.
+
+    `asks_the_unwell` is for a probe: what is out of service for the moment is asked all the same.
+    """
     request = _parsed(
         {**body, "stream": False}, operation, options.pop("provider_id", None), options.pop("session_id", None)
     )
+    request.asks_the_unwell = options.pop("asks_the_unwell", False)
     return bridge.run(_complete(request, options.pop("identity", None), options.pop("timeout_seconds", None)))
 
 
@@ -118,6 +124,7 @@ async def stream_async(
     session_id: str | None = None,
     told: Callable[[Usage], None] = lambda usage: None,
     served: Callable[[Trail], None] = lambda trail: None,
+    asks_the_unwell: bool = False,
 ) -> AsyncIterator[bytes]:
     """The bytes of the event stream, as an upstream sent them. To be iterated on the data plane's loop (`loop.run`).
 
@@ -125,6 +132,7 @@ async def stream_async(
     upstream's work. Raises `GatewayError`, also in the middle.
     """
     request = _parsed({**body, "stream": True}, operation, provider_id, session_id)
+    request.asks_the_unwell = asks_the_unwell
     call = _Call(request, identity)
     try:
         reply, first = await call.dispatch(_limits.stream_seconds)
@@ -210,7 +218,11 @@ class _Call:
         self.plane = bridge.plane(_make_plane)
 
     async def dispatch(self, seconds: float) -> tuple[Reply, bytes | None]:
-        registry = snapshot.current() if bridge.is_serving() else await asyncio.to_thread(_read_registry)
+        if bridge.is_serving():
+            registry = snapshot.current()
+        else:
+            registry = await asyncio.to_thread(_read_registry)
+            await health.start()
         self.plane.dispatcher.follow(registry)
         await settle_model(self.request, self.identity)
         return await self.plane.dispatcher.send(
@@ -322,8 +334,16 @@ def _make_plane() -> DataPlane:
             close=usage_rows.close,
         )
         atexit.register(_recorder.stop)
+        atexit.register(_stop_sharing)
     _recorder.start()
     return DataPlane(_limits, _recorder)
+
+
+def _stop_sharing() -> None:
+    """What was seen of the routes in a short life is told as well."""
+    if not bridge.is_serving():
+        with contextlib.suppress(TimeoutError):
+            bridge.run(health.stop(), timeout=_LAST_WORDS_SECONDS)
 
 
 # Requests as a prompt ----------------------------------------------------------------------------------------------

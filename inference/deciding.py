@@ -6,7 +6,7 @@ and overrides expire by the second. One that depends on more than that says so a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import random
 from time import time
 from typing import Any
@@ -17,7 +17,7 @@ from inference.refusing import refusal
 from inference.wire.openai import ParsedRequest
 from routing import health
 from routing.decide import decide
-from routing.types import Candidate, Conditions, Identity, RequestFacts, RouteDecision, Snapshot
+from routing.types import NOMINAL, Candidate, Conditions, Identity, RequestFacts, RouteDecision, Snapshot
 
 _MOST_KEPT = 10_000
 _LONGEST_NOTICE = 500
@@ -75,6 +75,8 @@ def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) 
         or len(memory.made) > _MOST_KEPT
     ):
         memory.snapshot, memory.conditions, memory.second, memory.made = snapshot, conditions, int(now), {}
+    if request.asks_the_unwell:
+        return _ruling(facts_of(request, identity), _as_if_well(snapshot, request.model), NOMINAL, now)
     if request.max_cost is not None or request.images:
         return _ruling(facts_of(request, identity), snapshot, conditions, now)
     question = (
@@ -109,6 +111,11 @@ def candidates_for(request: ParsedRequest, identity: Identity | None, snapshot: 
     if not ruling.candidates:
         raise refusal(ruling.facts, ruling.decision, ruling.at)
     return ruling.candidates
+
+
+def _as_if_well(snapshot: Snapshot, name: str) -> Snapshot:
+    models = tuple(replace(model, auto_disabled="") for model in snapshot.by_name.get(name, ()))
+    return replace(snapshot, by_name={**snapshot.by_name, name: models}) if models else snapshot
 
 
 def _ruling(facts: RequestFacts, snapshot: Snapshot, conditions: Conditions, now: float) -> Ruling:

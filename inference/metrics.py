@@ -16,11 +16,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from routing import health, snapshot
+from routing.breakers import CLOSED, HALF_OPEN, OPEN
 from routing.rollout import GATEWAY, LEGACY
 from routing.types import Snapshot
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+BREAKER_STATES = (CLOSED, HALF_OPEN, OPEN)
 
 
 class Histogram:
@@ -146,10 +150,30 @@ class Metrics:
 
 def snapshot_families(current: Callable[[], Snapshot]) -> Iterator[Metric]:
     """Revision and age of the registry that this process serves from."""
-    snapshot = current()
-    yield GaugeMetricFamily("gateway_snapshot_revision", "Registry revision being served.", value=snapshot.revision)
-    age = max(0.0, time.time() - snapshot.built_at)
+    served = current()
+    yield GaugeMetricFamily("gateway_snapshot_revision", "Registry revision being served.", value=served.revision)
+    age = max(0.0, time.time() - served.built_at)
     yield GaugeMetricFamily("gateway_snapshot_age_seconds", "Since that revision was read.", value=age)
+
+
+def health_families() -> Iterator[Metric]:
+    """Breakers and keys as this process knows them, of models and providers that are in service."""
+    known, held = health.current(), snapshot.held()
+    states = GaugeMetricFamily("gateway_breaker_state", "0 closed, 1 half-open, 2 open.", labels=["provider", "model"])
+    for model in held.models if held is not None else ():
+        condition = known.conditions().routes.get(model.route)
+        if condition is not None:
+            states.add_metric([model.provider.provider_id, model.model_id], BREAKER_STATES.index(condition.breaker))
+    yield states
+    resting = GaugeMetricFamily(
+        "gateway_upstream_keys_exhausted", "Keys of a provider that it refused for now.", labels=["provider"]
+    )
+    now = time.time()
+    for provider in held.providers.values() if held is not None else ():
+        if provider.keys:
+            count = sum(known.key_is_exhausted(key.key_id, now) for key in provider.keys)
+            resting.add_metric([provider.provider_id], count)
+    yield resting
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:

@@ -12,6 +12,7 @@ from inference.backends.base import Usage
 from routing import snapshot
 
 _PATIENCE_SECONDS = 60.0
+_TO_FIND_OUT: dict[str, Any] = {"timeout_seconds": _PATIENCE_SECONDS, "asks_the_unwell": True}
 
 
 def one_token(provider_id: str, model_id: str, stream: bool) -> dict[str, Any]:
@@ -21,13 +22,13 @@ def one_token(provider_id: str, model_id: str, stream: bool) -> dict[str, Any]:
     began = perf_counter()
     if named and named[0].model_type == "embedding":
         body = {"model": name, "input": "ping"}
-        client.complete(body, operation="embeddings", provider_id=provider_id, timeout_seconds=_PATIENCE_SECONDS)
+        client.complete(body, operation="embeddings", provider_id=provider_id, **_TO_FIND_OUT)
         return _told("", None, began)
     body = {"model": name, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}
     if stream:
         first = bridge.run(_streamed(body, provider_id), timeout=_PATIENCE_SECONDS)
         return _told("", first - began, began)
-    answer = client.complete(body, provider_id=provider_id, timeout_seconds=_PATIENCE_SECONDS)
+    answer = client.complete(body, provider_id=provider_id, **_TO_FIND_OUT)
     return _told(answer.text, None, began)
 
 
@@ -63,7 +64,7 @@ async def _answer(body: dict[str, Any], provider_id: str) -> dict[str, Any]:
 async def _streamed(body: dict[str, Any], provider_id: str) -> float:
     """When the first piece came; the rest is read to its end."""
     first = None
-    async for _ in client.stream_async(body, provider_id=provider_id):
+    async for _ in client.stream_async(body, provider_id=provider_id, asks_the_unwell=True):
         first = first or perf_counter()
     return first or perf_counter()
 

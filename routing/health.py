@@ -10,6 +10,7 @@ shortens nor lengthens anything. Only what `Conditions` shows is in the host's e
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -237,11 +238,16 @@ class Health:
         return time() + (moment - self.now()) / 1000
 
     async def start(self) -> None:
-        """Share with the other processes from now on. On the loop that serves requests; never fails for want of Redis."""
-        if self._sharing is None:
+        """Share with the other processes from now on. On the loop that serves requests; never fails for want of Redis.
+
+        Once is enough: whoever calls again waits until the first has heard of what is known.
+        """
+        if self._sharing is None or self._sharing.loop.is_closed():
             self._sharing = Sharing(self, settings.REDIS_URL)
             self._watch_what_is_unwell()
             await self._sharing.start()
+        elif not self._sharing.has_started.is_set():
+            await self._sharing.has_started.wait()
 
     async def stop(self) -> None:
         """Tell the others what is not told yet, and go on alone."""
@@ -252,6 +258,13 @@ class Health:
             await sharing.stop()
             self._sharing = None
             self._watch_what_is_unwell()
+
+    def stop_later(self) -> None:
+        """From another thread than the loop's."""
+        sharing = self._sharing
+        if sharing is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is over, and its tasks with it
+                asyncio.run_coroutine_threadsafe(self.stop(), sharing.loop)
 
     @property
     def is_shared(self) -> bool:
@@ -559,9 +572,10 @@ def current() -> Health:
 
 
 def replace(health: Health | None) -> Health:
-    """Put another in force, for tests; None a fresh one. Returns the one now in force."""
+    """Put another in force, for tests; None a fresh one. The one before stops. Returns the one now in force."""
     global _current
-    _current = health if health is not None else Health()
+    before, _current = _current, health if health is not None else Health()
+    before.stop_later()
     return _current
 
 
@@ -614,4 +628,10 @@ def _tell(call: shared_health.Call) -> None:
         raise NotShared(f"Redis does not answer ({type(error).__name__}): only this process was told") from error
 
 
-os.register_at_fork(after_in_child=lambda: (replace(None), None)[1])
+def _begin_anew() -> None:
+    """A forked child has neither the loop nor the calls of its parent."""
+    global _current
+    _current = Health()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -37,6 +37,7 @@ AWAY_SECONDS = 1.0
 class Sharing:
     def __init__(self, health: Health, redis_url: str) -> None:
         self.loop = asyncio.get_running_loop()
+        self.has_started = asyncio.Event()
         self._health = health
         self._url = redis_url
         self._line = Line(redis_url)
@@ -48,6 +49,7 @@ class Sharing:
         self._heard_at = self._figures_at = 0.0
         self._away_until = 0.0
         self._is_away = False
+        self._is_over = False
         self._keys_to_tell: dict[str, Mapping[str, Any]] = {}
         self._asked: list[tuple[Step, asyncio.Future[bool | None]]] = []
         self._asking: asyncio.Task[None] | None = None
@@ -55,14 +57,15 @@ class Sharing:
 
     async def start(self) -> None:
         await self._converse()
+        self.has_started.set()
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._listen())]
 
     async def stop(self) -> None:
+        self._is_over = True  # redis-py loses a cancellation that meets it while it connects
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            # Not for ever: redis-py loses a cancellation that meets it while it connects.
-            await asyncio.wait(self._tasks, timeout=PATIENCE_SECONDS)
+            await asyncio.wait(self._tasks, timeout=2 * PATIENCE_SECONDS)
         self._figures_at = 0.0
         if not self._is_away:
             await self._converse()
@@ -121,7 +124,7 @@ class Sharing:
     # Telling and hearing
 
     async def _keep(self) -> None:
-        while True:
+        while not self._is_over:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._woken.wait()
@@ -212,14 +215,16 @@ class Sharing:
         self._birth = (await self._line.ask(shared_health.changes(PERFORMANCE, BEGINNING))).birth
 
     async def _listen(self) -> None:
-        while True:
-            client = redis.asyncio.Redis.from_url(self._url)
+        while not self._is_over:
+            client = redis.asyncio.Redis.from_url(self._url, socket_connect_timeout=PATIENCE_SECONDS)
             try:
-                async with client, client.pubsub() as channel:
+                async with client.pubsub() as channel:
                     await channel.subscribe(CHANNEL)
-                    async for message in channel.listen():
-                        if message["type"] == "message":
+                    while not self._is_over:
+                        if await channel.get_message(ignore_subscribe_messages=True, timeout=HEAR_SECONDS):
                             self._turned = True
                             self._woken.set()
-            except (redis.RedisError, OSError):
+            except AWAY:
                 await asyncio.sleep(AWAY_SECONDS)
+            finally:
+                await client.aclose()

@@ -15,10 +15,10 @@ HOUR_MS = 60 * MINUTE_MS
 LONGEST_MS = 24 * HOUR_MS
 
 RESTS = {
-    "insufficient_quota": HOUR_MS,  # the account's money is used up: waiting rarely cures it
-    "upstream_auth_failed": 5 * MINUTE_MS,  # 401: revoked, or not known yet
+    "insufficient_quota": (HOUR_MS, LONGEST_MS),  # the account's money is used up: waiting rarely cures it
+    "upstream_auth_failed": (MINUTE_MS, 15 * MINUTE_MS),  # 401: revoked, or not known there yet
 }
-"""The first rest by the error's code; each further one without a success between is twice as long."""
+"""The first rest and the longest, by the error's code; each further one without a success between is twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ def after(
 ) -> Exhaustion:
     """The key's state after a refusal; a 429 that names no time and no lack of money changes nothing."""
     named = None if retry_after_ms is None else now + min(max(retry_after_ms, 0), LONGEST_MS)
-    first = RESTS.get(code)
-    if first is None:
+    if code not in RESTS:
         if named is None:
             return known
         return Exhaustion(max(named, known.until), code, max(known.times, 1), provider_id, fingerprint)
     if known.rests(now) and known.code == code:
         return replace(known, until=max(known.until, named or 0))
     times = known.times + 1 if known.code == code else 1
-    rest = min(first * 2 ** min(times - 1, 10), LONGEST_MS)
+    first, longest = RESTS[code]
+    rest = min(first * 2 ** min(times - 1, 10), longest)
     return Exhaustion(max(now + rest, named or 0), code, times, provider_id, fingerprint)
 
 

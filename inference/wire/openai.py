@@ -98,6 +98,8 @@ class ParsedRequest:
     wants_account: bool = False
     """The reply's body shall tell how it came about, in `x_gateway`."""
     wants_reason: bool = False
+    asks_the_unwell: bool = False
+    """A probe, which is to find out: what is out of service for the moment is asked all the same."""
 
 
 def parse(

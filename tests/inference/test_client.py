@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from inference import client, errors
+from inference import client, errors, probing
 from inference.client import LLMRequest, LLMResponse
 from inference.metrics import Metrics
 from inference.recording import Recorder
 from inference.wire.problems import error_details
-from routing import snapshot
+from routing import health, snapshot
 from tests.inference import registry
 from tests.inference.scripted import EVENT, far, raising, streaming
 
@@ -21,6 +21,7 @@ def rows(serve, monkeypatch):
     other = registry.provider("other", connection={"reply": "from the other"}, priority=200)
     serve(registry.model(fake), registry.model(other), registry.model(fake, "fake-embedding", dimension=4))
     monkeypatch.setattr(client, "_read_registry", snapshot.current)
+    monkeypatch.setattr(snapshot, "refresh", snapshot.current)
     written: list = []
     recorder = Recorder(written.extend, Metrics())
     monkeypatch.setattr(client, "_recorder", recorder)
@@ -223,3 +224,21 @@ def test_a_response_made_of_an_error_holds_no_content() -> None:
     told = LLMResponse.from_error(errors.UpstreamRateLimited("wait", body=b"", retry_after=2.4), "r").to_dict()
     assert told["generated_content"] is None
     assert told["error_details"]["retry_after_seconds"] == 2
+
+
+def test_a_probe_asks_what_is_out_of_service_and_nobody_else_does(rows, serve) -> None:
+    held = serve(registry.model(registry.provider(), auto_disabled="too many failures"))
+    for _ in range(held.models[0].provider.breaker.failure_threshold):
+        health.current().failed(held.models[0], "upstream_error")
+    with pytest.raises(errors.GatewayError):
+        client.generate("ping", "fake/fake-chat")
+    assert probing.one_token("fake", "fake-chat", False)["total_ms"] > 0
+    assert probing.one_token("fake", "fake-chat", True)["total_ms"] > 0
+
+
+def test_a_process_that_does_not_serve_shares_what_it_sees_all_the_same(rows, redis_url) -> None:
+    client.generate("hello", "fake-chat")
+    assert health.current().is_shared
+    client._stop_sharing()
+    assert not health.current().is_shared
+    assert health.read().of("fake/fake-chat").calls == 1

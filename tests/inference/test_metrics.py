@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from inference.metrics import OVERHEAD_SECONDS, Histogram, Metrics
+from inference.metrics import OVERHEAD_SECONDS, Histogram, Metrics, health_families
+from routing import health, snapshot
+from tests.inference import registry
 
 
 def test_a_histogram_counts_into_cumulative_buckets() -> None:
@@ -27,3 +29,17 @@ def test_all_families_are_there_before_the_first_request() -> None:
 
 def test_bounds_rise() -> None:
     assert list(OVERHEAD_SECONDS) == sorted(OVERHEAD_SECONDS)
+
+
+def test_breakers_and_resting_keys_of_what_is_in_service(serve) -> None:
+    serve(registry.model(registry.remote("http://127.0.0.1:1")), registry.model(registry.provider()))
+    [remote, _] = snapshot.current().models
+    for _ in range(remote.provider.breaker.failure_threshold):
+        health.current().failed(remote, "upstream_error")
+    health.current().key_failed(remote, 1, "insufficient_quota")
+    metrics = Metrics()
+    metrics.sources = [health_families]
+    text = metrics.render().decode()
+    assert 'gateway_breaker_state{model="fake-chat",provider="remote"} 2.0' in text
+    assert 'provider="fake"} 0' not in text
+    assert 'gateway_upstream_keys_exhausted{provider="remote"} 1.0' in text

@@ -42,7 +42,9 @@ def test_a_rate_limit_does_not_shorten_the_rest_of_a_spent_key():
 
 
 def test_a_refused_key_rests_some_minutes():
-    assert refused(WORKS, "upstream_auth_failed").until == NOW + 5 * MINUTE_MS
+    assert refused(WORKS, "upstream_auth_failed").until == NOW + MINUTE_MS
+    often = Exhaustion(NOW - 1, "upstream_auth_failed", 9)
+    assert refused(often, "upstream_auth_failed").until == NOW + 15 * MINUTE_MS
 
 
 def test_a_document_reads_back():
