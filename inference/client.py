@@ -13,6 +13,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import perf_counter, time
 from typing import Any
 
@@ -20,7 +21,7 @@ import orjson
 from django.db import close_old_connections
 
 from inference import loop as bridge
-from inference import usage_rows
+from inference import prompts, roles, usage_rows
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Reply, Usage
@@ -28,7 +29,9 @@ from inference.deciding import rule
 from inference.dispatch import outcome_of
 from inference.errors import (
     GatewayError,
+    GatewayOverloaded,
     InvalidRequest,
+    ModelNotFound,
     UpstreamBroken,
     UpstreamTimeout,
 )
@@ -39,7 +42,7 @@ from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
-from routing import health, snapshot
+from routing import health, live_models, model_choices, selections, snapshot
 from routing.rollout import GATEWAY
 from routing.types import Identity, Snapshot
 
@@ -349,15 +352,16 @@ def _stop_sharing() -> None:
 # Requests as a prompt ----------------------------------------------------------------------------------------------
 
 
-def generate(prompt: str | Sequence[Any], model: str, **options: Any) -> LLMResponse:
-    """The answer to a prompt: `options` are `provider_id`, `session_id`, `identity`, `system_prompt` and OpenAI's parameters.
+def generate(prompt: str | Sequence[Any], model: str = "", **options: Any) -> LLMResponse:
+    """The answer to a prompt: `options` are `provider_id`, `session_id`, `identity`, `system_prompt`, `heavy` (which asks for
+    one of the policies heavy and light in place of a model) and OpenAI's parameters.
 
     Raises `GatewayError`: an error is never text in the content.
     """
     return bridge.run(_respond(*_request_of(prompt, model, options)))
 
 
-async def generate_async(prompt: str | Sequence[Any], model: str, **options: Any) -> LLMResponse:
+async def generate_async(prompt: str | Sequence[Any], model: str = "", **options: Any) -> LLMResponse:
     return await bridge.run_async(_respond(*_request_of(prompt, model, options)))
 
 
@@ -368,8 +372,116 @@ def _request_of(
     identity, session_id = options.pop("identity", None), options.pop("session_id", None)
     context = {"request_id": options.pop("request_id", None) or str(uuid.uuid4()), "session_id": session_id}
     tools = options.pop("tools", None)
+    model = roles.model_of(options.pop("heavy", None), model)
     config = {"model_identifier": model, **{name: value for name, value in options.items() if value is not None}}
     return LLMRequest(prompt_content=prompt, config=config, initial_context=context, tools=tools), identity, None
+
+
+def chat(prompt: str | Sequence[Any], model: str | None = None, **options: Any) -> LLMResponse:
+    """As `generate`, and routing chooses where no model is named: the one that was selected for the `session_id`, else by the
+    default policy. `options` are also `preferred_model`, `max_cost` (USD), `require_vision`, `task`, `history`.
+
+    Raises `GatewayError`.
+    """
+    return LLMResponse.from_completion(complete(*_prompted(prompt, model, options), **options))
+
+
+async def chat_async(prompt: str | Sequence[Any], model: str | None = None, **options: Any) -> LLMResponse:
+    return LLMResponse.from_completion(await complete_async(*_prompted(prompt, model, options), **options))
+
+
+def chat_with_image(
+    prompt: str,
+    image_url: str | None = None,
+    *,
+    image: bytes | str | Path | None = None,
+    model: str | None = None,
+    **options: Any,
+) -> LLMResponse:
+    """As `chat`, about a picture: by its URL, or its bytes or file. Only models that see are asked. Raises `GatewayError`."""
+    parts = prompts.with_image(prompt, image_url=image_url, image=image)
+    return chat(parts, model, **{"require_vision": True, **options})
+
+
+async def chat_with_image_async(
+    prompt: str,
+    image_url: str | None = None,
+    *,
+    image: bytes | str | Path | None = None,
+    model: str | None = None,
+    **options: Any,
+) -> LLMResponse:
+    parts = await asyncio.to_thread(prompts.with_image, prompt, image_url=image_url, image=image)
+    return await chat_async(parts, model, **{"require_vision": True, **options})
+
+
+def _prompted(prompt: str | Sequence[Any], model: str | None, options: dict[str, Any]) -> tuple[dict[str, Any]]:
+    """The body; what is left in `options` is said beside it."""
+    beside = {name: options.pop(name) for name in _BESIDE_THE_BODY if name in options}
+    named = roles.model_of(options.pop("heavy", None), model or "")
+    told = prompts.body(prompt, named, **options)
+    options.clear()
+    options.update(beside)
+    return (told,)
+
+
+_BESIDE_THE_BODY = ("identity", "provider_id", "session_id", "timeout_seconds")
+
+
+# Which models there are ---------------------------------------------------------------------------------------------
+
+
+def list_models(identity: Identity | None = None) -> list[dict[str, Any]]:
+    """The models that can be asked for now: `id` (provider/model), `name`, `status`, `model_type`, `provider_id`,
+    `capabilities`, `stale`."""
+    try:
+        found = model_choices.listed(identity).models
+    finally:
+        close_old_connections()
+    return [
+        {
+            "id": live.model.route,
+            "name": live.model.model_id,
+            "status": live.status,
+            "model_type": live.model.model_type,
+            "provider_id": live.model.provider.provider_id,
+            "capabilities": list(live_models.capabilities_of(live.model)),
+            "stale": live.reading is not None and live.reading.stale,
+        }
+        for live in found
+    ]
+
+
+async def list_models_async(identity: Identity | None = None) -> list[dict[str, Any]]:
+    return await asyncio.to_thread(list_models, identity)
+
+
+def select_model(
+    model_name: str | None = None,
+    capability: str | None = None,
+    *,
+    session_id: str | None = None,
+    identity: Identity | None = None,
+) -> str:
+    """Choose the model that requests without one mean from now on, of the session or of all that have none; returns its name.
+
+    Raises `ModelNotFound`, `InvalidRequest`, and `GatewayOverloaded` when the choice cannot be kept.
+    """
+    try:
+        chosen = model_choices.choose(identity, model_name=model_name, capability=capability, session_id=session_id)
+    except model_choices.NothingChosen as error:
+        raise InvalidRequest(str(error), param="model_name") from None
+    except live_models.NoSuchChoice as error:
+        raise ModelNotFound(str(error), param="model_name") from None
+    except selections.SelectionsAway as error:
+        raise GatewayOverloaded("The choice cannot be kept at the moment.", detail=str(error)) from error
+    finally:
+        close_old_connections()
+    return chosen.choice.model.model_id
+
+
+async def select_model_async(model_name: str | None = None, capability: str | None = None, **options: Any) -> str:
+    return await asyncio.to_thread(select_model, model_name, capability, **options)
 
 
 # The source systems' request and response objects ------------------------------------------------------------------
@@ -377,7 +489,8 @@ def _request_of(
 
 @dataclass(frozen=True, slots=True)
 class LLMRequest:
-    """`config` holds `model_identifier` and the parameters; unknown ones go to the model. `provider_id` there is a pin."""
+    """`config` holds `model_identifier` and the parameters; unknown ones go to the model. `provider_id` there is a pin; `heavy`
+    (true or false, there or beside `config`) asks for one of the policies heavy and light where no model is named."""
 
     prompt_content: str | Sequence[Any]
     config: Mapping[str, Any]
@@ -393,7 +506,8 @@ class LLMRequest:
         config = told.get("config")
         if not isinstance(config, Mapping):
             raise InvalidRequest("'config' must be an object.", param="config")
-        if not isinstance(config.get("model_identifier"), str) or not config["model_identifier"]:
+        named = roles.model_of(told.get("heavy", config.get("heavy")), config.get("model_identifier") or "")
+        if not isinstance(named, str) or not named:
             raise InvalidRequest("'config.model_identifier' is required.", param="config.model_identifier")
         prompt = told.get("prompt_content")
         if not isinstance(prompt, str | list) or not prompt:
@@ -404,7 +518,7 @@ class LLMRequest:
         _check_ranges(config)
         return cls(
             prompt_content=prompt,
-            config=config,
+            config={**config, "model_identifier": named},
             initial_context=told.get("initial_context") or {},
             stream=bool(told.get("stream", False)),
             tools=told.get("tools"),
@@ -447,7 +561,7 @@ class LLMRequest:
         return messages
 
 
-_NOT_PARAMETERS = {"model_identifier", "system_prompt", "timeout_seconds", "provider_id"}
+_NOT_PARAMETERS = {"model_identifier", "heavy", "system_prompt", "timeout_seconds", "provider_id"}
 _RENAMED = {"stop_sequences": "stop"}
 _RANGES = {
     "temperature": (0, 2),

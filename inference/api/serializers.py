@@ -14,7 +14,7 @@ from inference.models import Job
 class ConfigIn(serializers.Serializer):
     """Members beyond these go to the model as they are; `provider_id` pins one provider."""
 
-    model_identifier = serializers.CharField(max_length=600)
+    model_identifier = serializers.CharField(max_length=600, required=False, help_text="Or say `heavy`.")
     provider_id = serializers.CharField(max_length=255, required=False, allow_null=True)
     temperature = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
     max_tokens = serializers.IntegerField(min_value=1, required=False, allow_null=True)
@@ -30,6 +30,11 @@ class LLMRequestIn(serializers.Serializer):
     version = serializers.CharField(default="1.0", max_length=16)
     prompt_content = serializers.JSONField(help_text="A text, or a list of content items.")
     config = ConfigIn()
+    heavy = serializers.BooleanField(
+        required=False,
+        allow_null=True,
+        help_text="true asks for the policy heavy, false for light, in place of a model.",
+    )
     initial_context = serializers.DictField(
         required=False,
         allow_null=True,

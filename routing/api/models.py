@@ -6,7 +6,6 @@ model, on every path.
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,8 +19,10 @@ from rest_framework.views import APIView
 
 from providers import offers
 from providers.models import ProbeResult, Provider
-from routing import health, live_models, selections, snapshot
-from routing.live_models import Listing, LiveModel, NoSuchChoice, Reading
+from routing import live_models, model_choices
+from routing.live_models import Listing, LiveModel, NoSuchChoice
+from routing.model_choices import NothingChosen
+from routing.selections import SelectionsAway
 
 READ_ENDPOINTS = "registry:read"
 LOOK_AGAIN_SECONDS = 10.0
@@ -90,7 +91,7 @@ class ModelsView(APIView):
     @extend_schema(responses=ShownModels)
     def get(self, request: Request) -> Response:
         """The models that can be asked for now, and those that serve where none is named."""
-        shown = live_listing(request)
+        shown = model_choices.listed(request.auth)
         return Response(
             {
                 "models": [_shown(model, request) for model in shown.models],
@@ -125,7 +126,7 @@ class ModelsHealthView(APIView):
         for provider in filter(offers.follows, Provider.objects.filter(enabled=True)):
             if offers.refresh_seconds(provider):
                 offers.refresh_if_older(provider, LOOK_AGAIN_SECONDS)
-        shown = live_listing(request)
+        shown = model_choices.listed(request.auth)
         down = _found_down()
         well = [
             model
@@ -156,45 +157,34 @@ def _found_down() -> set[str]:
     return {provider_id for provider_id, healthy in last.items() if not healthy}
 
 
-def live_listing(request: Request) -> Listing:
-    return live_models.listing(snapshot.refresh(), health.read(), readings(), request.auth, now=time.time())
-
-
-def readings() -> dict[str, Reading]:
-    return {
-        provider_id: Reading(read_at.timestamp() if read_at else None, problem)
-        for provider_id, read_at, problem in offers.Offer.objects.values_list(
-            "provider__provider_id", "read_at", "problem"
-        )
-    }
-
-
 def select(request: Request) -> dict[str, Any]:
     """Keep a choice for the caller's session. Raises what becomes a problem document."""
     body = Selection(data=request.data)
     body.is_valid(raise_exception=True)
     told = body.validated_data
-    if not told.get("model_name") and not told.get("capability"):
-        raise serializers.ValidationError({"model_name": "Name a model, or say which `capability` it must have."})
-    held = snapshot.refresh()
-    try:
-        if told.get("model_name"):
-            choice = live_models.by_name(told["model_name"], held, request.auth, now=time.time())
-        else:
-            choice = live_models.by_capability(told["capability"], held, request.auth, now=time.time())
-    except NoSuchChoice as error:
-        raise NotFound(str(error), code="model_not_found") from None
     session_id = request.headers.get(SESSION_HEADER) or told.get("session_id") or None
     try:
-        selections.select(request.auth.prefix, session_id, choice.name)
-    except selections.SelectionsAway as error:
+        chosen = model_choices.choose(
+            request.auth,
+            model_name=told.get("model_name"),
+            capability=told.get("capability"),
+            session_id=session_id,
+        )
+    except NothingChosen:
+        raise serializers.ValidationError(
+            {"model_name": "Name a model, or say which `capability` it must have."}
+        ) from None
+    except NoSuchChoice as error:
+        raise NotFound(str(error), code="model_not_found") from None
+    except SelectionsAway as error:
         raise SelectionsUnavailable from error
+    choice = chosen.choice
     return {
         "selected_model": choice.model.model_id,
         "status": "success",
         "provider_id": choice.model.provider.provider_id,
-        "session_id": session_id,
-        "expires_in_seconds": selections.DAY_SECONDS,
+        "session_id": chosen.session_id,
+        "expires_in_seconds": chosen.expires_in_seconds,
         **({"warning": choice.warning} if choice.warning else {}),
     }
 
