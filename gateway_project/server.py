@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
+import sys
 from typing import Any
 from urllib.parse import unquote
 
+import django
 import httptools
 import uvicorn
 from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
+from django.db import DatabaseError, connections
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from inference.outgoing import OutgoingTransport
+
+log = logging.getLogger(__name__)
 
 APPLICATION = "gateway_project.asgi:application"
 
@@ -373,6 +381,19 @@ def run_web(host: str = "127.0.0.1", port: int = 8000, workers: int = 1, fd: int
     )
 
 
+def read_configuration_files() -> None:
+    """Before the first snapshot: the files that rule. Whatever goes wrong is said, and what was in force is served."""
+    django.setup()
+    try:
+        call_command("apply_config", reload=True, no_color=True, stdout=OutputWrapper(sys.stderr))
+    except (CommandError, DatabaseError) as error:
+        log.error("the configuration files were not read: %s", error)
+    except SystemExit as ended:
+        log.error("some of the configuration files were not applied whole (status %s); see above", ended.code)
+    finally:
+        connections.close_all()
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m gateway_project.server", description="Serve both planes.")
     parser.add_argument("--host", default="127.0.0.1")
@@ -381,6 +402,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, help="a listening socket to take over instead of binding")
     options = parser.parse_args(arguments)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    read_configuration_files()
     run_web(options.host, options.port, options.workers, options.fd)
 
 

@@ -46,6 +46,7 @@ from providers.forms import (
     PREFIX,
     ApiKeyForm,
     ConnectionParameterForm,
+    OwnedRowsStay,
     ProviderModelForm,
     form_of,
 )
@@ -66,6 +67,7 @@ MOST_VERIFIED_AT_ONCE = 20_000
 
 class ModelInline(TabularInline):
     model = ProviderModel
+    formset = OwnedRowsStay
     form = ProviderModelForm
     fields = ("model_id", "model_type", "context_window", "max_tokens", "capabilities", "enabled")
     extra = 0
@@ -228,6 +230,7 @@ class ProviderAdmin(RegistryAdmin):
     search_fields = ("provider_id", "display_name", "description")
     search_help_text = "Search by id, name or description"
     actions = ("test_connection", "discover_models", "enable", "disable")
+    harmless_actions = frozenset({"test_connection"})
     ordering = ("priority", "provider_id")
     warn_unsaved_form = True
     list_before_template = "admin/providers/provider/list_before.html"

@@ -47,6 +47,7 @@ __all__ = [
     "disown",
     "document",
     "files",
+    "last_written",
     "own_file",
     "register_section",
     "reload_files",
@@ -248,6 +249,11 @@ def _update_models(keys: Collection[int], owner: str, *, of: str) -> None:
     keys = list(keys)
     for start in range(0, len(keys), _AT_ONCE):
         ProviderModel.objects.filter(pk__in=keys[start : start + _AT_ONCE], managed_by=of).update(managed_by=owner)
+
+
+def last_written() -> ImportRun | None:
+    """The last file that was written and not taken back: what `undo` takes back, unless another import stands on it."""
+    return next((run for run in runs.undoable() if run.source_identity.startswith("config:")), None)
 
 
 def disown(path: str) -> None:

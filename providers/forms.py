@@ -11,6 +11,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import (
     INPUT_CLASSES,
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -27,6 +28,7 @@ from unfold.widgets import (
 from providers import connection, keyring
 from providers.addresses import AddressRefused, check_url
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
+from providers.ownership import OwnedByFile
 from providers.provider_types import Parameter, ProviderType
 from providers.secrets import SecretError, hint
 
@@ -306,3 +308,18 @@ class ProviderModelForm(forms.ModelForm):
     class Meta:
         model = ProviderModel
         fields = "__all__"  # noqa: DJ007  (the admin's fieldsets choose)
+
+    def clean(self) -> dict[str, Any]:
+        if self.instance.managed_by and self.has_changed():
+            raise forms.ValidationError(str(OwnedByFile(self.instance.managed_by)))
+        return super().clean()
+
+
+class OwnedRowsStay(PaginationInlineFormSet):
+    """What a configuration file owns is not deleted with a tick; changes are refused by the row's own form."""
+
+    def clean(self) -> None:
+        super().clean()
+        for form in self.deleted_forms:
+            if path := form.instance.managed_by:
+                raise forms.ValidationError(str(OwnedByFile(path)))

@@ -11,6 +11,8 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
+from providers.ownership import OwnedByFile
+
 ROWS_PER_PAGE = 50
 
 
@@ -33,10 +35,39 @@ class ReadOnlyAdmin(ModelAdmin):
 
 
 class RegistryAdmin(ModelAdmin):
-    """Deletes a selection row by row, so that every entry of the audit log holds what went with the row."""
+    """Deletes a selection row by row, so that every entry of the audit log holds what went with the row.
+
+    What a configuration file owns is only shown, with the file's name, and actions pass it over.
+    """
 
     list_per_page = ROWS_PER_PAGE
     list_fullwidth = True
+    harmless_actions: frozenset[str] = frozenset()
+    """Actions that change no row, so they are for owned ones too."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not getattr(obj, "managed_by", "")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not getattr(obj, "managed_by", "")
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        if path := getattr(kwargs.get("obj"), "managed_by", ""):
+            self.message_user(request, f"Read-only: {OwnedByFile(path)}", messages.INFO)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet) -> Any:
+        names = {field.name for field in self.model._meta.concrete_fields}
+        if "managed_by" in names and request.POST.get("action") not in self.harmless_actions:
+            chosen = request.POST.getlist("_selected_action")
+            owned = self.model._default_manager.exclude(managed_by="")
+            if request.POST.get("select_across") != "1":
+                owned = owned.filter(pk__in=chosen)
+            if paths := sorted(set(owned.values_list("managed_by", flat=True))):
+                told = f"Rows of the selection that a configuration file owns stay as they are: {', '.join(paths)}."
+                self.message_user(request, told, messages.WARNING)
+            queryset = queryset.filter(managed_by="")
+        return super().response_action(request, queryset)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         with transaction.atomic():
