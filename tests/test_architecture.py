@@ -37,6 +37,7 @@ PURE += (
     "providers.cost_tiers",
 )
 PURE += (
+    "routing.trial_gates",
     "providers.prices",
     "providers.price_list",
     "providers.locality",
@@ -50,6 +51,7 @@ PURE += ("routing.validation", "routing.nodes", "routing.savings")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
+PURE += ("routing.live_models", "inference.chat_requests")
 PURE += ("providers.kamiwaza", "providers.document_text", "providers.config_changes")
 PURE += tuple(
     f"providers.importers.{name}"
