@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
-from inference import answering, jobs, relay, shadow_pairs
+from inference import answering, jobs, policy_trials, relay, shadow_pairs
 from inference.backends import llama_cpp
 from inference.relayed_calls import RelayedCalls
 from routing import snapshot
@@ -48,6 +48,12 @@ def run_local_job(job_id: str) -> bool:
 def sweep_jobs() -> int:
     """Wake the jobs whose worker or whose message was lost; returns how many."""
     return jobs.sweep()
+
+
+@shared_task
+def judge_policy_trials() -> int:
+    """Roll back the versions of policies that break their gates; returns how many."""
+    return policy_trials.judge_all()
 
 
 @shared_task

@@ -44,6 +44,8 @@ class Policy(RegistryModel):
     candidate_gate = models.JSONField(default=dict, blank=True, editable=False)
     """What the candidate must keep to; see `routing.trials`."""
     candidate_since = models.DateTimeField(null=True, editable=False)
+    candidate_finding = models.JSONField(null=True, blank=True, editable=False)
+    """Why it was rolled back, with the figures; null while it was not."""
     salt = models.CharField(max_length=64, default=new_salt, editable=False)
     managed_by = models.CharField(
         max_length=500, blank=True, editable=False, help_text="The configuration file that owns it."
@@ -54,6 +56,8 @@ class Policy(RegistryModel):
     written_by_save = frozenset({"document", "version"})
     version_note = ""
     """Why the next version came to be; said before `save` and stored with it."""
+    promoted_version: int | None = None
+    """The number under which the document is known already; said before `save` by whoever promotes a candidate."""
 
     class Meta:
         ordering = ["name"]
@@ -84,12 +88,13 @@ class Policy(RegistryModel):
             if not self._state.adding:
                 stored = type(self)._base_manager.select_for_update().filter(pk=self.pk).first()
             changed = stored is None or stored.document != self.document
-            if changed:
-                self.version = self.next_version()
+            promoted, self.promoted_version = self.promoted_version, None
+            if changed or promoted is not None:
+                self.version = promoted or self.next_version()
                 if kwargs.get("update_fields") is not None:
                     kwargs["update_fields"] = {*kwargs["update_fields"], "document", "version"}
             super().save(*args, **kwargs)
-            if changed:
+            if changed and promoted is None:
                 self.versions.create(
                     number=self.version,
                     document=self.document,

@@ -8,6 +8,7 @@ from routing.api.client_keys import ClientKeys
 from routing.api.policies import Overrides, Policies
 from routing.api.rollout import RolloutView
 from routing.api.settings import RoutingSettingsView
+from routing.api.trials import PromoteView, TrialView
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
@@ -36,6 +37,8 @@ _ADMIN_GATEWAY = (
 
 urlpatterns = [
     path("api/v1/", include(router.urls)),
+    re_path(r"^api/v1/policies/(?P<pk>[0-9]{1,18})/trial/?\Z", TrialView.as_view()),
+    re_path(r"^api/v1/policies/(?P<pk>[0-9]{1,18})/trial/promote/?\Z", PromoteView.as_view()),
     re_path(r"^api/v1/rollout/?\Z", _ROLLOUT),
     re_path(r"^api/v1/routing-settings/?\Z", _SETTINGS),
     *(re_path(rf"^api/admin/gateway/{path}/?\Z", view.as_view()) for path, view in _ADMIN_GATEWAY),
