@@ -1,10 +1,11 @@
-"""The chat paths of a source system. Each answers with and without a slash at its end."""
+"""The chat paths of one source system and the embedding paths of another. Each answers with and without a slash at its end."""
 
 from __future__ import annotations
 
 from django.urls import re_path
 
 from inference.api import chat
+from inference.api.embed import EmbedView
 
 _VIEWS = {
     "complete": chat.CompleteView,
@@ -14,4 +15,7 @@ _VIEWS = {
     "capabilities": chat.CapabilitiesView,
 }
 
-urlpatterns = [re_path(rf"^api/chat/{path}/?\Z", view.as_view()) for path, view in _VIEWS.items()]
+urlpatterns = [
+    *(re_path(rf"^api/chat/{path}/?\Z", view.as_view()) for path, view in _VIEWS.items()),
+    re_path(r"^(?:api/v1/embed|embed|embeddings)/?\Z", EmbedView.as_view()),
+]
