@@ -17,7 +17,10 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 
 from providers import cells
 from providers.tables import SwitchableAdmin
-from routing import issuing
+from routing import (
+    admin_policies,  # noqa: F401  (registers its pages)
+    issuing,
+)
 from routing.client_keys import SCOPES
 from routing.models import ClientKey
 

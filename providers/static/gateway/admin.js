@@ -66,6 +66,17 @@
     if (twinOf) event.target.form.elements[twinOf].value = event.target.value;
   });
 
+  // A form that is explained while it is written: a moment after the last key, what would come of it.
+  const explainers = new WeakMap();
+  document.addEventListener("input", (event) => {
+    const form = event.target.form;
+    if (!form || !form.dataset.explain) return;
+    clearTimeout(explainers.get(form));
+    explainers.set(form, setTimeout(() => {
+      load(document.getElementById("gw-explained"), form.dataset.explain, { method: "POST", body: new FormData(form) });
+    }, 350));
+  });
+
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-check-all]");
     if (!all) return;

@@ -1,0 +1,402 @@
+"""A policy as a form: its document in fields, a row for each target, and the request that is explained beside it.
+
+The form builds the document; whether it reads is `policy_documents`' to say, and what it says is shown at the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from providers.capabilities import TASKS
+from providers.cost_tiers import COST_TIERS
+from providers.forms import WordsField
+from providers.models import validate_identifier
+from routing import strategies
+from routing.models import Override, Policy, RoutingSettings
+from routing.policy_documents import KINDS, PolicyDocument
+from routing.types import RequestFacts
+
+KNOWN_NAMES = "gw-names"
+"""The page's list of names that a target may have."""
+
+EMPTY_ROWS = 2
+_PLAIN = {"class": "gw-input"}
+_BESIDE = _PLAIN | {"form": "gw-policy"}
+"""A field that stands outside of the form it belongs to."""
+
+
+class NamesField(forms.CharField):
+    """A list of names, one a line, in their order."""
+
+    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3, "class": "gw-code", "spellcheck": "false"})
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
+        lines = value if isinstance(value, list) else str(value or "").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+
+def _words(label: str, help_text: str = "") -> WordsField:
+    return WordsField(label=label, required=False, help_text=help_text)
+
+
+def _whole(label: str, most: int, help_text: str = "", least: int = 0) -> forms.IntegerField:
+    return forms.IntegerField(
+        label=label,
+        required=False,
+        min_value=least,
+        max_value=most,
+        help_text=help_text,
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+
+
+def _number(label: str, help_text: str = "", least: float = 0.001, most: float = 86_400.0) -> forms.FloatField:
+    return forms.FloatField(
+        label=label,
+        required=False,
+        min_value=least,
+        max_value=most,
+        help_text=help_text,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+    )
+
+
+def _flag(label: str, help_text: str = "") -> forms.BooleanField:
+    return forms.BooleanField(label=label, required=False, help_text=help_text, widget=UnfoldBooleanSwitchWidget)
+
+
+def _choice(label: str, choices: Sequence[tuple[str, str]], help_text: str = "") -> forms.ChoiceField:
+    return forms.ChoiceField(
+        label=label, required=False, choices=choices, help_text=help_text, widget=UnfoldAdminSelectWidget
+    )
+
+
+class PolicyForm(forms.Form):
+    """`groups` are the cards of the page."""
+
+    use_required_attribute = False
+
+    name = forms.CharField(
+        label="Name",
+        max_length=255,
+        validators=[validate_identifier],
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "placeholder": "writer"}),
+        help_text="What clients send as model. It stays as it is once given.",
+    )
+    kind = _choice("Kind", [(kind, kind) for kind in KINDS], "A word for lists; policies of all kinds work alike.")
+    description = forms.CharField(
+        label="Description", required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2})
+    )
+    enabled = _flag("Enabled", "Off: clients are told that there is no such model.")
+    strategy = _choice("Strategy", [])
+    capabilities = _words("Capabilities", "With commas, such as tools, json_mode. A model must have all of them.")
+    preferred_capabilities = _words("Preferred capabilities", "Of models that fit, one with more of these is better.")
+    min_context_window = _whole("Context of at least", 1_000_000_000, "Tokens.")
+    max_cost_tier = _choice("Cost tier of at most", [("", "any"), *((tier, tier) for tier in COST_TIERS)])
+    task = _choice("Task", [("", "any"), *((task, task) for task in TASKS)])
+    data_tags = _words("Data tags", "Only providers that may get data of all these kinds.")
+    reasoning = _flag("A reasoning model")
+    vision = _flag("It can see pictures")
+    local_only = _flag("Local providers only", "Nothing leaves this installation.")
+    fallbacks = NamesField(
+        label="Fallbacks",
+        required=False,
+        help_text="Models or policies, one a line, asked in this order when no target answered.",
+    )
+    attempts = _whole("Retries", 10, "Of a candidate that failed quickly. Empty: as the routing settings say.")
+    delay_seconds = _number("Pause before a retry", "Seconds.")
+    backoff = _number("Backoff", "Each pause is so many times longer than the one before.", 1.0, 10.0)
+    attempt_seconds = _number("Timeout of an attempt", "Seconds until it answers.")
+    total_seconds = _number("Timeout in all", "Seconds for all attempts together.")
+    max_cost = forms.DecimalField(
+        label="Cost of at most",
+        required=False,
+        min_value=Decimal(0),
+        max_value=Decimal(1_000_000),
+        help_text="USD that the estimate of a request may reach.",
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+    )
+    overridable = _flag("May be overridden")
+    mixed_embeddings = _flag(
+        "Mixed embeddings",
+        "Embeddings may fall back to another model of the same dimension. Their vectors do not compare.",
+    )
+    note = forms.CharField(
+        label="Note",
+        required=False,
+        max_length=500,
+        help_text="Why; kept with the version and in the audit log.",
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "such as: two is quicker", "autocomplete": "off"}),
+    )
+    was = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    groups = (
+        ("What it is", ("name", "kind", "description", "enabled")),
+        (
+            "What a model must be",
+            (
+                "capabilities",
+                "preferred_capabilities",
+                "min_context_window",
+                "max_cost_tier",
+                "task",
+                "data_tags",
+                "reasoning",
+                "vision",
+                "local_only",
+            ),
+        ),
+        (
+            "When it fails",
+            (
+                "fallbacks",
+                "attempts",
+                "delay_seconds",
+                "backoff",
+                "attempt_seconds",
+                "total_seconds",
+                "mixed_embeddings",
+            ),
+        ),
+        ("Limits", ("max_cost", "overridable")),
+    )
+
+    def __init__(self, row: Policy | None, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("initial", _initial(row) if row is not None else {"enabled": True, "overridable": True})
+        super().__init__(*args, **kwargs)
+        self.fields["strategy"].choices = [  # type: ignore[attr-defined]
+            (name, strategy.label) for name, strategy in strategies.registered().items()
+        ]
+        if row is not None:
+            self.fields["name"].disabled = True
+            self.fields["name"].initial = row.name
+
+    def cards(self) -> list[tuple[str, list[Any]]]:
+        return [(title, [self[name] for name in names]) for title, names in self.groups]
+
+    def row_values(self) -> dict[str, Any]:
+        values = {name: self.cleaned_data[name] for name in ("name", "description", "enabled")}
+        return values | {"kind": self.cleaned_data["kind"] or KINDS[0]}
+
+    def document(self, targets: list[dict[str, Any]]) -> dict[str, Any]:
+        """What the fields say, to be read. Empty ones say nothing."""
+        told = self.cleaned_data
+        document = {name: told[name] for name in ("strategy", "fallbacks", "overridable", "mixed_embeddings")}
+        document["requirements"] = {name: told[name] for name in _REQUIREMENTS if told[name]}
+        document["retries"] = _said(told, ("attempts", "delay_seconds", "backoff"))
+        document["timeouts"] = _said(told, ("attempt_seconds", "total_seconds"))
+        return document | {"targets": targets, "max_cost": told["max_cost"]}
+
+    def take(self, place: str, sentence: str) -> None:
+        """Show what does not read, at its field where it has one."""
+        name = place.partition("[")[0].rpartition(".")[2]
+        if name in self.fields:
+            self.add_error(name, sentence)
+        else:
+            self.add_error(None, f"{place}: {sentence}" if place else sentence)
+
+
+_REQUIREMENTS = (*PolicyForm.groups[1][1],)
+
+
+def _said(told: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: told[name] for name in names if told[name] is not None}
+
+
+def _initial(row: Policy) -> dict[str, Any]:
+    document = row.document
+    inner = {name: document.get(name) or {} for name in ("requirements", "retries", "timeouts")}
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "description": row.description,
+        "enabled": row.enabled,
+        "strategy": document.get("strategy", PolicyDocument().strategy),
+        "fallbacks": document.get("fallbacks", []),
+        "max_cost": document.get("max_cost"),
+        "overridable": document.get("overridable", True),
+        "mixed_embeddings": document.get("mixed_embeddings", False),
+        "was": row.version,
+        **inner["requirements"],
+        **inner["retries"],
+        **inner["timeouts"],
+    }
+
+
+class TargetForm(forms.Form):
+    """One row; an empty one is no target."""
+
+    use_required_attribute = False
+
+    order = forms.IntegerField(
+        required=False, min_value=0, widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": "Place"})
+    )
+    model = forms.CharField(
+        required=False,
+        max_length=600,
+        widget=forms.TextInput(
+            attrs=_PLAIN | {"list": KNOWN_NAMES, "aria-label": "Model or policy", "autocomplete": "off"}
+        ),
+    )
+    kind = forms.ChoiceField(
+        required=False,
+        choices=[("", "–"), *((kind, f"all of kind {kind}") for kind in KINDS)],
+        widget=forms.Select(attrs=_PLAIN | {"aria-label": "Or every policy of a kind"}),
+    )
+    provider = forms.CharField(
+        required=False,
+        max_length=255,
+        widget=forms.TextInput(
+            attrs=_PLAIN | {"list": "gw-providers", "aria-label": "Only at this provider", "autocomplete": "off"}
+        ),
+    )
+    weight = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=1_000_000,
+        widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": "Weight"}),
+    )
+
+
+class _Targets(forms.BaseFormSet):
+    def told(self) -> list[dict[str, Any]]:
+        """The targets in their order; a row without a place comes after those that have one."""
+        rows = [
+            form.cleaned_data
+            for form in self.forms
+            if not form.cleaned_data.get("DELETE") and (form.cleaned_data.get("model") or form.cleaned_data.get("kind"))
+        ]
+        rows.sort(key=lambda row: (row["order"] is None, row["order"]))
+        return [_target(row) for row in rows]
+
+
+def _target(row: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: row[name] for name in ("model", "kind", "provider") if row[name]}
+    return told if row["weight"] is None else told | {"weight": row["weight"]}
+
+
+_TargetSet = forms.formset_factory(TargetForm, formset=_Targets, extra=EMPTY_ROWS, can_delete=True, max_num=1000)
+
+
+def targets_of(row: Policy | None, data: Any = None) -> Any:
+    """The rows of a policy's targets."""
+    told = row.document.get("targets", []) if row is not None else []
+    initial = [{"weight": 1, **target, "order": place} for place, target in enumerate(told, 1)]
+    return _TargetSet(data, prefix="targets", initial=initial, form_kwargs={})
+
+
+class SampleForm(forms.Form):
+    """The request that is explained beside the policy."""
+
+    use_required_attribute = False
+
+    tokens = forms.IntegerField(
+        label="Prompt, tokens", required=False, min_value=0, initial=1000, widget=forms.NumberInput(attrs=_BESIDE)
+    )
+    answer = forms.IntegerField(
+        label="Answer, tokens", required=False, min_value=0, initial=500, widget=forms.NumberInput(attrs=_BESIDE)
+    )
+    images = forms.IntegerField(
+        label="Pictures", required=False, min_value=0, initial=0, widget=forms.NumberInput(attrs=_BESIDE)
+    )
+    operation = forms.ChoiceField(
+        label="Operation",
+        required=False,
+        choices=[(name, name) for name in ("chat", "completions", "embeddings")],
+        widget=forms.Select(attrs=_BESIDE),
+    )
+
+    def facts(self, name: str) -> RequestFacts:
+        told = self.cleaned_data if self.is_bound and self.is_valid() else {}
+        return RequestFacts(
+            model=name,
+            operation=told.get("operation") or "chat",
+            input_tokens=self._number(told, "tokens"),
+            max_output_tokens=self._number(told, "answer"),
+            images=self._number(told, "images"),
+        )
+
+    def _number(self, told: Mapping[str, Any], name: str) -> int:
+        value = told.get(name)
+        return self.fields[name].initial if value is None else value
+
+
+SPANS = (("900", "15 minutes"), ("3600", "1 hour"), ("28800", "8 hours"), ("86400", "1 day"), ("", "until removed"))
+
+
+class OverrideForm(forms.ModelForm):
+    """Something serves first, for a while."""
+
+    use_required_attribute = False
+    span = forms.ChoiceField(
+        label="For", required=False, choices=SPANS, initial="3600", widget=forms.Select(attrs=_PLAIN)
+    )
+
+    class Meta:
+        model = Override
+        fields = ("target", "reason")
+        widgets = {
+            "target": forms.TextInput(attrs=_PLAIN | {"list": KNOWN_NAMES, "autocomplete": "off"}),
+            "reason": forms.TextInput(attrs=_PLAIN | {"placeholder": "kept in the audit log", "autocomplete": "off"}),
+        }
+        labels = {"target": "Model"}
+        help_texts = {"target": ""}
+
+    def ttl_seconds(self) -> float | None:
+        return float(self.cleaned_data["span"]) if self.cleaned_data["span"] else None
+
+
+class SettingsForm(forms.ModelForm):
+    """The routing settings, with a reason."""
+
+    use_required_attribute = False
+    unknown_model = _choice(
+        "A model that nobody has",
+        [("refuse", "is refused (404)"), ("default", "is served by the default policy, which says so")],
+    )
+    reason = forms.CharField(
+        label="Reason",
+        required=False,
+        max_length=500,
+        help_text="Kept in the audit log.",
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
+
+    class Meta:
+        model = RoutingSettings
+        fields = (
+            "default_policy",
+            "unknown_model",
+            "max_cost_per_request",
+            "fallback_enabled",
+            "retries",
+            "retry_delay_seconds",
+        )
+        widgets = {
+            "default_policy": UnfoldAdminTextInputWidget(attrs={"list": KNOWN_NAMES, "autocomplete": "off"}),
+            "max_cost_per_request": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+            "fallback_enabled": UnfoldBooleanSwitchWidget,
+            "retries": UnfoldAdminIntegerFieldWidget,
+            "retry_delay_seconds": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+        }
+
+    def clean_default_policy(self) -> str:
+        name = self.cleaned_data["default_policy"]
+        if name and not Policy.objects.filter(name=name, enabled=True).exists():
+            raise forms.ValidationError(f"No enabled policy is named {name!r}.")
+        return name
