@@ -30,6 +30,7 @@ app.conf.beat_schedule = {
     "read-due-offers": {"task": "providers.tasks.read_due_offers", "schedule": 10.0},
     "forget-import-secrets": {"task": "providers.tasks.forget_import_secrets", "schedule": 3600.0},
     "judge-policy-trials": {"task": "inference.tasks.judge_policy_trials", "schedule": 15.0},
+    "disable-failing-models": {"task": "routing.tasks.disable_failing_models", "schedule": 5.0},
     "sweep-jobs": {"task": "inference.tasks.sweep_jobs", "schedule": 15.0},
     "forget-shadow-pairs": {"task": "inference.tasks.forget_shadow_pairs", "schedule": 600.0},
 }

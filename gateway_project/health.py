@@ -6,6 +6,7 @@ dashboards; names of providers are shown to bearers of a key only.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.models import Count, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -27,7 +27,9 @@ from inference import metrics
 from providers import revision
 from providers.capabilities import TASKS
 from providers.models import ProbeResult, Provider
-from routing import filters, snapshot
+from routing import filters, health, route_health, snapshot
+from routing.breakers import CLOSED, HALF_OPEN, OPEN
+from routing.route_health import RouteHealth
 from routing.types import ModelView, Snapshot
 
 _PATIENCE_SECONDS = 1.0
@@ -64,11 +66,26 @@ class Breaker(serializers.Serializer):
     last_failure = serializers.DateTimeField(allow_null=True)
 
 
-class ProviderHealth(serializers.Serializer):
-    status = serializers.CharField(help_text="healthy, unhealthy, disabled, or unknown when it was never probed.")
-    models_count = serializers.IntegerField()
+class ModelHealth(serializers.Serializer):
+    status = serializers.CharField(help_text="closed, half_open, open, keys_exhausted or auto_disabled.")
     circuit_breaker = Breaker()
-    latency_ms = serializers.FloatField(allow_null=True, help_text="What the last probe measured.")
+    retry_at = serializers.DateTimeField(allow_null=True)
+    success_rate = serializers.FloatField(allow_null=True)
+    latency_ms = serializers.FloatField(allow_null=True)
+    auto_disabled = serializers.CharField(allow_null=True)
+
+
+class ProviderHealth(serializers.Serializer):
+    status = serializers.CharField(
+        help_text="healthy; degraded when some models are out of service; unhealthy when all are, or the last probe failed; "
+        "disabled; unknown when it was neither probed nor called."
+    )
+    models_count = serializers.IntegerField()
+    circuit_breaker = Breaker(help_text="The worst of its models'.")
+    latency_ms = serializers.FloatField(allow_null=True, help_text="What the last probe measured, else of real calls.")
+    models = serializers.DictField(
+        child=ModelHealth(), required=False, help_text="With registry:read, what was called."
+    )
 
 
 class Health(serializers.Serializer):
@@ -82,7 +99,7 @@ class HealthView(APIView):
 
     @extend_schema(responses=Health)
     def get(self, request: Request) -> Response:
-        providers = provider_health()
+        providers = provider_health(with_models=_may_see_models(request))
         shown: dict[str, Any] = {"status": _overall(providers), "version": settings.SPECTACULAR_SETTINGS["VERSION"]}
         if request.auth is not None:
             shown["providers"] = providers
@@ -101,7 +118,7 @@ class ProvidersHealthView(APIView):
 
     @extend_schema(responses=AllProvidersHealth)
     def get(self, request: Request) -> Response:
-        providers = provider_health()
+        providers = provider_health(with_models=_may_see_models(request))
         return Response(
             {
                 "providers": providers,
@@ -133,6 +150,10 @@ class ModelsView(APIView):
         return Response([_offered(model) for model in models if filters.permits(request.auth, model)])
 
 
+def _may_see_models(request: Request) -> bool:
+    return request.auth is not None and request.auth.may("registry:read")
+
+
 class TasksView(APIView):
     required_scopes = {"GET": "any"}
 
@@ -154,38 +175,76 @@ class MetricsView(APIView):
         return HttpResponse(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def provider_health() -> dict[str, dict[str, Any]]:
-    """What the last probes found, by provider id.
+def provider_health(*, with_models: bool = False) -> dict[str, dict[str, Any]]:
+    """By provider id: what its last probe found, and how its models fare with real requests.
 
-    Nothing is refused because of it, so `circuit_breaker` stays closed; it counts the failures since the last good probe.
+    `circuit_breaker` is the worst of its models'; `with_models` adds each of which something is known.
     """
     probes = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id")
-    last_good = Coalesce(Subquery(probes.filter(healthy=True).values("id")[:1]), 0)
-    failed = probes.filter(healthy=False)
-    failed_since = failed.filter(id__gt=OuterRef("last_good")).order_by().values("provider").annotate(times=Count("pk"))
     rows = Provider.objects.annotate(
         models_count=Count("models", filter=Q(models__enabled=True)),
         last_healthy=Subquery(probes.values("healthy")[:1]),
         last_duration_ms=Subquery(probes.values("duration_ms")[:1]),
-        last_failure=Subquery(failed.values("at")[:1]),
-        last_good=last_good,
-        failures=Coalesce(Subquery(failed_since.values("times")), 0),
     ).defer("secret_params")
-    return {row.provider_id: _health(row) for row in rows}
+    known: dict[str, list[RouteHealth]] = defaultdict(list)
+    for route in route_health.routes(health.look()):
+        if route.enabled:
+            known[route.provider_id].append(route)
+    return {row.provider_id: _health(row, known[row.provider_id], with_models) for row in rows}
 
 
-def _health(row: Any) -> dict[str, Any]:
-    status = {True: "healthy", False: "unhealthy", None: "unknown"}[row.last_healthy]
-    return {
-        "status": status if row.enabled else "disabled",
+def _health(row: Any, routes: list[RouteHealth], with_models: bool) -> dict[str, Any]:
+    latencies = [route.condition.latency_seconds for route in routes if route.condition.latency_seconds is not None]
+    latency = row.last_duration_ms
+    if latency is None and latencies:
+        latency = round(1000 * sum(latencies) / len(latencies), 3)
+    shown = {
+        "status": _status(row, routes),
         "models_count": row.models_count,
-        "circuit_breaker": {"state": "closed", "failure_count": row.failures, "last_failure": row.last_failure},
-        "latency_ms": row.last_duration_ms,
+        "circuit_breaker": _breaker(routes),
+        "latency_ms": latency,
+    }
+    if with_models:
+        shown["models"] = {route.model_id: _model(route) for route in routes}
+    return shown
+
+
+def _status(row: Any, routes: list[RouteHealth]) -> str:
+    if not row.enabled:
+        return "disabled"
+    out = sum(route.is_out for route in routes)
+    if row.last_healthy is False or (out and out >= row.models_count):
+        return "unhealthy"
+    if out or any(route.state == HALF_OPEN for route in routes):
+        return "degraded"
+    served = any(route.condition.calls and not route.condition.failures for route in routes)
+    return "healthy" if row.last_healthy or served else "unknown"
+
+
+def _breaker(routes: list[RouteHealth]) -> dict[str, Any]:
+    states = [route.condition.breaker for route in routes]
+    failures = [route.last_failure_at for route in routes if route.last_failure_at is not None]
+    return {
+        "state": next((state for state in (OPEN, HALF_OPEN) if state in states), CLOSED),
+        "failure_count": max((route.condition.failures for route in routes), default=0),
+        "last_failure": max(failures, default=None),
+    }
+
+
+def _model(route: RouteHealth) -> dict[str, Any]:
+    known = route.condition
+    return {
+        "status": route.state,
+        "circuit_breaker": _breaker([route]),
+        "retry_at": route.retry_at,
+        "success_rate": known.success_rate,
+        "latency_ms": None if known.latency_seconds is None else round(known.latency_seconds * 1000, 3),
+        "auto_disabled": route.auto_disabled_reason or None,
     }
 
 
 def _overall(providers: dict[str, dict[str, Any]]) -> str:
-    unwell = any(provider["status"] == "unhealthy" for provider in providers.values())
+    unwell = any(provider["status"] in ("unhealthy", "degraded") for provider in providers.values())
     return "degraded" if unwell or snapshot.problem() else "healthy"
 
 

@@ -9,7 +9,7 @@ probes, or when a person asked for it. A probe writes its result and nothing els
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -46,12 +46,19 @@ class Stage:
 
 
 _generation: Generation | None = None
+_listeners: list[Callable[[ProbeResult], None]] = []
 
 
 def register_generation(generation: Generation | None) -> None:
     """Say how this process generates; called at start-up by the layer that can."""
     global _generation
     _generation = generation
+
+
+def on_result(listener: Callable[[ProbeResult], None]) -> None:
+    """Call `listener` with each result once it is stored. Registered at start-up, from above."""
+    if listener not in _listeners:
+        _listeners.append(listener)
 
 
 def probe(provider: Provider, *, trigger: str = "schedule", generate: bool | None = None) -> ProbeResult:
@@ -75,6 +82,8 @@ def probe(provider: Provider, *, trigger: str = "schedule", generate: bool | Non
         stages=[asdict(stage) for stage in stages],
     )
     prune(provider)
+    for listener in _listeners:
+        listener(result)
     return result
 
 

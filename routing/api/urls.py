@@ -4,6 +4,7 @@ from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
 from routing.api import admin_gateway, admin_gateway_writes
+from routing.api.breakers import BreakersView, EnableAgainView, ResetView
 from routing.api.client_keys import ClientKeys
 from routing.api.policies import Overrides, Policies
 from routing.api.rollout import RolloutView
@@ -39,6 +40,9 @@ urlpatterns = [
     path("api/v1/", include(router.urls)),
     re_path(r"^api/v1/policies/(?P<pk>[0-9]{1,18})/trial/?\Z", TrialView.as_view()),
     re_path(r"^api/v1/policies/(?P<pk>[0-9]{1,18})/trial/promote/?\Z", PromoteView.as_view()),
+    re_path(r"^api/v1/breakers/?\Z", BreakersView.as_view()),
+    re_path(r"^api/v1/breakers/reset/?\Z", ResetView.as_view()),
+    re_path(r"^api/v1/breakers/enable/?\Z", EnableAgainView.as_view()),
     re_path(r"^api/v1/rollout/?\Z", _ROLLOUT),
     re_path(r"^api/v1/routing-settings/?\Z", _SETTINGS),
     *(re_path(rf"^api/admin/gateway/{path}/?\Z", view.as_view()) for path, view in _ADMIN_GATEWAY),

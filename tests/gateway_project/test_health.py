@@ -5,8 +5,10 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from providers import actions, revision
+from providers.breaker_settings import DEFAULTS
 from providers.models import ProbeResult, Provider
-from routing import issuing, snapshot
+from routing import health, issuing, shared_health, snapshot
+from routing.breakers import Step
 from tests.callers import caller, with_key
 
 pytestmark = pytest.mark.django_db
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _fresh_snapshot():
     snapshot.replace(None)
+    health.replace(None)
     yield
     snapshot.replace(None)
 
@@ -29,6 +32,11 @@ def probed(provider, *outcomes):
     for number, healthy in enumerate(outcomes):
         at = timezone.now() + timezone.timedelta(seconds=number)
         ProbeResult.objects.create(provider=provider, healthy=healthy, duration_ms=12.5, at=at)
+
+
+def fail(redis_url, route, times):
+    step = Step(route, "bad", DEFAULTS, count=times, code="upstream_error")
+    shared_health.ask(redis_url, shared_health.steps([step]))
 
 
 def test_alive_is_said_without_asking_anything(client, django_assert_num_queries):
@@ -91,21 +99,46 @@ def test_what_was_never_probed_is_unknown(openai):
     }
 
 
-def test_failures_are_counted_since_the_last_good_probe(openai):
-    probed(openai, False, True, False, False)
+def test_a_failed_probe_makes_it_unhealthy(openai):
+    probed(openai, True, False)
     body = caller("generate").get("/api/v1/health").json()
     assert body["status"] == "degraded"
-    health = body["providers"]["openai"]
-    assert (health["status"], health["latency_ms"]) == ("unhealthy", 12.5)
-    assert health["circuit_breaker"]["failure_count"] == 2
-    assert health["circuit_breaker"]["last_failure"] is not None
+    told = body["providers"]["openai"]
+    assert (told["status"], told["latency_ms"]) == ("unhealthy", 12.5)
+    assert told["circuit_breaker"]["state"] == "closed"
 
 
 def test_a_good_probe_makes_it_healthy_again(openai):
     probed(openai, False, True)
     body = caller("generate").get("/api/v1/health").json()
-    assert body["status"] == "healthy"
-    assert body["providers"]["openai"]["circuit_breaker"]["failure_count"] == 0
+    assert (body["status"], body["providers"]["openai"]["status"]) == ("healthy", "healthy")
+
+
+def test_the_breaker_shown_is_the_worst_of_its_models(openai, redis_url):
+    probed(openai, True)
+    fail(redis_url, "openai/a", 5)
+    fail(redis_url, "openai/b", 1)
+    body = caller("generate").get("/api/v1/health").json()
+    assert body["status"] == "degraded"
+    told = body["providers"]["openai"]
+    assert told["status"] == "degraded"
+    assert (told["circuit_breaker"]["state"], told["circuit_breaker"]["failure_count"]) == ("open", 5)
+    assert told["circuit_breaker"]["last_failure"] is not None
+    assert "models" not in told
+
+
+def test_a_provider_with_no_model_left_is_unhealthy(openai, redis_url):
+    fail(redis_url, "openai/a", 5)
+    fail(redis_url, "openai/b", 5)
+    assert caller("generate").get("/api/v1/health").json()["providers"]["openai"]["status"] == "unhealthy"
+
+
+def test_who_reads_the_registry_sees_the_models(openai, redis_url):
+    fail(redis_url, "openai/a", 5)
+    [told] = caller("registry:read").get("/api/v1/health/providers").json()["providers"].values()
+    assert list(told["models"]) == ["a"]
+    assert told["models"]["a"]["status"] == "open"
+    assert told["models"]["a"]["retry_at"] is not None
 
 
 def test_a_disabled_provider_does_not_degrade(openai):
@@ -179,5 +212,5 @@ def test_health_takes_few_queries_whatever_the_number_of_providers(openai, djang
         actions.create_provider({"provider_id": f"p{number}", "provider_type": "openai"})
     assert Provider.objects.count() == 6
     api = caller("generate")
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         api.get("/api/v1/health")
