@@ -46,6 +46,8 @@ def with_uv(lock: Path) -> bool:
     command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--require-hashes", "-r", str(lock)]
     # Every file's hash is in the lock, so it does not matter which index offers it.
     command += ["--index-strategy", "unsafe-best-match"]
+    # As pip does: where the environment keeps Python from writing bytecode, every process would compile Django anew.
+    command += ["--compile-bytecode"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[0]
