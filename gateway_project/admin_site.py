@@ -8,8 +8,10 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.templatetags.static import static
-from django.urls import reverse_lazy
+from django.urls import path, reverse_lazy
 from unfold.sites import UnfoldAdminSite
+
+from providers import pages
 
 
 class GatewayAdminSite(UnfoldAdminSite):
@@ -17,6 +19,10 @@ class GatewayAdminSite(UnfoldAdminSite):
     site_header = "LLM Gateway"
     index_title = "Overview"
     index_template = "gateway/dashboard.html"
+
+    def get_urls(self) -> list[Any]:
+        own = [path(page.path, self.admin_view(page.view), name=page.name) for page in pages.registered()]
+        return own + super().get_urls()
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from gateway_project import dashboard  # the site exists before the models that the dashboard reads
@@ -37,6 +43,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             [
                 ("Providers", "hub", "admin:providers_provider_changelist", "providers.view_provider"),
                 ("Models", "neurology", "admin:providers_providermodel_changelist", "providers.view_providermodel"),
+                ("Choose a model", "touch_app", "admin:select", "providers.view_providermodel"),
                 ("Prices", "sell", "admin:providers_priceoverride_changelist", "providers.view_priceoverride"),
                 ("Import", "move_to_inbox", "admin:providers_importrun_changelist", "providers.view_importrun"),
             ],
