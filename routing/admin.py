@@ -19,6 +19,7 @@ from providers import cells
 from providers.tables import SwitchableAdmin
 from routing import (
     admin_policies,  # noqa: F401  (registers its pages)
+    admin_select,  # noqa: F401  (registers its page)
     issuing,
 )
 from routing.client_keys import SCOPES
