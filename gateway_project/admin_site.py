@@ -24,6 +24,10 @@ class GatewayAdminSite(UnfoldAdminSite):
         own = [path(page.path, self.admin_view(page.view), name=page.name) for page in pages.registered()]
         return own + super().get_urls()
 
+    def get_urls(self) -> list[Any]:
+        own = [path(page.path, self.admin_view(page.view), name=page.name) for page in pages.registered()]
+        return own + super().get_urls()
+
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from gateway_project import dashboard  # the site exists before the models that the dashboard reads
 
