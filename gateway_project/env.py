@@ -53,7 +53,7 @@ class Environment:
             return False
         raise BadSetting(f"{name} is {value!r}; say true or false")
 
-    def integer(self, name: str, default: int, *, least: int = 0) -> int:
+    def integer(self, name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
         value = self.text(name)
         if not value:
             return default
@@ -63,6 +63,8 @@ class Environment:
             raise BadSetting(f"{name} is {value!r}; a whole number is needed") from error
         if number < least:
             raise BadSetting(f"{name} is {number}; at least {least} is needed")
+        if most is not None and number > most:
+            raise BadSetting(f"{name} is {number}; at most {most} is possible")
         return number
 
     def seconds(self, name: str, default: float) -> float:

@@ -159,6 +159,8 @@ GATEWAY_ALLOW_PRIVATE_UPSTREAMS = env.flag("GATEWAY_ALLOW_PRIVATE_UPSTREAMS", Tr
 """Whether upstreams on private networks may be dialled where a provider does not say; local models live there."""
 GATEWAY_V2_ENABLED = env.flag("GATEWAY_V2_ENABLED", True)
 """False sends every request to the legacy side that the roll-out names, until a restart; the roll-out has a switch of its own."""
+GATEWAY_V2_PERCENTAGE = env.integer("GATEWAY_V2_PERCENTAGE", 100, most=100)
+"""The share that a roll-out begins with; once there is one, its own share counts and this one is not looked at."""
 GATEWAY_FALLBACK_ENABLED = env.flag("GATEWAY_FALLBACK_ENABLED", True)
 """False asks the first candidate of a request and no other, whatever the routing settings say."""
 GATEWAY_MAX_RETRIES = env.integer("GATEWAY_MAX_RETRIES", 0, least=0) if env.text("GATEWAY_MAX_RETRIES") else None

@@ -144,14 +144,14 @@ class Rollout(RegistryModel):
 
     @classmethod
     def load(cls) -> Rollout:
-        """The row, or what it would be: not stored, everything served here."""
-        return cls.objects.filter(pk=1).first() or cls()
+        """The row, or what it would begin as: not stored, with the share of GATEWAY_V2_PERCENTAGE and no legacy side yet."""
+        return cls.objects.filter(pk=1).first() or cls(percentage=Decimal(settings.GATEWAY_V2_PERCENTAGE))
 
     @classmethod
     def change(cls, *, headers: dict[str, str] | None = None, **values: Any) -> Rollout:
         """Set what is named and store it, or raise `ValidationError`. `headers` replace all that are stored."""
         with transaction.atomic():
-            row = cls.objects.select_for_update().filter(pk=1).first() or cls()
+            row = cls.objects.select_for_update().filter(pk=1).first() or cls.load()
             for name, value in values.items():
                 setattr(row, name, value)
             if headers is not None:

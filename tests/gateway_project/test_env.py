@@ -75,3 +75,19 @@ def test_a_postgresql_url_is_taken_apart_with_its_escapes():
 def test_a_database_that_is_not_supported_stops_the_start_and_names_those_that_are():
     with pytest.raises(BadSetting, match="postgresql:// and sqlite:///"):
         Environment({"DATABASE_URL": "mysql://host/db"}).database("DATABASE_URL", default_path=Path("x"))
+
+
+def test_a_number_has_bounds():
+    assert Environment({"SHARE": "100"}).integer("SHARE", 0, most=100) == 100
+    with pytest.raises(BadSetting, match="SHARE is 101; at most 100"):
+        Environment({"SHARE": "101"}).integer("SHARE", 0, most=100)
+
+
+def test_files_are_listed_by_several_variables_each_once(tmp_path):
+    variables = {
+        "OURS": f"{tmp_path}/a.yaml, {tmp_path}/b.yaml",
+        "THEIRS": f"{tmp_path}/./a.yaml",
+        "RELATIVE": "c.yaml",
+    }
+    found = Environment(variables).paths("OURS", "NOT_SET", "THEIRS", "RELATIVE")
+    assert found == [f"{tmp_path}/a.yaml", f"{tmp_path}/b.yaml", str(Path("c.yaml").resolve())]

@@ -172,3 +172,10 @@ def test_the_operator_s_cookies_are_known_by_names_that_no_django_has_by_itself(
     own = building.build().rollout.own_cookies
     assert own == {settings.SESSION_COOKIE_NAME.encode(), settings.CSRF_COOKIE_NAME.encode()}
     assert not own & {b"sessionid", b"csrftoken"}
+
+
+def test_a_roll_out_begins_with_the_share_of_the_environment_and_keeps_its_own(admin, settings):
+    settings.GATEWAY_V2_PERCENTAGE = 25
+    assert admin.patch(URL, {"legacy_base_url": LEGACY}).json()["percentage"] == "25.00"
+    settings.GATEWAY_V2_PERCENTAGE = 50
+    assert admin.patch(URL, {"verify_tls": False}).json()["percentage"] == "25.00"
