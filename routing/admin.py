@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 from providers import cells
 from providers.tables import SwitchableAdmin
 from routing import (
+    admin_health,  # noqa: F401  (registers its page)
     admin_policies,  # noqa: F401  (registers its pages)
     admin_select,  # noqa: F401  (registers its page)
     issuing,

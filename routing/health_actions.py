@@ -65,6 +65,18 @@ def reset(provider_id: str, model_id: str | None = None) -> Reset:
     return Reset(tuple(before), keys)
 
 
+def named(route: str) -> tuple[str, str | None]:
+    """The provider and the model that `provider/model` means, or a provider alone. Raises `ProviderModel.DoesNotExist`."""
+    parts = route.split("/")
+    for count in range(1, len(parts)):
+        provider_id, model_id = "/".join(parts[:count]), "/".join(parts[count:])
+        if ProviderModel.objects.filter(provider__provider_id=provider_id, model_id=model_id).exists():
+            return provider_id, model_id
+    if ProviderModel.objects.filter(provider__provider_id=route).exists():
+        return route, None
+    raise ProviderModel.DoesNotExist(f"there is no model or provider named {route!r}")
+
+
 def enable_again(rows: Iterable[ProviderModel]) -> list[str]:
     """Put back what the gateway took out, with its breaker closed; returns the routes."""
     routes = []
