@@ -20,6 +20,7 @@ from providers.models import Provider
 from providers.ownership import OwnedByFile
 from routing import defaults, live_models, model_choices
 from routing.live_models import Listing, LiveModel
+from routing.models import RoutingSettings
 
 MAY_SEE = "providers.view_providermodel"
 MAY_CHANGE = "routing.change_policy"
@@ -44,6 +45,7 @@ def select_view(request: HttpRequest) -> HttpResponse:
         "total": len(shown.models),
         "default": shown.default,
         "fallback": shown.fallback,
+        "nameless": RoutingSettings.load().default_policy == live_models.DEFAULT,
         "stale": [(name, reading) for name, reading in _with_times(shown) if reading["problem"]],
         "unread": [name for name, reading in _with_times(shown) if not reading["problem"]],
         "capability": wanted,
@@ -90,7 +92,7 @@ def _read_again(request: HttpRequest) -> None:
 
 
 def _row(live: LiveModel, shown: Listing) -> dict[str, Any]:
-    model = live.model
+    model, endpoint = live.model, live_models.endpoint_of(live.model)
     return {
         "route": model.route,
         "name": model.model_id,
@@ -99,10 +101,10 @@ def _row(live: LiveModel, shown: Listing) -> dict[str, Any]:
         "capabilities": _words(live),
         "failing": live.status != live_models.ACTIVE,
         "stale": live.reading is not None and live.reading.stale,
-        "endpoint": live_models.endpoint_of(model),
+        "endpoint": endpoint,
         "targets": len(model.parameters.get("base_urls") or ()),
-        "unverified": not flag(model.provider.connection, "verify_tls", default=True),
-        "is_default": model is shown.default or (shown.default is not None and shown.default.route == model.route),
+        "unverified": endpoint.startswith("https:") and not flag(model.provider.connection, "verify_tls", default=True),
+        "is_default": shown.default is not None and shown.default.route == model.route,
         "is_fallback": shown.fallback is not None and shown.fallback.route == model.route,
     }
 

@@ -120,7 +120,7 @@ def test_an_empty_page_teaches(admin_client: Client) -> None:
 def test_a_list_that_could_not_be_read_again_is_marked_and_can_be_read(admin_client: Client) -> None:
     with FakeKamiwaza() as platform:
         platform.deploy("llama3")
-        params = {"endpoint": platform.endpoint, "verify_tls": False}
+        params = {"endpoint": platform.endpoint, "verify_tls": False, "scheme": "https"}
         provider = Provider.objects.create(provider_id="kz", provider_type="kamiwaza", connection_params=params)
         offers.refresh(provider)
         platform.down = True
