@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -227,7 +228,9 @@ class PolicyAdmin(SwitchableAdmin):
                 "versions": _versions(row),
                 "validation": policy_checks.of(registry).of(row.name),
             }
-        return self._render(request, "admin/routing/policy/edit.html", row.name if row else "New policy", **context)
+        return self._render(
+            request, "admin/routing/policy/edit.html", f"Policy {row.name}" if row else "New policy", **context
+        )
 
     # What explains
 
@@ -384,7 +387,9 @@ def _explanation(name: str, kind: str, document: PolicyDocument, facts: RequestF
     told = explain.document(
         facts, decide(facts, registry, conditions, now=now), registry, conditions, now=now, most=CANDIDATES_SHOWN
     )
-    return {"told": told, "label": label_of(told["strategy"])}
+    cost = told["estimate"]["cost_usd"] if told["estimate"] else None
+    shown = "price unknown" if cost is None else format_html("about {}", cells.money(Decimal(str(cost)), "USD"))
+    return {"told": told, "label": label_of(told["strategy"]), "cost": shown}
 
 
 def _target_in_words(target: dict[str, Any]) -> str:

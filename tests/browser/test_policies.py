@@ -1,0 +1,88 @@
+"""A person changes who serves, in a real browser on a real gateway; the next request is served by the other one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import logged_in
+from tests.browser.test_cutover import ADA, ROOT
+from tests.inference.test_forwarding_processes import FOLLOWS_WITHIN_SECONDS, Installation
+from tests.inference.workers import eventually
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FILL = (
+    ADA
+    + """
+from providers.models import Provider
+from routing import policy_actions
+provider = Provider.objects.get()
+provider.models.create(model_id="other-chat", input_cost_per_million=1, output_cost_per_million=2)
+policy_actions.create({"name": "best", "document": {"targets": ["fake-chat"]}})
+"""
+)
+
+
+@pytest.fixture
+def installation(tmp_path: Path, redis_url: str) -> Iterator[Installation]:
+    with contextlib.ExitStack() as closing:
+        made = Installation(tmp_path, redis_url)
+        closing.callback(made.stop)
+        command = [sys.executable, "manage.py", "shell", "-c", FILL]
+        subprocess.run(command, cwd=ROOT, env=made.environment, check=True, stdout=subprocess.DEVNULL)
+        yield made
+
+
+def route(installation: Installation, port: int) -> str:
+    body = json.dumps({"model": "best", "messages": [{"role": "user", "content": "hi"}]}).encode()
+    headers = {"content-type": "application/json", "authorization": f"Bearer {installation.key}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return reply.headers["x-gateway-route"]
+
+
+def test_an_edit_an_override_and_a_restore_change_the_next_request(chromium: str, installation: Installation) -> None:
+    def served_by(model: str) -> bool:
+        """By every process."""
+        return eventually(
+            lambda: {route(installation, port) for port in installation.ports} == {f"fake/{model}"},
+            FOLLOWS_WITHIN_SECONDS,
+        )
+
+    assert served_by("fake-chat")
+    with logged_in(chromium, f"http://127.0.0.1:{installation.ports[0]}") as visit:
+        page = visit.page
+        visit.open("/admin/routing/policy/")
+        page.click("a:has-text('best')")
+        page.fill("[name=targets-0-model]", "other-chat")
+        expect(page.locator("#gw-explained .gw-verdict strong")).to_have_text("fake/other-chat")
+        assert served_by("fake-chat")
+        page.fill("[name=note]", "the other is quicker")
+        page.click("button:has-text('Save')")
+        expect(page.locator("body")).to_contain_text("Version 2 counts from the next request on.")
+        assert served_by("other-chat")
+
+        page.fill("#override [name=target]", "fake-chat")
+        page.click("#override button:has-text('Override')")
+        expect(page.locator("#override .gw-pill")).to_have_text("fake-chat")
+        assert served_by("fake-chat")
+        page.click("button:has-text('Remove it')")
+        expect(page.locator("body")).to_contain_text("best decides for itself again.")
+        assert served_by("other-chat")
+
+        page.click("summary:has-text('Restore it')")
+        page.fill("[aria-label='Why version 1 is restored']", "it was not")
+        page.click("button:has-text('Restore version 1')")
+        expect(page.locator("body")).to_contain_text("counts again, as version 3")
+        assert served_by("fake-chat")
+        assert visit.errors == []
+        assert visit.outside() == []
