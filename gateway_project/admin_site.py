@@ -24,10 +24,6 @@ class GatewayAdminSite(UnfoldAdminSite):
         own = [path(page.path, self.admin_view(page.view), name=page.name) for page in pages.registered()]
         return own + super().get_urls()
 
-    def get_urls(self) -> list[Any]:
-        own = [path(page.path, self.admin_view(page.view), name=page.name) for page in pages.registered()]
-        return own + super().get_urls()
-
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from gateway_project import dashboard  # the site exists before the models that the dashboard reads
 
@@ -50,6 +46,15 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 ("Choose a model", "touch_app", "admin:select", "providers.view_providermodel"),
                 ("Prices", "sell", "admin:providers_priceoverride_changelist", "providers.view_priceoverride"),
                 ("Import", "move_to_inbox", "admin:providers_importrun_changelist", "providers.view_importrun"),
+            ],
+        ),
+        (
+            "Routing",
+            [
+                ("Policies", "alt_route", "admin:routing_policy_changelist", "routing.view_policy"),
+                ("Health", "monitor_heart", "admin:health", "providers.view_providermodel"),
+                ("Explain a route", "troubleshoot", "admin:explain", "providers.view_providermodel"),
+                ("Settings", "tune", "admin:routing_routingsettings_changelist", "routing.view_routingsettings"),
             ],
         ),
         (

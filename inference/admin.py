@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from inference import admin_cutover  # noqa: F401  (registers its page)
+from inference import admin_cutover, admin_explain  # noqa: F401  (register their pages)
 from inference.models import Job, UsageRecord
 from providers import cells
 from providers.tables import ReadOnlyAdmin
@@ -85,7 +87,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     def served_by(self, row: UsageRecord) -> Any:
         if row.side == LEGACY:
             return "the legacy side"
-        return f"{row.provider_id}/{row.model_id}" if row.provider_id else cells.EMPTY
+        name = f"{row.provider_id}/{row.model_id}" if row.provider_id else "nobody"
+        link = f"{reverse('admin:explain')}?{urlencode({'trace': row.request_id})}"
+        return format_html('<a class="gw-link" href="{}" title="Why it was served so">{}</a>', link, name)
 
     @admin.display(description="Outcome")
     def outcome(self, row: UsageRecord) -> SafeString:

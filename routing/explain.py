@@ -117,7 +117,7 @@ def kept(told: Mapping[str, Any]) -> dict[str, Any]:
     if common["bucket"] is not None:
         common["bucket"] = {name: value for name, value in common["bucket"].items() if name != "number"}
     left_out = common["left_out"]
-    common["candidates"] = [_kept_candidate(one) for one in told["candidates"][:MOST_KEPT]]
+    common["candidates"] = [_kept_candidate(one, told["candidates"][0]) for one in told["candidates"][:MOST_KEPT]]
     common["dropped"] = [_kept_dropped(one) for one in told["dropped"][:MOST_KEPT]]
     common["left_out"] = {name: left_out[name] + max(0, len(told[name]) - MOST_KEPT) for name in left_out}
     return common
@@ -129,13 +129,25 @@ def digest(told: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _kept_candidate(told: Mapping[str, Any]) -> dict[str, Any]:
-    common = {name: value for name, value in told.items() if name not in {"estimated_cost_usd", "in_flight", "keys"}}
-    common["latency_seconds"] = _roughly(told["latency_seconds"], 1)
-    common["success_rate"] = _roughly(told["success_rate"], 1)
-    common["score"] = _roughly(told["score"], 2)
-    common["parts"] = {name: _roughly(value, 2) for name, value in told["parts"].items()}
+def _kept_candidate(told: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    common = {name: value for name, value in told.items() if name not in _OF_ONE_REQUEST}
+    parts = {name: value for name, value in told["parts"].items() if name not in _OF_ONE_REQUEST}
+    common |= {
+        "latency_seconds": _roughly(told["latency_seconds"], 1),
+        "success_rate": _roughly(told["success_rate"], 1),
+    }
+    if parts.keys() & _MEASURED:
+        parts = {name: _roughly(value, 2) for name, value in parts.items()}
+        common["score"] = _roughly(told["score"], 2)
+        if told["place"] > 1 and told["role"] == first["role"] == "target":
+            common["reason"] = "fewer points than the first" if told["score"] != first["score"] else told["reason"]
+    common["parts"] = parts
     return common
+
+
+_OF_ONE_REQUEST = frozenset({"estimated_cost_usd", "in_flight", "keys", "throw"})
+_MEASURED = frozenset({"performance", "seconds", "success_rate"})
+"""Parts of a score that change from call to call, and the score with them."""
 
 
 def _kept_dropped(told: Mapping[str, Any]) -> dict[str, Any]:

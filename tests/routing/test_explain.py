@@ -70,6 +70,32 @@ def test_small_changes_of_latency_do_not_make_another_digest():
     assert with_latency(0.4) != with_latency(4.0)
 
 
+def test_scores_that_are_measured_do_not_make_another_digest_at_every_call():
+    held = with_policies(
+        model(of=provider("openai")),
+        model(of=provider("azure")),
+        policies={"writer": {"targets": ["gpt-4o"], "strategy": "balanced"}},
+    )
+
+    def kept(latency):
+        seen = {"openai/gpt-4o": 0.5, "azure/gpt-4o": latency}
+        routes = {name: RouteCondition(calls=9, success_rate=1.0, latency_seconds=it) for name, it in seen.items()}
+        return explain.kept(explained(facts("writer"), held, Conditions(routes)))
+
+    assert kept(0.801) == kept(0.804)
+    assert kept(0.8)["candidates"][1]["reason"] == "fewer points than the first"
+
+
+def test_a_session_that_sticks_has_no_digest_of_its_own():
+    held = with_policies(
+        model(of=provider("openai")),
+        model(of=provider("azure")),
+        policies={"writer": {"targets": ["gpt-4o"], "strategy": "session_sticky"}},
+    )
+    digests = {explain.digest(explained(facts("writer", session_id=f"s{n}"), held)) for n in range(50)}
+    assert len(digests) == 2
+
+
 def test_what_is_cut_off_is_counted():
     registry = snapshot(*(model(f"m{n}", capabilities=("chat",)) for n in range(5)))
     told = explained(replace(facts("", capabilities=frozenset({"vision"}))), registry, most=2)

@@ -1,0 +1,159 @@
+"""Explain a route: a request that is not sent, or one that was, and why it is served as it is.
+
+The page works on what the API works on, in the same words. A prompt is sent in the form's body, never in an address; links to the
+page name a policy, a model or a past request.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.template.response import TemplateResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from inference import explaining
+from inference.errors import GatewayError
+from inference.explain_forms import ExplainForm
+from inference.explain_looks import looks
+from inference.explaining import Explanation, Past, Question
+from providers import cells, pages
+from routing import snapshot
+from routing.types import Snapshot
+
+MAY_EXPLAIN = "providers.view_providermodel"
+MAY_SEE_REQUESTS = "inference.view_usagerecord"
+
+NAMES_OFFERED = 2000
+LISTED = 200
+"""Candidates and dropped models that the page lists; the rest is counted."""
+_LONGEST_TWIN = 1500
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def explain_view(request: HttpRequest) -> HttpResponse:
+    if not request.user.has_perm(MAY_EXPLAIN):
+        raise PermissionDenied
+    may_see_requests = request.user.has_perm(MAY_SEE_REQUESTS)
+    trace = request.GET.get("trace", "").strip()
+    if trace and not may_see_requests:
+        raise PermissionDenied
+    form = _form(request)
+    told = _of_past(trace, _wanted(request.GET)) if trace else _answer(form) if form.is_bound else {}
+    context = {
+        "title": "Explain a route",
+        "form": form,
+        "open": form.is_bound and form.any_wish(),
+        "names": names(snapshot.refresh()),
+        "trace": trace,
+        "may_see_requests": may_see_requests,
+        "asking": "gw-wanted-form" if trace else "gw-explain-form",
+        "twins": _twins({"model": "gpt-4o"}),
+        **told,
+    }
+    request.current_app = admin.site.name  # type: ignore[attr-defined]
+    return TemplateResponse(request, "admin/explain/page.html", {**admin.site.each_context(request), **context})
+
+
+def _form(request: HttpRequest) -> ExplainForm:
+    """Filled in by what was sent, or by a link's `policy` or `model`."""
+    if request.method == "POST":
+        return ExplainForm({**request.POST.dict(), "wanted": _wanted(request.POST)})
+    named = request.GET.get("policy") or request.GET.get("model")
+    return ExplainForm({"name": named, "wanted": _wanted(request.GET)} if named else None)
+
+
+def _wanted(sent: QueryDict) -> str:
+    """The model whose button was pressed, else the one that was typed."""
+    return sent.get("want") or sent.get("wanted", "")
+
+
+def names(held: Snapshot) -> list[str]:
+    """What may be asked for: policies, then models, then single routes."""
+    offered = dict.fromkeys([*(view.name for view in held.policies.values()), *held.by_name])
+    return list(offered)[:NAMES_OFFERED]
+
+
+def _answer(form: ExplainForm) -> dict[str, Any]:
+    if not form.is_valid():
+        return {}
+    body = form.body()
+    try:
+        question = explaining.read(body, None)
+        explanation = explaining.explained(question, most=LISTED)
+    except GatewayError as error:
+        return {"problem": error.message, "problem_field": error.param}
+    return {"answer": _shown(explanation, question), "twins": _twins(body), "wanted_routes": _routes(explanation)}
+
+
+def _of_past(request_id: str, wanted: str) -> dict[str, Any]:
+    past = explaining.past(request_id)
+    if past is None:
+        return {"problem": f"No request with the id {request_id!r} is recorded. Rows are written within a second."}
+    context: dict[str, Any] = {
+        "past": _past(past),
+        "twins": [("Command", f"manage.py explain_route --trace {shlex.quote(request_id)}")],
+    }
+    if past.question is not None:
+        question = Question(past.question.facts, wanted)
+        explanation = explaining.explained(question, most=LISTED)
+        context |= {"answer": _shown(explanation, question), "wanted_routes": _routes(explanation)}
+        if past.document is not None:
+            context["same"] = _order(past.document) == _order(explanation.document)
+    return context
+
+
+def _shown(explanation: Explanation, question: Question) -> dict[str, Any]:
+    error = explanation.refusal
+    return {
+        "looks": looks(explanation.document),
+        "refusal": None if error is None else {"status": error.status, "code": error.code, "message": error.message},
+        "wanted": question.wanted,
+        "change": explanation.document.get("what_would_change"),
+        "document": json.dumps(explanation.document, indent=2, ensure_ascii=False),
+    }
+
+
+def _past(past: Past) -> dict[str, Any]:
+    usage = past.usage
+    return {
+        "usage": usage,
+        "looks": None if past.document is None else looks(past.document),
+        "document": None if past.document is None else json.dumps(past.document, indent=2, ensure_ascii=False),
+        "served_by": f"{usage.provider_id}/{usage.model_id}" if usage.provider_id else "nobody",
+        "tone": "good" if usage.status < 400 and not usage.error_code else "bad" if usage.status >= 500 else "warn",
+        "took": cells.milliseconds(usage.duration_ms),
+        "cost": cells.money(usage.cost, usage.currency),
+        "attempts": past.attempts,
+        "problem": past.problem,
+    }
+
+
+def _order(document: dict[str, Any]) -> list[str]:
+    return [one["route"] for one in document["candidates"]]
+
+
+def _routes(explanation: Explanation) -> list[str]:
+    """Every model that could be wanted, those that were looked at first."""
+    told = explanation.document
+    return [one["route"] for one in (*told["candidates"][1:], *told["dropped"])]
+
+
+def _twins(body: dict[str, Any]) -> list[tuple[str, str]]:
+    text = json.dumps(body, ensure_ascii=False)
+    short = text if len(text) <= _LONGEST_TWIN else json.dumps({"request": "…the whole request…"}, ensure_ascii=False)
+    curl = (
+        'curl "$GATEWAY/api/v1/route" -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(short)}"
+    )
+    command = f"echo {shlex.quote(short)} | manage.py explain_route --file -"
+    return [("Over REST", curl), ("Command", command)]
+
+
+pages.register("explain/", "explain", explain_view)

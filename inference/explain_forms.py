@@ -1,0 +1,146 @@
+"""The form of the page that explains a route: one text for the prompt or a whole request, and the wishes beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from providers.capabilities import TASKS
+from routing import strategies
+from routing.models import ClientKey
+
+KEYS_OFFERED = 500
+_LONGEST = 2_000_000
+
+
+def _text(label: str, help_text: str = "", **attrs: str) -> forms.CharField:
+    widget = UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", **attrs})
+    return forms.CharField(label=label, required=False, max_length=600, help_text=help_text, widget=widget)
+
+
+class ExplainForm(forms.Form):
+    """`body()` is what `POST /api/v1/route` would be sent."""
+
+    name = _text("Model or policy", "Empty lets the gateway choose.", list="gw-names", placeholder="any model")
+    said = forms.CharField(
+        label="Prompt, or a whole request as JSON",
+        required=False,
+        max_length=_LONGEST,
+        strip=False,
+        widget=UnfoldAdminTextareaWidget(
+            attrs={"rows": 5, "class": "gw-code", "spellcheck": "false", "placeholder": 'Hello, or {"messages": …}'}
+        ),
+        help_text="It is not stored, and goes to nobody.",
+    )
+    operation = forms.ChoiceField(
+        label="Endpoint",
+        required=False,
+        choices=[
+            ("", "as the request says"),
+            ("chat", "chat"),
+            ("completions", "completions"),
+            ("embeddings", "embeddings"),
+        ],
+        widget=UnfoldAdminSelectWidget,
+    )
+    task = forms.ChoiceField(
+        label="Task",
+        required=False,
+        choices=[("", "none"), *((task, task) for task in TASKS)],
+        widget=UnfoldAdminSelectWidget,
+    )
+    client_key = forms.ChoiceField(
+        label="As this client key", required=False, widget=UnfoldAdminSelectWidget, help_text="Decides what is allowed."
+    )
+    strategy = forms.ChoiceField(label="Strategy", required=False, widget=UnfoldAdminSelectWidget)
+    preferred_model = _text("Preferred model", list="gw-names")
+    max_cost = _text("Most it may cost, USD", inputmode="decimal", placeholder="no limit")
+    context_size = forms.IntegerField(
+        label="Tokens of the prompt",
+        required=False,
+        min_value=0,
+        help_text="When it is not given above.",
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    max_tokens = forms.IntegerField(
+        label="Most tokens of the answer", required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget
+    )
+    session_id = _text("Session", "Decides the bucket and sticky sessions.")
+    data_tags = _text("Data tags", "With commas, such as: pii, health.")
+    require_vision = forms.BooleanField(label="Must see pictures", required=False, widget=UnfoldBooleanSwitchWidget)
+    local_only = forms.BooleanField(label="Only local providers", required=False, widget=UnfoldBooleanSwitchWidget)
+    wanted = forms.CharField(required=False, max_length=600, widget=forms.HiddenInput)
+
+    beside = ("operation", "task", "client_key", "strategy", "preferred_model", "max_cost")
+    beside += ("context_size", "max_tokens", "session_id", "data_tags", "require_vision", "local_only")
+    """The wishes that are folded away while none is made."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        labels = [(name, strategy.label) for name, strategy in strategies.registered().items()]
+        self.fields["strategy"].choices = [("", "the policy's own"), *labels]  # type: ignore[attr-defined]
+        keys = ClientKey.objects.order_by("name").values_list("prefix", "name")[:KEYS_OFFERED]
+        offered = [(prefix, f"{name} ({prefix})") for prefix, name in keys]
+        self.fields["client_key"].choices = [("", "nobody: everything is allowed"), *offered]  # type: ignore[attr-defined]
+
+    def clean_said(self) -> str | dict[str, Any]:
+        said: str = self.cleaned_data["said"]
+        if not said.lstrip().startswith("{"):
+            return said
+        try:
+            request = json.loads(said)
+        except ValueError as error:
+            raise forms.ValidationError(f"This begins like JSON and is none: {error}.") from None
+        return dict(request)
+
+    def wishes(self) -> list[Any]:
+        return [self[name] for name in self.beside]
+
+    def any_wish(self) -> bool:
+        return any(self[name].value() for name in self.beside) or any(self[name].errors for name in self.beside)
+
+    def body(self) -> dict[str, Any]:
+        told = self.cleaned_data
+        said = told["said"]
+        body: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
+        if isinstance(said, str) and said:
+            body |= _PROMPTS[told["operation"] or "chat"](said)
+        if told["name"]:
+            body["model"] = told["name"]
+        for name in (
+            "operation",
+            "task",
+            "client_key",
+            "strategy",
+            "preferred_model",
+            "max_cost",
+            "session_id",
+            "wanted",
+        ):
+            if told[name]:
+                body[name] = told[name]
+        for name in ("context_size", "max_tokens"):
+            if told[name] is not None:
+                body[name] = told[name]
+        for name in ("require_vision", "local_only"):
+            if told[name]:
+                body[name] = True
+        if tags := [tag.strip() for tag in told["data_tags"].split(",") if tag.strip()]:
+            body["data_tags"] = tags
+        return body
+
+
+_PROMPTS = {
+    "chat": lambda said: {"messages": [{"role": "user", "content": said}]},
+    "completions": lambda said: {"prompt": said},
+    "embeddings": lambda said: {"input": said},
+}
