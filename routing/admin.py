@@ -21,6 +21,7 @@ from routing import (
     admin_health,  # noqa: F401  (registers its page)
     admin_policies,  # noqa: F401  (registers its pages)
     admin_select,  # noqa: F401  (registers its page)
+    admin_trials,  # noqa: F401
     issuing,
 )
 from routing.client_keys import SCOPES
