@@ -44,6 +44,8 @@ class Trail:
     """What happened to a request so far. Spans in seconds."""
 
     model: ModelView | None = None
+    route: str = ""
+    """The model's."""
     key: UpstreamKey | None = None
     attempts: int = 0
     fallback: bool = False
@@ -57,10 +59,6 @@ class Trail:
     """Bytes of the prompt and the most tokens of the answer: what a kept ruling does not know of each request."""
     log: list[Attempt] | None = None
     """None as long as nothing went wrong."""
-
-    @property
-    def route(self) -> str:
-        return self.model.route if self.model is not None else ""
 
     def failed(self, reason: str, error: GatewayError, seconds: float) -> None:
         self._note(reason, error.status, error.code[:_LONGEST_CODE], seconds)

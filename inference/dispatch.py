@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from time import perf_counter, time
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -41,7 +42,7 @@ from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
 from routing import health
 from routing.health import Health
-from routing.types import Candidate, Dropped, ModelView, Snapshot, UpstreamKey
+from routing.types import Dropped, ModelView, Snapshot, UpstreamKey
 
 _OVER_QUICKLY = (UpstreamFailed, UpstreamUnreachable, UpstreamRateLimited)
 """Failures after which the same provider may be asked once more. A silent one is not: that would double the wait."""
@@ -73,6 +74,16 @@ class PassedOver(Exception):
         self.reason = reason
 
 
+class _Call(NamedTuple):
+    """What all tries have in common."""
+
+    request: ParsedRequest
+    request_id: str
+    deadline: float
+    patience: float | None
+    """Seconds that the policy gives each."""
+
+
 class Dispatcher:
     """For one event loop, whose backends it uses."""
 
@@ -84,7 +95,7 @@ class Dispatcher:
     def follow(self, snapshot: Snapshot) -> None:
         self._table.follow(snapshot)
 
-    async def send(
+    def send(
         self,
         request: ParsedRequest,
         ruling: Ruling,
@@ -92,26 +103,17 @@ class Dispatcher:
         *,
         request_id: str,
         deadline: float,
-    ) -> tuple[Reply, bytes | None]:
+    ) -> Coroutine[Any, Any, tuple[Reply, bytes | None]]:
         """The reply, and of a stream its first bytes. The caller releases the trail whatever happens.
 
         `deadline` is on the loop's clock and goes to the backends. Raises the `GatewayError` that tells most.
         """
         trail.ruling = ruling
         trail.asked = (request.prompt_bytes, request.max_output_tokens)
+        call = _Call(request, request_id, deadline, ruling.decision.timeouts.attempt_seconds)
+        walk = self._walk(call, ruling, trail)
         total = ruling.decision.timeouts.total_seconds
-        if total is None:
-            return await self._walk(request, ruling, trail, request_id, deadline)
-        try:
-            async with asyncio.timeout(total):
-                return await self._walk(request, ruling, trail, request_id, deadline)
-        except TimeoutError:
-            await self.release(trail)
-            error = UpstreamTimeout(f"Nobody answered within the {total:g} seconds that the policy allows.")
-            if trail.model is not None:
-                health.current().failed(trail.model, error.code)
-            error.attempts = trail.shown()
-            raise error from None
+        return walk if total is None else self._within(total, walk, trail)
 
     async def release(self, trail: Trail) -> None:
         """End the upstream's work, if it is not over, and give the backend back."""
@@ -131,26 +133,45 @@ class Dispatcher:
             health.current().failed(trail.model, error.code)
             trail.failed("broke_off", error, trail.upstream)
 
-    async def _walk(
-        self, request: ParsedRequest, ruling: Ruling, trail: Trail, request_id: str, deadline: float
+    async def _within(
+        self, seconds: float, walk: Coroutine[Any, Any, tuple[Reply, bytes | None]], trail: Trail
     ) -> tuple[Reply, bytes | None]:
+        try:
+            async with asyncio.timeout(seconds):
+                return await walk
+        except TimeoutError:
+            await self.release(trail)
+            error = UpstreamTimeout(f"Nobody answered within the {seconds:g} seconds that the policy allows.")
+            if trail.model is not None:
+                health.current().failed(trail.model, error.code)
+            error.attempts = trail.shown()
+            raise error from None
+
+    async def _walk(self, call: _Call, ruling: Ruling, trail: Trail) -> tuple[Reply, bytes | None]:
         candidates, last = ruling.candidates, len(ruling.candidates) - 1
         failures: list[GatewayError] = []
         away: list[Dropped] = []
         for place, candidate in enumerate(candidates):
+            model = candidate.model
+            tried: set[int] = set()
             trail.fallback = place > 0 or candidate.role == "fallback"
             try:
-                if candidate.needs_permit and not await health.current().permit(candidate.model):
+                if candidate.needs_permit and not await health.current().permit(model):
                     raise PassedOver("breaker_half_open")
+                try:
+                    return await self._attempt(call, model, trail, tried, candidate.role)
+                except GatewayError as error:
+                    await self._take_in(error, failures, trail)
+                if candidate.needs_permit:  # one permit is for one call
+                    continue
                 retries = ruling.retries if place == last else 0
-                answer = await self._ask(request, candidate, ruling, trail, retries, failures, request_id, deadline)
+                answer = await self._ask_again(call, model, ruling, trail, tried, failures, retries)
+                if answer is not None:
+                    return answer
             except PassedOver as skipped:
-                trail.passed_over(candidate.model, skipped.reason)
-                back_at = ruling.conditions.of(candidate.model.route).retry_at
-                away.append(Dropped(candidate.model.route, skipped.reason, "", back_at))
-                continue
-            if answer is not None:
-                return answer
+                trail.passed_over(model, skipped.reason)
+                back_at = ruling.conditions.of(model.route).retry_at
+                away.append(Dropped(model.route, skipped.reason, "", back_at))
         if failures:
             failure = most_telling(failures)
         elif away:
@@ -160,82 +181,71 @@ class Dispatcher:
         failure.attempts = trail.shown()
         raise failure
 
-    async def _ask(
+    async def _ask_again(
         self,
-        request: ParsedRequest,
-        candidate: Candidate,
+        call: _Call,
+        model: ModelView,
         ruling: Ruling,
         trail: Trail,
-        retries: int,
+        tried: set[int],
         failures: list[GatewayError],
-        request_id: str,
-        deadline: float,
+        retries: int,
     ) -> tuple[Reply, bytes | None] | None:
-        """One candidate's answer; None when it failed in a way that another may get around, which `failures` then hold."""
-        tried: set[int] = set()
-        reason, retried = candidate.role, 0
-        patience = ruling.decision.timeouts.attempt_seconds
+        """The same candidate's answer, with another key or at another time; None when it is of no use to ask it again."""
+        retried = 0
         while True:
-            try:
-                return await self._attempt(
-                    request, candidate.model, trail, tried, reason, patience, request_id, deadline
-                )
-            except GatewayError as error:
-                await self.release(trail)
-                if not error.retryable:
-                    raise
-                failures.append(error)
-            if candidate.needs_permit:  # one permit is for one call
-                return None
             failure = failures[-1]
             about_the_key = isinstance(failure, UpstreamRefusedOurKey | UpstreamRateLimited)
-            if about_the_key and _has_another_key(candidate.model, tried):
+            if about_the_key and _has_another_key(model, tried):
                 reason = "next_key"
-                continue
-            pause = self._pause(failure, ruling, retried) if retried < retries else None
-            if pause is None:
-                return None
-            retried += 1
-            reason = "retry"
-            tried.clear()
-            await asyncio.sleep(pause)
+            else:
+                pause = self._pause(failure, ruling, retried) if retried < retries else None
+                if pause is None:
+                    return None
+                reason, retried = "retry", retried + 1
+                tried.clear()
+                await asyncio.sleep(pause)
+            try:
+                return await self._attempt(call, model, trail, tried, reason)
+            except GatewayError as error:
+                await self._take_in(error, failures, trail)
+
+    async def _take_in(self, error: GatewayError, failures: list[GatewayError], trail: Trail) -> None:
+        """Raises what nobody else would answer better."""
+        await self.release(trail)
+        if not error.retryable:
+            raise error
+        failures.append(error)
 
     async def _attempt(
-        self,
-        request: ParsedRequest,
-        model: ModelView,
-        trail: Trail,
-        tried: set[int],
-        reason: str,
-        patience: float | None,
-        request_id: str,
-        deadline: float,
+        self, asked: _Call, model: ModelView, trail: Trail, tried: set[int], reason: str
     ) -> tuple[Reply, bytes | None]:
-        provider = model.provider
+        provider, request = model.provider, asked.request
         known = health.current()
         key = choose_key(provider.keys, tried, known) if provider.keys else None
         trail.model, trail.key = model, key
+        route = trail.route = model.route
         trail.attempts += 1
         call = UpstreamCall(
             request.operation.name,
             model,
             request.fields,
             request.stream,
-            request_id,
+            asked.request_id,
             key,
-            deadline,
+            asked.deadline,
             request.session_id,
         )
         outcome = "error"
         began = perf_counter()
         try:
             shared = trail.shared = self._table.take(provider)
-            known.began(model.route)
-            if patience is None:
+            known.began(route)
+            if asked.patience is None:
                 reply = trail.reply = await shared.backend.send(call)
                 first = None if reply.chunks is None else await first_bytes(reply)
             else:
-                reply, first = await _answer_within(patience, shared, call, trail)
+                reply, first = await _answer_within(asked.patience, shared, call, trail)
             outcome = "ok"
             seconds = perf_counter() - began
             known.succeeded(model, seconds, None if key is None else key.key_id)

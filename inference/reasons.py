@@ -22,7 +22,7 @@ _TELL_AGAIN_SECONDS = 3600.0
 _MOST_REMEMBERED = 2_000
 _OTHER_COLUMNS = frozenset({"model", "operation", "stream", "session_id", asked.CLIENT_KEY})
 """Members of a request that its usage row tells anyhow."""
-_OF_EACH = ("prompt_bytes", "max_output_tokens")
+_OF_EACH = frozenset({"prompt_bytes", "prompt_tokens", "max_output_tokens"})
 
 
 class Reason(NamedTuple):
@@ -103,11 +103,14 @@ def asked_text(ruling: Ruling, of_each: tuple[int, int | None]) -> str:
             name: value for name, value in told.items() if name not in _OTHER_COLUMNS and name not in _OF_EACH
         }
     prompt_bytes, max_output_tokens = of_each
-    if not ruling.wishes:
+    prompt_tokens = ruling.facts.prompt_tokens if prompt_bytes == ruling.facts.prompt_bytes else None
+    if not ruling.wishes and prompt_tokens is None:
         if max_output_tokens is None:
             return f'{{"prompt_bytes":{prompt_bytes}}}'
         return f'{{"prompt_bytes":{prompt_bytes},"max_output_tokens":{max_output_tokens}}}'
     wishes = {**ruling.wishes, "prompt_bytes": prompt_bytes}
+    if prompt_tokens is not None:
+        wishes["prompt_tokens"] = prompt_tokens
     if max_output_tokens is not None:
         wishes["max_output_tokens"] = max_output_tokens
     return orjson.dumps(wishes).decode("utf-8", "replace")

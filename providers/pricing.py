@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 PER = Decimal(1_000_000)
+_NOTHING = Decimal(0)
 
 
 def cost(
@@ -24,8 +25,8 @@ def cost(
         return None
     if output_cost_per_million is None and output_tokens:
         return None
-    cached_price = input_cost_per_million if cached_input_cost_per_million is None else cached_input_cost_per_million
-    fresh = (input_tokens - cached_tokens) * (input_cost_per_million or Decimal(0))
-    cached = cached_tokens * (cached_price or Decimal(0))
-    answer = output_tokens * (output_cost_per_million or Decimal(0))
-    return (fresh + cached + answer) / PER
+    cost = (input_tokens - cached_tokens) * (input_cost_per_million or _NOTHING)
+    if cached_tokens:
+        known = cached_input_cost_per_million is not None
+        cost += cached_tokens * ((cached_input_cost_per_million if known else input_cost_per_million) or _NOTHING)
+    return (cost + output_tokens * (output_cost_per_million or _NOTHING)) / PER

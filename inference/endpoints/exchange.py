@@ -33,6 +33,7 @@ from inference.recording import Entry, cost_of, read_usage, usage_tail
 from inference.request_ids import new_request_id
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
+from routing.rollout import GATEWAY
 from routing.snapshot import current
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class Exchange:
         now = perf_counter()
         headers = self._headers(now)
         if self.cost is not None:
-            headers.append((b"x-gateway-cost-usd", b"%.10f" % self.cost))
+            headers.append((b"x-gateway-cost-usd", h.money(self.cost)))
         headers.append((b"content-type", reply.content_type))
         headers.append((b"content-length", b"%d" % len(body)))
         if reply.headers:
@@ -287,13 +288,13 @@ class Exchange:
         shown = h.shown_request_id(self.read, own)
         elapsed = now - self.started
         overhead = self.overhead = max(0.0, elapsed - trail.upstream)
-        model, ruling = trail.model, trail.ruling
+        ruling = trail.ruling
         headers = [
             (b"x-request-id", shown),
             (b"openai-processing-ms", b"%d" % (elapsed * 1000)),
             h.OPENAI_VERSION,
             (b"x-gateway-request-id", own),
-            (b"x-gateway-route", b"" if model is None else h.route_value(model.route)),
+            (b"x-gateway-route", h.route_value(trail.route)),
             (b"x-gateway-attempts", h.number(trail.attempts)),
             (b"x-gateway-fallback", b"1" if trail.fallback else b"0"),
             (b"x-gateway-overhead-ms", b"%.3f" % (overhead * 1000)),
@@ -382,10 +383,12 @@ class Exchange:
                         trail.upstream,
                         self.overhead,
                         self.session_id,
-                        ruling=trail.ruling,
-                        asked=trail.asked,
-                        log=trail.log,
-                        cost=self.cost,
+                        GATEWAY,
+                        "",
+                        trail.ruling,
+                        trail.asked,
+                        trail.log,
+                        self.cost,
                     )
                 )
 

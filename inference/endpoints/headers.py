@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -65,6 +66,12 @@ def trace_id(read: dict[bytes, bytes], shown: bytes) -> bytes:
 
 def number(value: int) -> bytes:
     return _SMALL[value] if 0 <= value < 64 else b"%d" % value
+
+
+def money(amount: Decimal) -> bytes:
+    """To the last digit, without an exponent."""
+    text = str(amount)
+    return (format(amount, "f") if "E" in text else text).encode()
 
 
 @lru_cache(maxsize=8192)

@@ -118,7 +118,6 @@ def parse(
         raise InvalidRequest(f"The request body is nested deeper than {depth_limit} levels.")
 
     own = [name for name in fields if name in GATEWAY_FIELDS or name.startswith("gateway_")]
-    wishes = _wishes(own, fields, operation) if own else {}
     named = fields.get("model")
     subject = fields.get(operation.subject)
     if subject is None:
@@ -130,10 +129,11 @@ def parse(
         operation.streams and _wants_stream(fields),
         fields,
         len(body),
-        prompt_bytes=prompt_bytes,
-        max_output_tokens=_most_output(fields),
-        **wishes,
     )
+    request.prompt_bytes = prompt_bytes
+    request.max_output_tokens = _most_output(fields)
+    for name in own:
+        _take_wish(request, name, fields)
     if request.session_id is not None:
         request.names_session = True
     elif "user" in fields:
@@ -146,32 +146,29 @@ def parse(
     return request
 
 
-def _wishes(own: Iterable[str], fields: dict[str, msgspec.Raw], operation: Operation) -> dict[str, Any]:
-    """What the gateway's own members say, which are taken out of the fields."""
-    wishes: dict[str, Any] = {}
-    for name in own:
-        raw = fields[name]
-        if name == "task":
-            task = _task(raw, operation)
-            if task is None:
-                continue
-            wishes[name] = task
-        elif name in ("provider_id", "session_id", "preferred_model"):
-            wishes[name] = _optional_text(name, raw) or None
-        elif name == "require_vision":
-            wishes[name] = _flag(name, raw)
-        elif name == "max_cost":
-            wishes[name] = _money(name, raw)
-        elif name == "gateway_capabilities":
-            wishes["capabilities"] = canonical(_words(name, raw))
-        elif name == "gateway_max_cost_tier":
-            wishes["max_cost_tier"] = _tier(name, raw)
-        elif name == "gateway_strategy":
-            wishes["strategy"] = _optional_text(name, raw) or ""
-        elif name == "x_gateway":
-            wishes["wants_account"], wishes["wants_reason"] = _account(raw)
-        del fields[name]
-    return wishes
+def _take_wish(request: ParsedRequest, name: str, fields: dict[str, msgspec.Raw]) -> None:
+    """What one of the gateway's own members says, which is taken out of the fields."""
+    raw = fields[name]
+    if name == "task":
+        task = _task(raw, request.operation)
+        if task is None:
+            return
+        request.task = task
+    elif name in ("provider_id", "session_id", "preferred_model"):
+        setattr(request, name, _optional_text(name, raw) or None)
+    elif name == "require_vision":
+        request.require_vision = _flag(name, raw)
+    elif name == "max_cost":
+        request.max_cost = _money(name, raw)
+    elif name == "gateway_capabilities":
+        request.capabilities = canonical(_words(name, raw))
+    elif name == "gateway_max_cost_tier":
+        request.max_cost_tier = _tier(name, raw)
+    elif name == "gateway_strategy":
+        request.strategy = _optional_text(name, raw) or ""
+    elif name == "x_gateway":
+        request.wants_account, request.wants_reason = _account(raw)
+    del fields[name]
 
 
 def _flag(name: str, raw: msgspec.Raw) -> bool:

@@ -65,11 +65,9 @@ _text = msgspec.json.Decoder(str)
 
 def may_hold(body: bytes) -> bool:
     """Whether it is worth looking: text that only speaks of pictures has its quotation marks escaped."""
-    return (
-        b'"image_url"' in body
-        or b'"input_image"' in body
-        or (b"\\u00" in body and _SPELLED_OUT.search(body) is not None)
-    )
+    if b"image" in body and (b'"image_url"' in body or b'"input_image"' in body):
+        return True
+    return b"\\" in body and _SPELLED_OUT.search(body) is not None
 
 
 def found(messages: msgspec.Raw, limits: PictureLimits) -> Pictures:
