@@ -20,12 +20,10 @@ from inference.errors import InvalidRequest
 from inference.models import DecisionRecord, UsageRecord
 from inference.refusing import refusal
 from inference.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, OPERATIONS, Operation, ParsedRequest, parse
-from routing import asked, explain, health, policy_documents, selections, snapshot
+from routing import asked, explain, health, selections, snapshot
 from routing.decide import decide
 from routing.filters import permits, permits_name
-from routing.policy_documents import PolicyDocument
-from routing.policy_views import Resolving
-from routing.types import Conditions, Identity, PolicyView, RequestFacts, RouteDecision, Snapshot
+from routing.types import Conditions, Identity, RequestFacts, RouteDecision, Snapshot
 from routing.what_if import unknown, what_would_change
 
 ASSUMED_TOKENS = {"chat": 1000, "completions": 1000, "embeddings": 250}
@@ -115,9 +113,9 @@ def _with_own(facts: RequestFacts, own: Mapping[str, Any]) -> RequestFacts:
         raise InvalidRequest(f"'{error.field}': {error.sentence}", param=error.field) from None
     return replace(
         facts,
-        strategy=wishes.strategy,
-        capabilities=wishes.capabilities,
-        max_cost_tier=wishes.max_cost_tier,
+        strategy=wishes.strategy or facts.strategy,
+        capabilities=facts.capabilities | wishes.capabilities,
+        max_cost_tier=wishes.max_cost_tier or facts.max_cost_tier,
         local_only=facts.local_only or wishes.local_only,
         data_tags=facts.data_tags | wishes.data_tags,
     )
@@ -217,26 +215,6 @@ def _may_know(wanted: str, told: Mapping[str, Any], identity: Identity, held: Sn
     return permits(identity, model) or any(
         one["route"] == model.route for one in (*told["candidates"], *told["dropped"])
     )
-
-
-def explain_sample(
-    document: Mapping[str, Any] | PolicyDocument, facts: RequestFacts, *, name: str = "draft", most: int | None = 50
-) -> dict[str, Any]:
-    """How a draft of a policy would decide a request, beside everything else as it is now. Raises `BadPolicy`.
-
-    `name` is the policy that the draft would become; its rollout and override, if it has any, are left out.
-    """
-    draft = document if isinstance(document, PolicyDocument) else policy_documents.read(document)
-    held, seen, now = snapshot.refresh(), conditions(), time()
-    others = {view.name: view for view in held.policies.values()}
-    documents = {other: view.active.document for other, view in others.items()} | {name: draft}
-    kinds = {other: view.kind for other, view in others.items()}
-    version = Resolving(documents, kinds, held.models, held.by_name).version(name, 0, draft)
-    view = PolicyView(name=name, kind=kinds.get(name, "policy"), active=version)
-    trial = replace(held, policies={**held.policies, name: view})
-    facts = replace(facts, model=name)
-    decision = decide(facts, trial, seen, now=now, everything=True)
-    return explain.document(facts, decision, trial, seen, now=now, most=most)
 
 
 # --- What was decided once --------------------------------------------------------------------------------------------------

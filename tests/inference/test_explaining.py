@@ -22,7 +22,6 @@ from inference.models import DecisionRecord, UsageRecord
 from inference.reasons import asked_text, explained
 from inference.wire.openai import CHAT, parse
 from routing import health, snapshot, strategies
-from routing.policy_documents import BadPolicy
 from routing.types import Conditions, Identity, Prices, RouteCondition, Snapshot
 from tests.inference import registry, workers
 from tests.routing.policy_snapshots import with_policies
@@ -79,6 +78,9 @@ _BODIES = st.fixed_dictionaries(
         "provider_id": st.sampled_from(["a", "x"]),
         "session_id": st.sampled_from(["s", "t"]),
         "task": st.just("vision"),
+        "gateway_strategy": st.sampled_from(_STEADY),
+        "gateway_capabilities": st.just(["vision"]),
+        "gateway_max_cost_tier": st.sampled_from(["LOW", "HIGH"]),
     },
 )
 
@@ -135,34 +137,6 @@ def test_what_is_assumed_is_too_long_for_nobody() -> None:
     held = registry.snapshot(registry.model(registry.provider(), context_window=512))
     told = explaining.explained(explaining.read({"model": "fake-chat"}, CALLER), held=held).document
     assert (len(told["candidates"]), told["estimate"]["input_tokens"]) == (1, 511)
-
-
-# --- A draft ------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    made = with_policies(
-        model("small", of=provider("a", 1)),
-        model("large", of=provider("b", 2)),
-        policies={"writer": {"targets": ["small"]}, "node-x": {"targets": ["large"]}},
-    )
-    monkeypatch.setattr(snapshot, "refresh", lambda: made)
-    return made
-
-
-def test_a_draft_is_tried_beside_everything_that_is(held: Snapshot) -> None:
-    question = explaining.read({"messages": [{"role": "user", "content": "hi"}]}, CALLER)
-    draft = {"targets": ["node-x", "small"]}
-    told = explaining.explain_sample(draft, question.facts, name="writer")
-    assert [(one["route"], one["via"]) for one in told["candidates"]] == [("a/small", ""), ("b/large", "node-x")]
-    assert told["policy"]["name"] == "writer"
-    assert [target.model.model_id for target in held.policies["writer"].active.targets] == ["small"]
-
-
-def test_a_draft_that_does_not_read_says_where(held: Snapshot) -> None:
-    with pytest.raises(BadPolicy, match="max_cost"):
-        explaining.explain_sample({"max_cost": "dear"}, explaining.read({}, CALLER).facts)
 
 
 # --- What was decided once ----------------------------------------------------------------------------------------------------
