@@ -8,8 +8,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
-from providers import keyring, provider_types, rotation
-from providers.models import Provider
+from providers import keyring, price_rows, provider_types, rotation
+from providers.models import Provider, ProviderModel
 from providers.secrets import KeyringError
 from routing import policy_checks
 from routing.models import Rollout
@@ -121,5 +121,28 @@ def stored_policies_can_serve(app_configs: Any, databases: Any = None, **kwargs:
             f"{len(issues)} issues with the policies: {named}{' …' if len(issues) > 3 else ''}",
             hint="manage.py validate_policies names all of them.",
             id="gateway.W007",
+        )
+    ]
+
+
+@register(Tags.database)
+def models_in_use_have_a_price(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        in_use = ProviderModel.objects.filter(enabled=True, provider__enabled=True).select_related("provider")
+        rows = {row.pk: row for row in in_use.order_by("provider__priority", "id")}
+        prices = price_rows.of_models(rows.values())
+    except DatabaseError:
+        return []  # not migrated yet
+    unknown = [
+        f"{row.provider.provider_id}/{row.model_id}" for pk, row in rows.items() if not prices[pk].says_something
+    ]
+    if not unknown:
+        return []
+    named = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")
+    return [
+        Warning(
+            f"Nobody knows what {len(unknown)} models in use cost: {named}",
+            hint="Limits of cost refuse them. Add prices, or set them on the models; manage.py prices --unknown lists them.",
+            id="gateway.W008",
         )
     ]

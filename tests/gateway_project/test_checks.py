@@ -1,10 +1,11 @@
-"""What the system checks say of the parallel run."""
+"""What the system checks say of the parallel run, and of prices."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway_project.checks import the_kill_switch_has_a_side_to_turn_to
+from gateway_project.checks import models_in_use_have_a_price, the_kill_switch_has_a_side_to_turn_to
+from providers import actions
 from routing.models import Rollout
 
 pytestmark = pytest.mark.django_db
@@ -23,3 +24,13 @@ def test_a_kill_switch_that_turns_to_a_legacy_side_is_fine(settings):
 
 def test_there_is_nothing_to_say_while_the_switch_is_on():
     assert the_kill_switch_has_a_side_to_turn_to(None) == []
+
+
+def test_models_in_use_that_nobody_can_price_are_pointed_out():
+    provider = actions.create_provider({"provider_id": "openai", "provider_type": "openai"})
+    actions.add_model(provider, {"model_id": "gpt-4o"})
+    actions.add_model(provider, {"model_id": "unheard-of", "enabled": False})
+    assert models_in_use_have_a_price(None) == []
+    actions.add_model(provider, {"model_id": "unheard-of-too"})
+    (finding,) = models_in_use_have_a_price(None)
+    assert (finding.id, "openai/unheard-of-too" in finding.msg) == ("gateway.W008", True)
