@@ -1,0 +1,134 @@
+"""Requests as traces, for the clients of a source system's admin API."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.utils import timezone
+
+from inference.models import UsageRecord
+from tests.callers import caller
+
+pytestmark = pytest.mark.django_db
+
+URL = "/api/admin/gateway"
+
+
+@pytest.fixture
+def admin():
+    return caller("admin")
+
+
+def record(number, *, ago=timedelta(0), **facts):
+    told = {
+        "requested_model": "writer",
+        "policy": "writer",
+        "provider_id": "openrouter",
+        "model_id": "gemini",
+        "operation": "chat",
+        "status": 200,
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "cost": Decimal("0.001"),
+        "duration_ms": 120.0,
+        "attempts": 1,
+    }
+    return UsageRecord.objects.create(request_id=f"req-{number}", at=timezone.now() - ago, **(told | facts))
+
+
+def test_the_requests_of_the_last_hours_are_listed_newest_first(admin):
+    record(1, ago=timedelta(hours=3))
+    record(2, ago=timedelta(minutes=30))
+    record(3)
+    told = admin.get(f"{URL}/traces").json()
+    assert {"traces", "limit", "requested_by", "timestamp"} <= told.keys()
+    assert [one["trace_id"] for one in told["traces"]] == ["req-3", "req-2"]
+    assert len(admin.get(f"{URL}/traces", {"hours": 4}).json()["traces"]) == 3
+    assert len(admin.get(f"{URL}/traces", {"limit": 1}).json()["traces"]) == 1
+
+
+@pytest.mark.parametrize("query", [{"hours": 0}, {"hours": 169}, {"limit": 0}, {"limit": 501}, {"hours": "x"}])
+def test_what_is_beyond_the_limits_is_refused(admin, query):
+    assert admin.get(f"{URL}/traces", query).status_code == 400
+
+
+def test_what_the_legacy_side_served_and_copies_are_no_traces(admin):
+    record(1, side="legacy")
+    record(2, side="shadow")
+    assert admin.get(f"{URL}/traces").json()["traces"] == []
+
+
+def test_a_trace_has_a_span_for_every_try(admin):
+    log = [
+        {
+            "provider_id": "openai",
+            "model_id": "gpt",
+            "reason": "target",
+            "status": 503,
+            "started": 1_800_000_000.0,
+            "code": "upstream_error",
+            "duration_ms": 40.0,
+            "key_id": 1,
+        },
+        {"provider_id": "azure", "model_id": "gpt", "reason": "breaker", "status": None, "started": 1_800_000_000.04},
+        {
+            "provider_id": "openrouter",
+            "model_id": "gemini",
+            "reason": "fallback",
+            "status": 200,
+            "started": 1_800_000_000.05,
+            "code": "",
+            "duration_ms": 70.0,
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "cost": "0.001",
+        },
+    ]
+    record(1, attempts=2, attempts_log=json.dumps(log))
+    told = admin.get(f"{URL}/traces/req-1").json()
+    assert (told["trace_id"], told["total_duration_ms"]) == ("req-1", 120.0)
+    root, *tries = told["spans"]
+    assert (root["operation"], root["parent_span_id"], root["metadata"]["tokens_used"]) == ("llm_call_writer", None, 15)
+    assert [(one["operation"], one["status"]) for one in tries] == [
+        ("attempt", "error"),
+        ("passed_over", "error"),
+        ("attempt", "completed"),
+    ]
+    assert {one["parent_span_id"] for one in tries} == {root["span_id"]}
+    assert len({one["span_id"] for one in told["spans"]}) == 4
+
+
+def test_an_unknown_trace_is_404(admin):
+    assert admin.get(f"{URL}/traces/nothing").status_code == 404
+
+
+def test_metrics_are_counted_by_node(admin):
+    record(1)
+    record(2, duration_ms=240.0, status=502, error_code="upstream_error")
+    record(3, policy="", requested_model="gpt-4o", duration_ms=60.0)
+    told = admin.get(f"{URL}/metrics", {"hours": 2}).json()
+    assert told == {
+        "total_traces": 3,
+        "successful_traces": 2,
+        "error_rate": pytest.approx(1 / 3),
+        "avg_duration_ms": 140.0,
+        "operations": {
+            "llm_call_writer": {"count": 2, "errors": 1, "avg_duration_ms": 180.0},
+            "llm_call_gpt-4o": {"count": 1, "errors": 0, "avg_duration_ms": 60.0},
+        },
+        "time_range_hours": 2,
+    }
+
+
+def test_without_requests_there_are_no_errors(admin):
+    told = admin.get(f"{URL}/metrics").json()
+    assert (told["total_traces"], told["error_rate"], told["avg_duration_ms"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("path", ["traces", "traces/req-1", "metrics"])
+def test_only_admins_see_traces(path):
+    record(1)
+    assert caller("generate").get(f"{URL}/{path}").status_code == 403
