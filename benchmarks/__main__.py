@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import imports, local_inference, machine, report
+from benchmarks import decisions, imports, local_inference, machine, report
 from benchmarks.contenders import CONTENDERS, Missing
 from benchmarks.measures import MEASURES, Bench, Plan
 from benchmarks.native import BUILD, CompilerMissing
@@ -56,6 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
             except (DidNotStart, OSError) as error:
                 say(f"local inference: {error}")
                 notes["local"] = f"could not be measured: {error}"
+        if "decisions" in asked.only:
+            os.sched_setaffinity(0, {cores.contender})
+            try:
+                measured["decisions"] = decisions.measure(
+                    decisions.QUICK if asked.quick else decisions.Size(), directory / "decisions", say
+                )
+            except (decisions.DecisionsFailed, OSError) as error:
+                say(f"decisions: {error}")
+                notes["decisions"] = f"could not be measured: {error}"
         if "imports" in asked.only:
             os.sched_setaffinity(0, {cores.contender, cores.load})
             models = imports.QUICK_MODELS if asked.quick else imports.MODELS
@@ -95,7 +104,7 @@ def _question(asked, plan, cores, directory, wanted, measured, notes, say) -> No
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    everything = [*MEASURES, "local", "imports"]
+    everything = [*MEASURES, "local", "decisions", "imports"]
     names = [kind.name for kind in CONTENDERS]
     parser.add_argument("--quick", action="store_true", help="one short round of each: a look, not a result")
     parser.add_argument(

@@ -49,6 +49,13 @@ def _cut(measured: Measured) -> float | None:
     return sum(seen) if seen else None
 
 
+def _worst_of_policies(measured: Measured) -> float | None:
+    """Milliseconds."""
+    results = measured.get("decisions", {})
+    seen = [numbers["p99_us"] for what, numbers in results.items() if what.startswith("policy") and "p99_us" in numbers]
+    return max(seen) / 1000 if seen else None
+
+
 PROMISES = (
     Promise(
         "requests/s per core, against LiteLLM proxy",
@@ -96,6 +103,21 @@ PROMISES = (
         lambda x: x < 2,
         _of_gateway("slow_neighbours", "beside_p99_ms"),
         "ms",
+    ),
+    Promise(
+        "p99 of a decision by a policy, 10,000 models",
+        "< 1 ms",
+        lambda x: x < 1,
+        _worst_of_policies,
+        "ms",
+        ",.3f",
+    ),
+    Promise(
+        "snapshot of 1,000 providers and 10,000 models",
+        "< 2 s",
+        lambda x: x < 2,
+        lambda measured: figure(measured, "decisions", "snapshot", "build_seconds"),
+        "s",
     ),
 )
 
@@ -188,6 +210,17 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
             ("first_token_ms_1", "first token ms, 1 user", ",.2f"),
             ("first_token_ms_8", "first token ms, 8 users", ",.2f"),
             ("failed", "failed", ",.0f"),
+        ),
+    ),
+    "decisions": (
+        "Decisions over 1,000 providers, 10,000 models and 500 policies",
+        (
+            ("p50_us", "p50 us", ",.0f"),
+            ("p99_us", "p99 us", ",.0f"),
+            ("worst_us", "worst us", ",.0f"),
+            ("per_second", "decisions/s", ",.0f"),
+            ("build_seconds", "build s", ",.2f"),
+            ("lag_ms", "loop's worst lag ms", ",.0f"),
         ),
     ),
     "imports": (

@@ -10,6 +10,7 @@ from django.utils import timezone
 from providers import connection, locality, provider_types
 from providers.models import ConnectionParameter, PriceOverride, Provider, ProviderModel
 from providers.prices import OVERRIDE, Book, PriceRule, Prices
+from providers.provider_types import ProviderType
 
 
 def rules() -> list[PriceRule]:
@@ -33,8 +34,6 @@ def _rule(row: PriceOverride) -> PriceRule:
 
 
 def prices_of(row: ProviderModel, provider_type: str, base_url: str, local: bool, book: Book) -> Prices:
-    """A vendor bills whoever shows its key; what runs on one's own machines and asks for none is free."""
-    kind = provider_types.find(provider_type)
     return book.prices(
         row.provider.provider_id,
         provider_type,
@@ -42,9 +41,14 @@ def prices_of(row: ProviderModel, provider_type: str, base_url: str, local: bool
         Prices(
             row.input_cost_per_million, row.output_cost_per_million, row.cached_input_cost_per_million, row.currency
         ),
-        local and kind is not None and not kind.needs_key,
+        is_free(provider_types.find(provider_type), local),
         base_url=base_url,
     )
+
+
+def is_free(kind: ProviderType | None, local: bool) -> bool:
+    """A vendor bills whoever shows its key; what runs on one's own machines and asks for none is free."""
+    return local and kind is not None and not kind.needs_key
 
 
 def of_models(rows: Iterable[ProviderModel]) -> dict[int, Prices]:

@@ -7,7 +7,9 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db.models import Q
@@ -16,10 +18,10 @@ from django.utils import timezone
 from providers import breaker_settings, cost_tiers, keyring, locality, price_rows, provider_types, revision, upstream
 from providers.capabilities import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
-from providers.prices import Book
+from providers.prices import Book, Prices
 from providers.provider_types import ProviderType
 from providers.secrets import Secret, SecretError
-from routing import policy_views, rollout
+from routing import policy_views, rollout, shortlists
 from routing.models import ClientKey, Rollout, RoutingSettings
 from routing.types import (
     ClientKeyView,
@@ -49,7 +51,7 @@ def build() -> Snapshot:
     models = _models(providers, book)
     by_name = _by_name(models)
     policies = policy_views.build(models, by_name, notes)
-    return Snapshot(
+    snapshot = Snapshot(
         revision=number,
         built_at=now,
         environment=settings.GATEWAY_ENVIRONMENT,
@@ -65,6 +67,8 @@ def build() -> Snapshot:
         rollout=_rollout(notes),
         notes=tuple(notes),
     )
+    shortlists.warm(snapshot)
+    return snapshot
 
 
 def _providers(notes: list[str], breaker: Mapping[str, Any]) -> dict[str, ProviderView]:
@@ -147,20 +151,48 @@ def _next_change(book: Book, policies: Mapping[str, PolicyView]) -> float | None
     return min((moment for moment in (book.changes_at, *ends) if moment is not None), default=None)
 
 
+class _Row(NamedTuple):
+    """What a model's view is made of, without the model's object: of ten thousand rows, those take most of the time."""
+
+    provider: str
+    model_id: str
+    display_name: str
+    model_type: str
+    context_window: int | None
+    max_tokens: int | None
+    dimension: int | None
+    capabilities: Any
+    tasks: Any
+    parameters: Any
+    cost_tier: str
+    input_cost_per_million: Decimal | None
+    output_cost_per_million: Decimal | None
+    cached_input_cost_per_million: Decimal | None
+    currency: str
+    created_at: datetime
+    auto_disabled_at: datetime | None
+    auto_disabled_reason: str
+
+
 def _models(providers: dict[str, ProviderView], book: Book) -> tuple[ModelView, ...]:
-    rows = ProviderModel.objects.filter(enabled=True, provider__provider_id__in=list(providers)).select_related(
-        "provider"
-    )
-    return tuple(
-        _model(row, providers[row.provider.provider_id], book) for row in rows.order_by("provider__priority", "id")
-    )
+    rows = ProviderModel.objects.filter(enabled=True, provider__enabled=True).order_by("provider__priority", "id")
+    columns = ("provider__provider_id", *_Row._fields[1:])
+    found = map(_Row._make, rows.values_list(*columns))
+    return tuple(_model(row, providers[row.provider], book) for row in found if row.provider in providers)
 
 
-def _model(row: ProviderModel, provider: ProviderView, book: Book) -> ModelView:
-    prices = price_rows.prices_of(
-        row, provider.provider_type, str(provider.connection.get("base_url") or ""), provider.local, book
-    )
+def _model(row: _Row, provider: ProviderView, book: Book) -> ModelView:
     kind = provider_types.find(provider.provider_type)
+    prices = book.prices(
+        provider.provider_id,
+        provider.provider_type,
+        row.model_id,
+        Prices(
+            row.input_cost_per_million, row.output_cost_per_million, row.cached_input_cost_per_million, row.currency
+        ),
+        price_rows.is_free(kind, provider.local),
+        base_url=str(provider.connection.get("base_url") or ""),
+    )
     declared = canonical(row.capabilities if isinstance(row.capabilities, list) else ())
     return ModelView(
         provider=provider,

@@ -11,7 +11,7 @@ from providers.cost_tiers import rank
 from routing import estimates, filters, rollout, strategies
 from routing.nearest import nearest
 from routing.policy_documents import PolicyDocument, Requirements
-from routing.shortlists import ENOUGH, LeftOut, candidate_of, shorten
+from routing.shortlists import ENOUGH, LeftOut, any_model, candidate_of, shorten
 from routing.types import (
     NOMINAL,
     Asked,
@@ -138,10 +138,10 @@ class _Deciding:
     def _ranked(self, targets: Sequence[PolicyTarget], role: str, asked: Asked | None = None) -> list[Candidate]:
         """Those that may serve, best first."""
         asked = asked or self.asked
-        if len(targets) > ENOUGH and not self.everything:
-            targets = shorten(targets, asked, self.strategy, self.snapshot, self.left_out)
-        found = self.strategy.order(self._eligible(targets, role, asked), asked)
-        return found if self.everything else self._no_more_than_enough(found)
+        if len(targets) <= ENOUGH or self.everything:
+            return self.strategy.order(self._eligible(targets, role, asked), asked)
+        shortened = shorten(targets, asked, self.strategy, self.snapshot, self.left_out)
+        return self._no_more_than_enough(self.strategy.order(self._of_right_size(shortened, role, asked), asked))
 
     def _no_more_than_enough(self, found: list[Candidate]) -> list[Candidate]:
         """Of an order that had to see everybody, as many as have to be looked at further."""
@@ -159,16 +159,24 @@ class _Deciding:
         asked = asked or self.asked
         found = []
         for target in targets:
-            model = target.model
-            refused = filters.fixed_refusal(model, asked)
+            refused = filters.fixed_refusal(target.model, asked)
             if refused is None:
-                if model.context_window is not None:
-                    self.windows.append(model.context_window)
-                refused = filters.refusal_of_size(model, asked)
-            if refused is not None:
+                found.append(target)
+            else:
                 self.left_out.add(refused)
-                continue
-            found.append(candidate_of(target, role, self._estimate(model)))
+        return self._of_right_size(found, role, asked)
+
+    def _of_right_size(self, targets: Iterable[PolicyTarget], role: str, asked: Asked) -> list[Candidate]:
+        found = []
+        for target in targets:
+            model = target.model
+            if model.context_window is not None:
+                self.windows.append(model.context_window)
+            refused = filters.refusal_of_size(model, asked)
+            if refused is None:
+                found.append(candidate_of(target, role, self._estimate(model)))
+            else:
+                self.left_out.add(refused)
         return found
 
     def _estimate(self, model: ModelView) -> Decimal | None:
@@ -306,14 +314,6 @@ def known_by(facts: RequestFacts) -> bytes:
     if facts.session_id:
         return b"session:" + facts.session_id.encode("utf-8", "surrogatepass")
     return b"key:" + (facts.identity.prefix.encode() if facts.identity is not None else b"")
-
-
-def any_model(snapshot: Snapshot) -> tuple[PolicyTarget, ...]:
-    every = snapshot.memory.get(any_model)
-    if every is None:
-        every = tuple(PolicyTarget(model, order=order) for order, model in enumerate(snapshot.models))
-        snapshot.memory[any_model] = every
-    return every  # type: ignore[no-any-return]
 
 
 def _targets_of(name: str, snapshot: Snapshot) -> tuple[PolicyTarget, ...]:

@@ -167,6 +167,14 @@ def prompt_too_long(model: ModelView, asked: Asked) -> Dropped | None:
     )
 
 
+def affordable(model: ModelView, asked: Asked) -> bool:
+    """Whether the estimate keeps the limit of cost, without a word about it."""
+    if asked.max_cost is None:
+        return True
+    cost = estimates.cost(asked.facts, model, asked.conditions.of(model.route))
+    return cost is not None and cost <= asked.max_cost
+
+
 def too_expensive(model: ModelView, asked: Asked) -> Dropped | None:
     if asked.max_cost is None:
         return None

@@ -25,7 +25,7 @@ _PAIRS = 509
 def nearest(facts: RequestFacts, snapshot: Snapshot) -> tuple[str, ...]:
     """Names like the one asked for, among those that this caller may use."""
     asked = facts.model[:_LONGEST]
-    names = [name for name in _likeliest(asked, _names(snapshot)) if _may(facts, name, snapshot)]
+    names = [name for name in _likeliest(asked, snapshot) if _may(facts, name, snapshot)]
     return tuple(difflib.get_close_matches(asked, names, n=_SHOWN, cutoff=_LIKENESS))
 
 
@@ -35,7 +35,8 @@ def _may(facts: RequestFacts, name: str, snapshot: Snapshot) -> bool:
     return any(permits(facts.identity, model) for model in snapshot.by_name.get(name, ()))
 
 
-def _likeliest(asked: str, names: dict[str, int]) -> list[str]:
+def _likeliest(asked: str, snapshot: Snapshot) -> list[str]:
+    names = _names(snapshot, qualified="/" in asked)
     if len(names) <= _COMPARED:
         return list(names)
     mark = _mark(asked)
@@ -44,11 +45,14 @@ def _likeliest(asked: str, names: dict[str, int]) -> list[str]:
     return nlargest(_COMPARED, likeness, key=likeness.__getitem__)
 
 
-def _names(snapshot: Snapshot) -> dict[str, int]:
-    """Every name with its mark."""
-    names = snapshot.memory.get(nearest)
+def _names(snapshot: Snapshot, qualified: bool) -> dict[str, int]:
+    """Every name with its mark. Whoever names no provider is not told of every provider's name for a model."""
+    question = (nearest, qualified)
+    names = snapshot.memory.get(question)
     if names is None:
-        names = snapshot.memory[nearest] = {name: _mark(name) for name in (*snapshot.by_name, *snapshot.policies)}
+        routes = set() if qualified else {model.route for model in snapshot.models}
+        every = (*snapshot.by_name, *snapshot.policies)
+        names = snapshot.memory[question] = {name: _mark(name) for name in every if name not in routes}
     return names  # type: ignore[no-any-return]
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from routing.decide import any_model, decide
+from routing.decide import decide
 from routing.policy_documents import LOGICAL, PolicyDocument, Target
+from routing.shortlists import any_model
 from routing.types import (
     Candidate,
     Conditions,

@@ -106,7 +106,8 @@ class Resolving:
     def version(self, name: str, number: int, document: PolicyDocument) -> PolicyVersionView:
         targets = _once(self._of_targets(document.targets, (name,))) if document.targets else self._all()
         # A policy that chooses among logical models falls back as the chosen one says, before it takes the next best.
-        chains = {via: self._chain(via) for via in {target.via for target in targets} - {""} if via in self._documents}
+        through = {target.via for target in targets} - {""} if document.targets else set()
+        chains = {via: self._chain(via) for via in through if via in self._documents}
         return PolicyVersionView(number, document, targets, self._fallbacks(document, name), chains)
 
     def named(self, name: str, within: tuple[str, ...] = (), weight: int = 1) -> Iterator[PolicyTarget]:

@@ -1,26 +1,38 @@
 """Who of thousands of models comes into question, best first, without looking at each one for every request. Pure.
 
-What a model is and what a request demands change seldom, so who meets the demands, and in which order a strategy takes them, is
-worked out once for a snapshot and remembered in it. What changes from request to request (length, cost, breakers, load) is then
-looked at from the best one down, until there are enough.
+What a model is changes only with the registry. So for each single demand (a capability, a tier, a client key's patterns) it is
+worked out once per snapshot who meets it, and for each strategy how it ranks everybody while nothing is known of any route. A
+decision puts these together, and looks at what changes from request to request (length, cost, breakers, load) from the best model
+down, until it has enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from heapq import merge
+from itertools import islice
 from typing import Any
 
-from routing import filters
+from routing import filters, strategies
+from routing.filters import Rule
+from routing.policy_documents import PolicyDocument, Requirements
 from routing.strategies.base import CONDITIONS, LOAD, Strategy
-from routing.types import NOMINAL, Asked, Candidate, Dropped, PolicyTarget, Snapshot
+from routing.types import NOMINAL, Asked, Candidate, Dropped, PolicyTarget, RequestFacts, Snapshot
 
-ENOUGH = 50
+ENOUGH = 20
 """Models of one pool that a decision goes through with, and the size up to which every model is looked at."""
 
-_MOST_REMEMBERED = 256
+_FEW = 500
+"""Up to here, those who meet the demands are sorted; of more, the ranking is gone through until there are enough."""
+
+_NAMED_FOR_EACH_DEMAND = 8
+_MOST_REMEMBERED = 1000
+_MOST_WARMED = 20
+
+Ranking = list[tuple[Any, int]]
+"""Key and place of every model of a pool, best first."""
 
 
 class LeftOut:
@@ -45,33 +57,256 @@ class LeftOut:
         return tuple(dropped for route, dropped in self._named.items() if route not in there)
 
 
-@dataclass(slots=True)
-class Shortlist:
-    """The targets of a pool that meet some demands, in the strategy's order while nothing is known of any route."""
+@dataclass(slots=True, eq=False)
+class _Index:
+    """What is known of a pool. Sets of models are numbers: the bit of a model's place in the pool says whether it belongs."""
 
     pool: Sequence[PolicyTarget]
-    """Held so that nothing else can take its identity while this is remembered."""
-    targets: list[PolicyTarget]
-    places: dict[str, int]
+    places: Mapping[str, int]
     """By route."""
-    refused: tuple[Dropped, ...]
-    unnamed: int
-    moved: tuple[Mapping[str, Any] | None, list[PolicyTarget]] = (None, [])
-    """The order under the conditions that were asked for last."""
+    meeting: dict[Any, int] = field(default_factory=dict)
+    """By demand."""
+    rankings: dict[Any, tuple[Ranking, list[int]]] = field(default_factory=dict)
+    """By what a strategy goes by: the ranking, and each place's rank in it."""
+    keys_now: dict[Any, tuple[Mapping[str, Any], dict[int, Any]]] = field(default_factory=dict)
+    """By what a strategy goes by: the routes' conditions, and the keys that were made under them."""
+    refused: dict[Any, tuple[tuple[Dropped, ...], int]] = field(default_factory=dict)
+    """By demands: some of those that do not meet them, and how many more there are."""
 
 
 def shorten(
     pool: Sequence[PolicyTarget], asked: Asked, strategy: Strategy, snapshot: Snapshot, left_out: LeftOut
 ) -> list[PolicyTarget]:
     """Those of a large pool that a decision has to look at. Enough of them may serve now, if there are that many."""
-    shortlist = _remembered(pool, asked, strategy, snapshot)
-    for dropped in shortlist.refused:
-        left_out.add(dropped)
-    left_out.unnamed += shortlist.unnamed
+    index = _index(pool, snapshot)
+    met = _met(index, asked, left_out)
     if strategy.key is None or asked.facts.operation == "embeddings":
         # Whoever orders by something else than a key has to see them all; embeddings stay with the first one's model.
-        return shortlist.targets
-    return _enough(_in_order(shortlist, asked, strategy), len(shortlist.targets), asked, left_out)
+        return [pool[place] for place in _places(met, len(pool))]
+    return _enough(_best_first(index, met, asked, strategy), met.bit_count(), asked, left_out)
+
+
+def warm(snapshot: Snapshot) -> None:
+    """Work out now what the policies over many models will need, rather than while somebody waits."""
+    for document, pool in _large_pools(snapshot):
+        if len(pool) <= ENOUGH:
+            continue
+        asked = Asked(
+            RequestFacts(), document.requirements, NOMINAL, now=0.0, barred_types=snapshot.defaults.barred_types
+        )
+        index, strategy = _index(pool, snapshot), strategies.find(document.strategy)
+        _met(index, asked, LeftOut())
+        if strategy.key is not None and len(index.rankings) < _MOST_WARMED:
+            _ranking(index, asked, strategy)
+
+
+def _large_pools(snapshot: Snapshot) -> Iterator[tuple[PolicyDocument, Sequence[PolicyTarget]]]:
+    yield PolicyDocument(), any_model(snapshot)
+    for policy in snapshot.policies.values():
+        yield policy.active.document, policy.active.targets
+
+
+def any_model(snapshot: Snapshot) -> tuple[PolicyTarget, ...]:
+    every = snapshot.memory.get(any_model)
+    if every is None:
+        every = tuple(PolicyTarget(model, order=order) for order, model in enumerate(snapshot.models))
+        snapshot.memory[any_model] = every
+    return every  # type: ignore[no-any-return]
+
+
+def candidate_of(target: PolicyTarget, role: str = "target", estimate: Decimal | None = None) -> Candidate:
+    return Candidate(target.model, target.via, role, target.weight, target.order, target.group, estimate)
+
+
+def _index(pool: Sequence[PolicyTarget], snapshot: Snapshot) -> _Index:
+    """The pool's own: while its index is remembered, the pool is held and nothing else has its identity."""
+    index = snapshot.memory.get(id(pool))
+    if index is None:
+        places = {target.model.route: place for place, target in enumerate(pool)}
+        index = _remember(snapshot.memory, id(pool), _Index(pool, places))
+    return index  # type: ignore[no-any-return]
+
+
+def _remember(memory: dict[Any, Any], question: Any, answer: Any) -> Any:
+    if len(memory) >= _MOST_REMEMBERED:
+        memory.clear()
+    memory[question] = answer
+    return answer
+
+
+# --- Demands ----------------------------------------------------------------------------------------------------------------
+
+
+def _met(index: _Index, asked: Asked, left_out: LeftOut) -> int:
+    """Who meets all that is demanded whatever the request's size; some of the others are named."""
+    met = (1 << len(index.pool)) - 1
+    short: list[int] = []
+    demands = []
+    for name, rule, requirements in _demands(asked):
+        meeting = index.meeting.get(name)
+        if meeting is None:
+            meeting = _remember(index.meeting, name, _meeting(index.pool, rule, asked, requirements))
+        demands.append(name)
+        short.append(met & ~meeting)
+        met &= meeting
+    question = tuple(demands)
+    refused = index.refused.get(question)
+    if refused is None:
+        refused = _remember(index.refused, question, _refused(index.pool, short, asked))
+    for dropped in refused[0]:
+        left_out.add(dropped)
+    left_out.unnamed += refused[1]
+    return met
+
+
+def _demands(asked: Asked) -> Iterator[tuple[tuple[str, Any], Rule, Requirements | None]]:
+    """Every single thing that is demanded: what it is remembered by, its rule, and the requirements that hold nothing else.
+    In the order in which `filters.FIXED` asks."""
+    facts, demanded = asked.facts, asked.requirements
+    if facts.provider_id is not None:
+        yield ("provider", facts.provider_id), filters.pinned_elsewhere, None
+    if not asked.allowed_by_name and facts.identity is not None and facts.identity.allowed_models is not None:
+        yield ("allowed", facts.identity.allowed_models), filters.not_allowed, None
+    if asked.barred_types:
+        yield ("barred", asked.barred_types), filters.switched_off, None
+    yield ("operation", facts.operation), filters.wrong_operation, None
+    if demanded.local_only:
+        yield ("local", True), filters.not_local, Requirements(local_only=True)
+    for tag in demanded.data_tags:
+        yield ("data", tag), filters.data_not_allowed, Requirements(data_tags=frozenset({tag}))
+    for word in demanded.capabilities:
+        yield ("capability", word), filters.lacks_capability, Requirements(capabilities=frozenset({word}))
+    if demanded.vision:
+        yield ("vision", True), filters.cannot_see, Requirements(vision=True)
+    if demanded.reasoning:
+        yield ("reasoning", True), filters.cannot_reason, Requirements(reasoning=True)
+    if demanded.task:
+        yield ("task", demanded.task), filters.other_task, Requirements(task=demanded.task)
+    if demanded.max_cost_tier:
+        tier = demanded.max_cost_tier
+        yield ("tier", tier), filters.too_dear_a_tier, Requirements(max_cost_tier=tier)
+    if demanded.min_context_window:
+        least = demanded.min_context_window
+        yield ("window", least), filters.window_too_small, Requirements(min_context_window=least)
+
+
+def _meeting(pool: Sequence[PolicyTarget], rule: Rule, asked: Asked, requirements: Requirements | None) -> int:
+    alone = asked if requirements is None else replace(asked, requirements=requirements)
+    return _set_of((place for place, target in enumerate(pool) if rule(target.model, alone) is None), len(pool))
+
+
+def _set_of(places: Iterable[int], size: int) -> int:
+    bits = bytearray((size + 7) // 8)
+    for place in places:
+        bits[place >> 3] |= 1 << (place & 7)
+    return int.from_bytes(bits, "little")
+
+
+def _refused(pool: Sequence[PolicyTarget], short: Iterable[int], asked: Asked) -> tuple[tuple[Dropped, ...], int]:
+    named: list[Dropped] = []
+    unnamed = 0
+    for models in short:
+        some = list(islice(_places(models, len(pool)), _NAMED_FOR_EACH_DEMAND))
+        refusals = (filters.fixed_refusal(pool[place].model, asked) for place in some)
+        named += [refused for refused in refusals if refused is not None]
+        unnamed += models.bit_count() - len(some)
+    return tuple(named), unnamed
+
+
+_BITS = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
+
+
+def _places(models: int, size: int) -> Iterator[int]:
+    for start, byte in enumerate(models.to_bytes((size + 7) // 8, "little")):
+        if byte:
+            for bit in _BITS[byte]:
+                yield 8 * start + bit
+
+
+# --- Rankings ---------------------------------------------------------------------------------------------------------------
+
+
+def _ranking(index: _Index, asked: Asked, strategy: Strategy) -> tuple[Ranking, list[int]]:
+    """By the strategy while nothing is known of any route."""
+    question = _preferences(asked, strategy)
+    found = index.rankings.get(question)
+    if found is None:
+        _, preferred, least = question
+        preferences = Requirements(preferred_capabilities=preferred, min_context_window=least)
+        key = _key(strategy, Asked(RequestFacts(), preferences, NOMINAL, now=0.0))
+        ranking = sorted((key(target), place) for place, target in enumerate(index.pool))
+        ranks = [0] * len(ranking)
+        for rank, (_, place) in enumerate(ranking):
+            ranks[place] = rank
+        found = _remember(index.rankings, question, (ranking, ranks))
+    return found
+
+
+def _key(strategy: Strategy, asked: Asked) -> Callable[[PolicyTarget], Any]:
+    key = strategy.key
+    assert key is not None
+    return lambda target: key(candidate_of(target), asked)
+
+
+def _best_first(index: _Index, met: int, asked: Asked, strategy: Strategy) -> Iterator[PolicyTarget]:
+    """Only routes of which something is known now may have another place than in the ranking."""
+    seen = _seen(index, met, asked, strategy)
+    if seen:
+        met &= ~_set_of((place for _, place in seen), len(index.pool))
+    ranked: Iterator[tuple[Any, int]] = _ranked(index, met, asked, strategy)
+    return (index.pool[place] for _, place in (merge(ranked, seen) if seen else ranked))
+
+
+def _seen(index: _Index, met: int, asked: Asked, strategy: Strategy) -> Ranking:
+    """Those of which something is known, with the keys that they have now."""
+    known: Iterable[str]
+    if strategy.looks_at == CONDITIONS:
+        known, keys = asked.conditions.routes, _keys_now(index, asked, strategy)
+    elif strategy.looks_at == LOAD:
+        known, keys = list(asked.conditions.in_flight), {}
+    else:
+        return []
+    # As in the ranking, without the required capabilities, which all that are left have.
+    key = _key(strategy, replace(asked, requirements=replace(asked.requirements, capabilities=frozenset())))
+    bits, places = met.to_bytes((len(index.pool) + 7) // 8, "little"), index.places
+    seen = []
+    for route in known:
+        place = places.get(route)
+        if place is not None and bits[place >> 3] >> (place & 7) & 1:
+            its = keys.get(place)
+            if its is None:
+                its = keys[place] = key(index.pool[place])
+            seen.append((its, place))
+    seen.sort()
+    return seen
+
+
+def _keys_now(index: _Index, asked: Asked, strategy: Strategy) -> dict[int, Any]:
+    """Keys by place that hold as long as the conditions do."""
+    routes, keys = index.keys_now.get(_preferences(asked, strategy), (None, {}))
+    if routes is not asked.conditions.routes:
+        keys = {}
+        _remember(index.keys_now, _preferences(asked, strategy), (asked.conditions.routes, keys))
+    return keys
+
+
+def _preferences(asked: Asked, strategy: Strategy) -> tuple[Any, ...]:
+    """What a ranking depends on. Of what is demanded, only preferences and the least context tell models apart that meet it."""
+    demanded = asked.requirements
+    return strategy.name, demanded.preferred_capabilities, demanded.min_context_window
+
+
+def _ranked(index: _Index, met: int, asked: Asked, strategy: Strategy) -> Iterator[tuple[Any, int]]:
+    ranking, ranks = _ranking(index, asked, strategy)
+    if met.bit_count() <= _FEW:
+        for rank in sorted(map(ranks.__getitem__, _places(met, len(index.pool)))):
+            yield ranking[rank]
+        return
+    bits = met.to_bytes((len(index.pool) + 7) // 8, "little")
+    for ranked in ranking:
+        place = ranked[1]
+        if bits[place >> 3] >> (place & 7) & 1:
+            yield ranked
 
 
 def _enough(ordered: Iterable[PolicyTarget], count: int, asked: Asked, left_out: LeftOut) -> list[PolicyTarget]:
@@ -79,6 +314,9 @@ def _enough(ordered: Iterable[PolicyTarget], count: int, asked: Asked, left_out:
     able = unable = looked_at = 0
     for target in ordered:
         looked_at += 1
+        if unable >= ENOUGH and not filters.affordable(target.model, asked):
+            left_out.unnamed += 1  # said without words: under a low limit of cost this is most of them
+            continue
         if filters.refusal_of_size(target.model, asked) or filters.out_for_now(target.model, asked):
             unable += 1
             if unable > ENOUGH:
@@ -91,64 +329,3 @@ def _enough(ordered: Iterable[PolicyTarget], count: int, asked: Asked, left_out:
             break
     left_out.unnamed += count - looked_at
     return taken
-
-
-def _remembered(pool: Sequence[PolicyTarget], asked: Asked, strategy: Strategy, snapshot: Snapshot) -> Shortlist:
-    facts = asked.facts
-    allowed = None if asked.allowed_by_name or facts.identity is None else facts.identity.allowed_models
-    question = (id(pool), asked.requirements, facts.operation, facts.provider_id, allowed, strategy.name)
-    shortlist = snapshot.memory.get(question)
-    if shortlist is None:
-        if len(snapshot.memory) >= _MOST_REMEMBERED:
-            snapshot.memory.clear()
-        shortlist = snapshot.memory[question] = _shortlist(pool, asked, strategy)
-    return shortlist  # type: ignore[no-any-return]
-
-
-def _shortlist(pool: Sequence[PolicyTarget], asked: Asked, strategy: Strategy) -> Shortlist:
-    left_out = LeftOut()
-    targets = []
-    for target in pool:
-        refused = filters.fixed_refusal(target.model, asked)
-        if refused is None:
-            targets.append(target)
-        else:
-            left_out.add(refused)
-    if strategy.key is not None:
-        targets.sort(key=_key(strategy, _nominal(asked)))
-    places = {target.model.route: place for place, target in enumerate(targets)}
-    return Shortlist(pool, targets, places, left_out.named(), left_out.unnamed)
-
-
-def _nominal(asked: Asked) -> Asked:
-    return Asked(asked.facts, asked.requirements, NOMINAL, asked.now, asked.chance)
-
-
-def _key(strategy: Strategy, asked: Asked) -> Any:
-    key = strategy.key
-    assert key is not None
-    return lambda target: key(candidate_of(target), asked)
-
-
-def candidate_of(target: PolicyTarget, role: str = "target", estimate: Decimal | None = None) -> Candidate:
-    return Candidate(target.model, target.via, role, target.weight, target.order, target.group, estimate)
-
-
-def _in_order(shortlist: Shortlist, asked: Asked, strategy: Strategy) -> Iterable[PolicyTarget]:
-    """Only the routes of which something is known have another place than the remembered one."""
-    if strategy.looks_at == CONDITIONS:
-        known = asked.conditions.routes
-        if shortlist.moved[0] is not known:
-            shortlist.moved = (known, list(_moved(shortlist, known, asked, strategy)) if known else shortlist.targets)
-        return shortlist.moved[1]
-    if strategy.looks_at == LOAD:
-        return _moved(shortlist, dict(asked.conditions.in_flight), asked, strategy)
-    return shortlist.targets
-
-
-def _moved(shortlist: Shortlist, known: Iterable[str], asked: Asked, strategy: Strategy) -> Iterator[PolicyTarget]:
-    places = {shortlist.places[route] for route in known if route in shortlist.places}
-    key = _key(strategy, asked)
-    seen = sorted((shortlist.targets[place] for place in places), key=key)
-    unseen = (target for place, target in enumerate(shortlist.targets) if place not in places)
-    return merge(unseen, seen, key=key)

@@ -76,10 +76,11 @@ class ModelView:
     cost_tier: str = "MEDIUM"
     auto_disabled: str = ""
     """Why the gateway itself took it out of service; empty when it did not."""
+    route: str = field(init=False, compare=False)
+    """`provider/model`: what the model is called wherever something is known of it."""
 
-    @property
-    def route(self) -> str:
-        return f"{self.provider.provider_id}/{self.model_id}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "route", f"{self.provider.provider_id}/{self.model_id}")
 
     @property
     def upstream_model_id(self) -> str:

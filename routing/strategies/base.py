@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from routing.types import Asked, Candidate
 
-__all__ = ["Asked", "Parts", "Strategy", "by"]
+__all__ = ["Asked", "Parts", "Strategy", "by", "shown"]
 
 Key = Callable[[Candidate, Asked], Any]
 Parts = tuple[tuple[str, float], ...]
@@ -29,8 +29,8 @@ class Strategy:
     varies: bool = False
     """Whether two requests alike may be served in different orders: by chance, session or load."""
     key: Key | None = None
-    """What `order` sorts by, lowest first, when a candidate's place depends on nothing but itself, what is demanded and the
-    conditions of its own route. Thousands of models are then sorted once for many requests."""
+    """What `order` sorts by, lowest first, when a candidate's place depends on nothing but itself, what is preferred, the least
+    context and the conditions of its own route. Thousands of models are then ranked once for many requests."""
     looks_at: str = ""
     """What of the moment the key depends on: `conditions` (how routes fare), `load` (calls under way) or nothing."""
     full_score: float | None = None
@@ -46,8 +46,15 @@ def by(
 
     def order(candidates: Sequence[Candidate], asked: Asked) -> list[Candidate]:
         return [
-            replace(one, parts=parts(one, asked), score=None if score is None else score(one, asked))
+            shown(one, parts(one, asked), None if score is None else score(one, asked))
             for one in sorted(candidates, key=lambda candidate: key(candidate, asked))
         ]
 
     return order
+
+
+def shown(one: Candidate, parts: Parts, score: float | None = None) -> Candidate:
+    """The candidate with what its place came from. Written out: `dataclasses.replace` takes four times as long."""
+    return Candidate(
+        one.model, one.via, one.role, one.weight, one.order, one.group, one.estimate, score, parts, one.needs_permit
+    )

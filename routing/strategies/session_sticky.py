@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from math import log
 
-from routing.strategies.base import Asked, Strategy
+from routing.strategies.base import Asked, Strategy, shown
 from routing.types import Candidate, RequestFacts
 
 _STEPS = 2**53
@@ -24,7 +23,7 @@ def order(candidates: Sequence[Candidate], asked: Asked) -> list[Candidate]:
     sizes = Counter(candidate.group for candidate in candidates)
     throws = [(throw(whose, one.model.route, one.weight / _alike(one, sizes)), one) for one in candidates]
     throws.sort(key=lambda one: (-one[0], one[1].order))
-    return [replace(candidate, parts=(("throw", thrown),)) for thrown, candidate in throws]
+    return [shown(candidate, (("throw", thrown),)) for thrown, candidate in throws]
 
 
 def _alike(candidate: Candidate, sizes: Mapping[int | None, int]) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from routing.strategies.base import Asked, Strategy
+from routing.strategies.base import Asked, Strategy, shown
 from routing.strategies.priority import STRATEGY as PRIORITY
 from routing.types import Candidate
 
@@ -26,7 +25,7 @@ def order(candidates: Sequence[Candidate], asked: Asked) -> list[Candidate]:
     without = [target for target in targets if target[0].weight <= 0]
     total = sum(target[0].weight for target in targets) or 1
     return [
-        replace(one, parts=(("weight", float(one.weight)), ("share", one.weight / total)))
+        shown(one, (("weight", float(one.weight)), ("share", one.weight / total)))
         for target in (*drawn, *left, *without)
         for one in target
     ]
