@@ -50,6 +50,8 @@ class Section(ABC):
     """The member of the file: `policies`."""
     kind: ClassVar[str]
     """What a single one is called: `policy`."""
+    goes_with_its_file: ClassVar[bool] = True
+    """Whether an object is removed when the file that owns it does not name it any more."""
 
     @abstractmethod
     def read(self, told: Any, where: str) -> Part:
@@ -122,8 +124,11 @@ class Plan:
                 yield from difference(self.section.kind, "", name, before, wanted)
 
 
-def plan(section: Section, part: Part, *, prune: bool, owner: str = "") -> tuple[Plan, list[Finding]]:
-    """What the part would change. What another file owns is left alone, with a finding."""
+def plan(
+    section: Section, part: Part, *, prune: bool, owner: str = "", drop: bool = False
+) -> tuple[Plan, list[Finding]]:
+    """What the part would change. What another file owns is left alone, with a finding; `drop` removes what `owner` owned and
+    does not name any more."""
     stored, owners = section.stored(), section.owners()
     said: list[Finding] = []
     steps: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {}
@@ -136,9 +141,11 @@ def plan(section: Section, part: Part, *, prune: bool, owner: str = "") -> tuple
             said.append(owned_elsewhere(section.name, entry.place, owned_by))
             continue
         steps[entry.name] = (before, after)
-    if prune:
-        gone = [name for name in stored if name not in part.named and owners.get(name, "") in ("", owner)]
-        steps |= {name: (stored[name], None) for name in gone}
+    drop = drop and bool(owner) and section.goes_with_its_file
+    for name in [name for name in stored if name not in part.named]:
+        owned_by = owners.get(name, "")
+        if (prune and owned_by in ("", owner)) or (drop and owned_by == owner):
+            steps[name] = (stored[name], None)
     return Plan(section, part, steps), said
 
 

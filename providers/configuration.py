@@ -20,12 +20,19 @@ from django.utils import timezone
 
 from providers import actor, config_sections, exporting, keyring
 from providers.config_changes import ADD, CHANGE, REMOVE, Change, difference
-from providers.config_sections import Plan, Section, register_section
+from providers.config_sections import Part, Plan, Section, register_section
 from providers.importers import config_forms, documents, env_forms, runs
 from providers.importers.config_forms import KEYS, MODELS, PARAMETERS
 from providers.importers.drafts import Draft, SourceError
 from providers.importers.env_text import Variables
-from providers.importers.findings import ENTRY_REFUSED, FAILED, IGNORED_VARIABLE, Finding, Level
+from providers.importers.findings import (
+    ENTRY_REFUSED,
+    FAILED,
+    IGNORED_VARIABLE,
+    VARIABLE_MISSING,
+    Finding,
+    Level,
+)
 from providers.importers.yaml_config import ConfigSource, DraftedProvider, read, wanted_variables
 from providers.models import ApiKey, ConfigFile, ConnectionParameter, ImportRun, Provider, ProviderModel
 from providers.secrets import SecretError
@@ -108,11 +115,16 @@ def apply_document(
         sections=config_sections.names(),
         lenient=bool(owner),
     )
+    parts = _parts_of_sections(source)
     _keep_what_others_own(source, owner)
-    planned = [] if only else _planned(source, prune=prune, owner=owner)
+    whole = not any(finding.code in (ENTRY_REFUSED, VARIABLE_MISSING) for finding in source.configuration.findings)
+    prune = prune and whole
+    planned = [] if only else _planned(source, parts, prune=prune, owner=owner, drop=whole)
     removed_ids = _unnamed_providers(source, owner) if prune and not only else []
+    dropped = _dropped(source, owner) if owner and whole else _Dropped()
     changes = (
         *_changes(source, prune=prune, removed_ids=removed_ids),
+        *dropped.changes(),
         *(change for one in planned for change in one.changes()),
     )
     writes = write and (bool(changes) or not owner)
@@ -124,9 +136,10 @@ def apply_document(
             refused = config_sections.write(planned, ImportRun.objects.get(pk=result.run_pk))
             if prune and FAILED.name not in result.codes:
                 _prune(source, removed_ids, owner)
+            dropped.write()
     if write and owner and result.exit_status != 1:
         with _acting_for(owner):
-            _claim(source, planned, owner)
+            _claim(source, planned, owner, whole=whole)
     return Applied(
         written=written,
         changes=changes,
@@ -139,33 +152,42 @@ def apply_document(
     )
 
 
-def _planned(source: ConfigSource, *, prune: bool, owner: str) -> list[Plan]:
-    """What the sections of the file would change; what is wrong with them goes the way of all mistakes."""
+def _parts_of_sections(source: ConfigSource) -> dict[str, Part]:
+    """What the file says for each section; what is wrong with it goes the way of all mistakes."""
     configuration = source.configuration
-    planned: list[Plan] = []
-    problems: list[config_forms.Problem] = []
-    for section in config_sections.registered():
-        if section.name not in configuration.sections:
-            continue
-        part = section.read(configuration.sections[section.name], section.name)
-        problems += part.problems
-        plan, said = config_sections.plan(section, part, prune=prune, owner=owner)
-        planned.append(plan)
-        configuration.findings += said
-        if configuration.lenient:
-            configuration.findings += [
-                Finding(section.name, problem.place, "", ENTRY_REFUSED, "rejected", problem.sentence)
-                for problem in part.problems
-            ]
+    parts = {
+        section.name: section.read(configuration.sections[section.name], section.name)
+        for section in config_sections.registered()
+        if section.name in configuration.sections
+    }
+    problems = [(name, problem) for name, part in parts.items() for problem in part.problems]
     if problems and not configuration.lenient:
-        raise config_forms.BadConfiguration(problems)
+        raise config_forms.BadConfiguration([problem for _, problem in problems])
+    configuration.findings += [
+        Finding(name, problem.place, "", ENTRY_REFUSED, "rejected", problem.sentence) for name, problem in problems
+    ]
+    return parts
+
+
+def _planned(source: ConfigSource, parts: Mapping[str, Part], *, prune: bool, owner: str, drop: bool) -> list[Plan]:
+    planned: list[Plan] = []
+    for section in config_sections.registered():
+        named = section.name in parts
+        if not named and not owner:
+            continue
+        plan, said = config_sections.plan(
+            section, parts.get(section.name, Part()), prune=prune and named, owner=owner, drop=drop
+        )
+        planned.append(plan)
+        source.configuration.findings += said
     return planned
 
 
 def _named(source: ConfigSource, planned: Iterable[Plan]) -> dict[str, tuple[str, ...]]:
     """What the file speaks of, by member."""
     found = {"providers": tuple(one.entry.provider_id for one in source.providers)}
-    return found | {one.section.name: tuple(entry.name for entry in one.part.entries) for one in planned}
+    members = {one.section.name: tuple(entry.name for entry in one.part.entries) for one in planned}
+    return found | {name: names for name, names in members.items() if names}
 
 
 def _run(
@@ -222,27 +244,61 @@ def _keep_what_others_own(source: ConfigSource, owner: str) -> None:
             source.providers[position] = replace(one, models=[draft for draft in one.models if draft not in foreign])
 
 
-def _claim(source: ConfigSource, planned: Iterable[Plan], owner: str) -> None:
-    """Let the file own what it names and nothing else. A provider of which it names parts only is not its own."""
+@dataclass(frozen=True, slots=True)
+class _Dropped:
+    """What a file owned and does not name any more. Models go; a provider is switched off and nobody's, as its keys could not be
+    brought back."""
+
+    models: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Provider's and model's id by primary key."""
+    providers: tuple[str, ...] = ()
+
+    def changes(self) -> Iterator[Change]:
+        for provider_id, model_id in self.models.values():
+            yield Change(REMOVE, "model", provider_id, model_id, {})
+        for provider_id in self.providers:
+            yield Change(CHANGE, "provider", provider_id, "", {"enabled": [True, False]})
+
+    def write(self) -> None:
+        with transaction.atomic():
+            _delete(ProviderModel, self.models)
+            Provider.objects.filter(provider_id__in=self.providers).update(enabled=False)
+
+
+def _dropped(source: ConfigSource, owner: str) -> _Dropped:
+    named = {one.entry.provider_id: {draft.name for draft in one.models} for one in source.providers}
+    owned = ProviderModel.objects.filter(managed_by=owner).order_by("pk")
+    rows = owned.values_list("pk", "provider__provider_id", "model_id")
+    models = {
+        pk: (provider_id, model_id) for pk, provider_id, model_id in rows if model_id not in named.get(provider_id, ())
+    }
+    providers = Provider.objects.filter(managed_by=owner, enabled=True).exclude(provider_id__in=named)
+    return _Dropped(models, tuple(providers.order_by("pk").values_list("provider_id", flat=True)))
+
+
+def _claim(source: ConfigSource, planned: Iterable[Plan], owner: str, *, whole: bool) -> None:
+    """Let the file own what it names and, if nothing of it was left out, nothing else. A provider of which it names parts only is
+    not its own."""
     with transaction.atomic():
-        ids = {one.entry.provider_id for one in source.providers if one.entry.facts} | source.configuration.left_out
+        owned = set(Provider.objects.filter(managed_by=owner).values_list("provider_id", flat=True))
+        ids = {one.entry.provider_id for one in source.providers if one.entry.facts or one.entry.provider_id in owned}
         models: set[int] = set()
         for one in source.providers:
             rows = ProviderModel.objects.filter(provider__provider_id=one.entry.provider_id)
             named = {draft.name for draft in one.models}
             models |= {pk for pk, model_id in rows.values_list("pk", "model_id") if model_id in named}
-        Provider.objects.filter(managed_by=owner).exclude(provider_id__in=ids).update(managed_by="")
-        Provider.objects.filter(provider_id__in=ids, managed_by="").update(managed_by=owner)
         kept = set(ProviderModel.objects.filter(managed_by=owner).values_list("pk", flat=True))
-        left_out = ProviderModel.objects.filter(provider__provider_id__in=source.configuration.left_out)
-        _update_models(kept - models - set(left_out.values_list("pk", flat=True)), "", of=owner)
+        if whole:
+            Provider.objects.filter(managed_by=owner).exclude(provider_id__in=ids).update(managed_by="")
+            _update_models(kept - models, "", of=owner)
+        Provider.objects.filter(provider_id__in=ids, managed_by="").update(managed_by=owner)
         _update_models(models - kept, owner, of="")
-        parts = {one.section.name: one.part for one in planned}
-        for section in config_sections.registered():
-            part = parts.get(section.name)
-            names = part.named if part is not None else set()
-            others = {name for name, path in section.owners().items() if path != owner}
-            section.own(names - others, owner)
+        for one in planned:
+            owners = one.section.owners()
+            names = {name for name in one.part.named if owners.get(name, "") in ("", owner)}
+            if not whole:
+                names |= {name for name, path in owners.items() if path == owner}
+            one.section.own(names, owner)
 
 
 def _update_models(keys: Collection[int], owner: str, *, of: str) -> None:

@@ -110,6 +110,7 @@ class Routing(Section):
 
     name = "routing"
     kind = "settings"
+    goes_with_its_file = False
 
     _fields: dict[str, Reader] = {
         "max_cost_per_request": price,

@@ -73,7 +73,7 @@ class _Reading:
         endpoint, default, fallback = (
             self._text(f"KAMIWAZA_{name}") for name in ("ENDPOINT", "DEFAULT_MODEL", "FALLBACK_MODEL")
         )
-        params: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+        params: dict[str, Any] = {"base_url": endpoint} if endpoint else {}
         verify = self._flag("KAMIWAZA_VERIFY_SSL")
         if verify is not None:
             params["verify_tls"] = verify

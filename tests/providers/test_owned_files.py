@@ -6,9 +6,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
+from gateway_project import server
 from providers import configuration
 from providers.models import AuditEntry, ConfigFile, Provider, ProviderModel
 from routing.models import Policy, RoutingSettings
+from tests.providers import seed_configurations as seeds
 
 pytestmark = pytest.mark.django_db
 
@@ -77,8 +79,29 @@ def test_an_edited_file_is_in_force_after_reading_it_again(file):
     file.write_text(TEXT.replace("[a, b]", "[a, c]").replace("retries: 3", "retries: 5"))
     assert reload().applied.written
     assert RoutingSettings.load().retries == 5
-    assert owners()["local:b"] == ""
     assert owners()["local:c"] == str(file)
+
+
+def test_what_a_file_names_no_more_goes_and_a_provider_is_switched_off(file):
+    Policy.objects.create(name="ours", document={})
+    file.write_text(TEXT + "prices: [{model_prefix: a, valid_from: 2026-01-01, input_cost_per_million: '1'}]\n")
+    reload()
+    file.write_text(TEXT.replace("[a, b]", "[a]").replace("  quick: {targets: [a]}", "  other: {}"))
+    changes = {(change.action, change.kind, change.name) for change in reload().applied.changes}
+    assert changes == {("remove", "model", "b"), ("remove", "policy", "quick"), ("add", "policy", "other")}
+    assert {row.name for row in Policy.objects.all()} == {"ours", "other"}
+    file.write_text("version: 1\nproviders: {}\n")
+    reload()
+    assert (Provider.objects.get().enabled, owners()) == (False, {"local": "", "ours": "", "routing": ""})
+
+
+def test_a_file_with_a_mistake_removes_nothing(file):
+    reload()
+    file.write_text(TEXT.replace("[a, b]", "[a]").replace("  quick: {targets: [a]}", "  quick: {strategy: fastest}"))
+    reload()
+    assert ProviderModel.objects.count() == 2
+    assert Policy.objects.get().document["targets"] == [{"model": "a"}]
+    assert set(owners().values()) == {str(file)}
 
 
 def test_reading_the_same_file_again_writes_nothing(file):
@@ -87,6 +110,23 @@ def test_reading_the_same_file_again_writes_nothing(file):
     result = reload()
     assert (result.applied.written, result.applied.changes) == (False, ())
     assert AuditEntry.objects.count() == before
+
+
+def test_model_policies_own_the_provider_that_they_create(file):
+    file.write_text(seeds.MODEL_POLICIES)
+    reload()
+    assert set(owners().values()) == {str(file)}
+    assert reload().applied.changes == ()
+    assert owners()["openrouter"] == str(file)
+
+
+def test_the_web_process_reads_the_files_before_it_serves(file, monkeypatch, capsys):
+    monkeypatch.setattr(server.connections, "close_all", lambda: None)
+    server.read_configuration_files()
+    assert Policy.objects.filter(name="quick").exists()
+    file.unlink()
+    server.read_configuration_files()
+    assert "not applied whole (status 1)" in capsys.readouterr().err
 
 
 def test_a_broken_file_leaves_everything_as_it_was_and_says_so(file):

@@ -295,7 +295,7 @@ def test_the_seven_variables_of_kamiwaza_become_a_provider_and_its_aliases():
     provider = Provider.objects.get()
     assert (provider.provider_id, provider.provider_type) == ("kamiwaza", "kamiwaza")
     assert provider.connection_params == {
-        "endpoint": "http://host.docker.internal:7777/api/",
+        "base_url": "http://host.docker.internal:7777/api/",
         "verify_tls": False,
     }
     assert stored("default")["retries"] == {"attempts": 3, "delay_seconds": 5.0, "backoff": 1.0}
