@@ -31,6 +31,8 @@ _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
 _ONLY_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _MOST_PREPARED = 4096
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
+_MOST_DIGITS = 18
 
 _encode = msgspec.json.Encoder().encode
 _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -114,6 +116,8 @@ class OpenAICompatible:
         """The body, and whether we asked for usage that the client did not ask for."""
         fields = dict(call.fields)
         fields["model"] = self._name(call.model.upstream_model_id)
+        if call.model.max_tokens is not None:
+            _cap_output(fields, call.model.max_tokens)
         strip_usage = False
         if call.stream:
             fields["stream"] = _TRUE
@@ -182,6 +186,16 @@ def _wire_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
             )
         wire.append((name.encode("ascii"), value.strip().encode("utf-8")))
     return wire
+
+
+def _cap_output(fields: dict[str, msgspec.Raw], most: int) -> None:
+    """No answer is longer than the registry lets the model's be; what is no number, the upstream shall refuse."""
+    for name in _OUTPUT_LIMITS:
+        asked = fields.get(name)
+        if asked is not None:
+            digits = bytes(asked)
+            if digits.isdigit() and (len(digits) > _MOST_DIGITS or int(digits) > most):
+                fields[name] = msgspec.Raw(b"%d" % most)
 
 
 def _ask_for_usage(fields: dict[str, msgspec.Raw]) -> bool:

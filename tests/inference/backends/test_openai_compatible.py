@@ -1,6 +1,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -115,6 +116,18 @@ async def test_only_the_models_name_is_exchanged(make, upstream):
     asked.fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     await make().send(asked)
     assert upstream.requests[0].body == raw.replace(b"client-name", b"gpt-test")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [(99_999, 16_000), (10**30, 16_000), (16_000, 16_000), (10, 10), (None, None), (-1, -1)],
+)
+async def test_no_answer_is_longer_than_the_registry_lets_the_models_be(make, upstream, asked, sent):
+    for name in ("max_tokens", "max_completion_tokens"):
+        request = call({name: asked})
+        request.model = replace(request.model, max_tokens=16_000)
+        await make().send(request)
+        assert upstream.requests[-1].json[name] == sent
 
 
 async def test_a_request_shows_key_headers_and_request_id(make, upstream):
