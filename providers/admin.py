@@ -33,6 +33,7 @@ from providers import (
     admin_imports,  # noqa: F401  (registers its pages)
     admin_prices,  # noqa: F401
     audit,
+    breaker_states,
     cells,
     connection,
     discovery,
@@ -213,8 +214,10 @@ class ProviderChangeList(ChangeList):
         super().get_results(request)
         rows = list(self.result_list)
         last = ProbeResult.objects.in_bulk([row.last_probe_id for row in rows if row.last_probe_id])
+        breakers = breaker_states.read([row.provider_id for row in rows])
         for row in rows:
             row.last_probe = last.get(row.last_probe_id)
+            row.breaker_state = breakers.get(row.provider_id)
         self.result_list = rows
 
 
@@ -229,7 +232,7 @@ class ProviderAdmin(RegistryAdmin):
     list_filter = (StateFilter, TypeFilter, "enabled")
     search_fields = ("provider_id", "display_name", "description")
     search_help_text = "Search by id, name or description"
-    actions = ("test_connection", "discover_models", "enable", "disable")
+    actions = ("test_connection", "discover_models", "reset_breakers", "enable", "disable")
     harmless_actions = frozenset({"test_connection"})
     ordering = ("priority", "provider_id")
     warn_unsaved_form = True
@@ -282,7 +285,8 @@ class ProviderAdmin(RegistryAdmin):
     def state(self, provider: Any) -> SafeString:
         last = provider.last_probe
         since = (provider.healthy_since if last.healthy else provider.unhealthy_since) if last else None
-        return cells.health(provider.enabled, last, since)
+        probed, breaker = cells.health(provider.enabled, last, since), provider.breaker_state
+        return probed if breaker is None else format_html("{}<br>{}", probed, _breaker(breaker))
 
     @admin.display(description="Latency")
     def latency(self, provider: Any) -> SafeString:
@@ -338,9 +342,10 @@ class ProviderAdmin(RegistryAdmin):
             connection_fields.append("forget_secrets")
         return [
             (None, {"fields": general, "description": kind.help if kind and obj is None else ""}),
-            ("Routing", {"fields": ["enabled", "priority"]}),
+            ("Routing", {"fields": ["enabled", "priority", "locality", "data_tags"]}),
             ("Connection", {"fields": connection_fields, "classes": ["collapse"]}),
             ("Probes", {"fields": ["probe_interval_seconds", "allow_paid_probes"], "classes": ["collapse"]}),
+            ("Circuit breaker", {"fields": ["breaker"], "classes": ["collapse"]}),
             ("Notes and behaviour", {"fields": ["description", "request_settings"], "classes": ["collapse"]}),
         ]
 
@@ -431,6 +436,15 @@ class ProviderAdmin(RegistryAdmin):
         if len(chosen) == 1:
             return redirect("admin:providers_provider_discover", chosen[0].pk)
         return self._page(request, "admin/providers/provider/discover_many.html", "Discover models", providers=chosen)
+
+    @admin.action(description="Reset circuit breakers", permissions=["change"])
+    def reset_breakers(self, request: HttpRequest, queryset: QuerySet) -> None:
+        try:
+            done = [route for provider in queryset for route in breaker_states.reset(provider.provider_id)]
+        except breaker_states.CannotReset as error:
+            self.message_user(request, f"Not reset: {error}.", messages.ERROR)
+            return
+        self.message_user(request, f"Reset {_list_of(done) or 'nothing: every breaker was well'}.", messages.SUCCESS)
 
     @admin.action(description="Enable", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
@@ -589,8 +603,13 @@ def _switch(providers: Iterable[Provider], *, on: bool) -> list[Provider]:
     return changed
 
 
-def _list_of(providers: list[Provider]) -> str:
-    return ", ".join(map(str, providers))
+def _list_of(named: Iterable[Any]) -> str:
+    return ", ".join(map(str, named))
+
+
+def _breaker(known: breaker_states.BreakerState) -> SafeString:
+    shown = cells.pill(known.words, known.tone, known.why)
+    return shown if known.back_at is None else format_html("{} {}", shown, cells.ago(known.back_at))
 
 
 def _has_secrets(provider: Provider) -> bool:
@@ -724,6 +743,8 @@ class ProviderModelAdmin(SwitchableAdmin):
 
     @admin.display(description="Enabled", ordering="enabled")
     def is_on(self, row: ProviderModel) -> SafeString:
+        if row.enabled and row.auto_disabled_at is not None:
+            return cells.pill("disabled itself", "bad", row.auto_disabled_reason)
         return cells.on_or_off(row.enabled)
 
     def switch(self, queryset: QuerySet, *, on: bool) -> int:

@@ -25,8 +25,9 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from providers import connection, keyring
+from providers import breaker_settings, connection, keyring
 from providers.addresses import AddressRefused, check_url
+from providers.locality import LOCAL, REMOTE
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
 from providers.ownership import OwnedByFile
 from providers.provider_types import Parameter, ProviderType
@@ -119,6 +120,18 @@ class ProviderForm(forms.ModelForm):
         help_text="Tick those to forget. Their values are never shown.",
     )
     request_settings = ObjectField(help_text="Timeouts and behaviour of calls to this provider, as a JSON object.")
+    locality = forms.ChoiceField(
+        required=False,
+        choices=[("", "as its type and address tell"), (LOCAL, LOCAL), (REMOTE, REMOTE)],
+        widget=UnfoldAdminSelectWidget(),
+        help_text="Policies that are local only ask no remote provider.",
+    )
+    data_tags = WordsField(
+        required=False, help_text="Kinds of data that this provider may get, such as eu or medical, with commas."
+    )
+    breaker = ObjectField(
+        help_text=f"What differs from the routing settings, as a JSON object: {', '.join(breaker_settings.NAMES)}."
+    )
 
     class Meta:
         model = Provider
@@ -128,6 +141,9 @@ class ProviderForm(forms.ModelForm):
             "description",
             "enabled",
             "priority",
+            "locality",
+            "data_tags",
+            "breaker",
             "probe_interval_seconds",
             "allow_paid_probes",
             "request_settings",

@@ -6,11 +6,12 @@ class RoutingConfig(AppConfig):
     verbose_name = "Routing"
 
     def ready(self) -> None:
+        from providers import breaker_states, probes, revision
         from providers import configuration as files
-        from providers import probes, revision
-        from routing import configuration, health_actions, snapshot
+        from routing import configuration, health_actions, route_health, snapshot
 
         revision.on_change(snapshot.registry_changed)
         probes.on_result(health_actions.after_probe)
+        breaker_states.register(route_health.of_providers, health_actions.reset_provider)
         for section in configuration.SECTIONS:
             files.register_section(section)

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from providers import audit, breaker_settings
+from providers.breaker_states import CannotReset
 from providers.models import ApiKey, ProbeResult, ProviderModel
 from routing import health
 from routing.models import RoutingSettings
@@ -63,6 +64,16 @@ def reset(provider_id: str, model_id: str | None = None) -> Reset:
         health.reset(*(turned or routes[:1]))  # always a word with Redis: without it nobody knows what is turned
         health.reset_keys(*keys)
     return Reset(tuple(before), keys)
+
+
+def reset_provider(provider_id: str) -> tuple[str, ...]:
+    """As the provider list asks for it. Raises `CannotReset`; a provider without models has nothing to reset."""
+    try:
+        return reset(provider_id).routes
+    except ProviderModel.DoesNotExist:
+        return ()
+    except health.NotShared as error:
+        raise CannotReset(str(error)) from error
 
 
 def named(route: str) -> tuple[str, str | None]:

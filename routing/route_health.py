@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.db.models import Q
 
+from providers.breaker_states import BreakerState
 from providers.models import ApiKey, ProviderModel
+from routing import health
 from routing.breakers import CLOSED, HALF_OPEN, OPEN, WELL
 from routing.health import Health
 from routing.types import RouteCondition
@@ -113,6 +115,35 @@ def routes(seen: Health, *, provider_id: str = "") -> list[RouteHealth]:
                 )
             )
     return sorted(found, key=lambda row: (_WORST.index(row.state), -row.condition.failures, row.route))
+
+
+def of_providers(provider_ids: Sequence[str]) -> dict[str, BreakerState]:
+    """Of those that are not all well, without a query."""
+    found, conditions = {}, health.read().routes
+    for provider_id in provider_ids:
+        routes = {
+            route: known
+            for route, known in conditions.items()
+            if route.startswith(f"{provider_id}/") and (known.breaker != CLOSED or known.keys_back_at is not None)
+        }
+        if routes:
+            found[provider_id] = _together(routes)
+    return found
+
+
+def _together(routes: Mapping[str, RouteCondition]) -> BreakerState:
+    why = "\n".join(
+        f"{route}: {known.breaker}, {known.failures} failures in a row" for route, known in sorted(routes.items())[:10]
+    )
+    opened = [known for known in routes.values() if known.breaker == OPEN]
+    exhausted = [known.keys_back_at for known in routes.values() if known.keys_back_at is not None]
+    if opened:
+        back_at = min((known.retry_at for known in opened if known.retry_at is not None), default=None)
+        words = "breaker open" if len(opened) == 1 else f"{len(opened)} breakers open"
+        return BreakerState(words, "bad", why, moment(back_at))
+    if exhausted:
+        return BreakerState("keys exhausted", "warn", "every key of the provider rests", moment(min(exhausted)))
+    return BreakerState("half-open", "warn", why)
 
 
 def resting_keys(seen: Health) -> list[RestingKey]:

@@ -36,6 +36,8 @@ _SCOPES = {
 class ProviderResource(ResourceSerializer):
     connection_params = JsonObject(required=False, help_text="Secrets in it are stored encrypted and never shown.")
     request_settings = JsonObject(required=False)
+    data_tags = Words(required=False)
+    breaker = JsonObject(required=False, help_text="Numbers of the circuit breaker that differ from the usual ones.")
 
     class Meta:
         model = Provider
@@ -50,6 +52,9 @@ class ProviderResource(ResourceSerializer):
             "request_settings",
             "probe_interval_seconds",
             "allow_paid_probes",
+            "locality",
+            "data_tags",
+            "breaker",
             "created_at",
             "updated_at",
             "created_by",
@@ -116,11 +121,13 @@ class ModelResource(_PartOfAProvider):
             "cached_input_cost_per_million",
             "currency",
             "parameters",
+            "auto_disabled_at",
+            "auto_disabled_reason",
             "created_at",
             "updated_at",
             "created_by",
         ]
-        read_only_fields = ["created_at", "updated_at", "created_by"]
+        read_only_fields = ["auto_disabled_at", "auto_disabled_reason", "created_at", "updated_at", "created_by"]
         extra_kwargs = {name: {"max_value": 2**31 - 1} for name in ("context_window", "max_tokens", "dimension")}
         validators: list[Any] = []
 

@@ -89,3 +89,18 @@ def test_the_command_lists_resets_and_enables(provider):
 def test_the_command_knows_what_is_not_there(provider):
     with pytest.raises(CommandError, match="no model or provider"):
         call_command("breakers", "--reset", "p/nothing")
+
+
+def test_the_provider_list_shows_the_worst_and_resets_it(provider, admin_client):
+    page = admin_client.get("/admin/providers/provider/").content.decode()
+    assert "breaker open" in page
+    done = admin_client.post(
+        "/admin/providers/provider/", {"action": "reset_breakers", "_selected_action": [provider.pk]}, follow=True
+    )
+    assert "p/org/broken" in done.content.decode()
+    assert health.read().of("p/org/broken").breaker == "closed"
+    assert "breaker open" not in admin_client.get("/admin/providers/provider/").content.decode()
+
+
+def test_the_model_list_tells_what_disabled_itself(provider, admin_client):
+    assert "disabled itself" in admin_client.get("/admin/providers/providermodel/").content.decode()
