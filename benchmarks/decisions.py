@@ -121,7 +121,7 @@ def _fill(size: Size, chance: Random) -> None:
         [
             ProviderModel(
                 provider=owners[number % size.providers],
-                model_id=f"vendor-{number % names % 50}/model-{(number // size.providers * 101 + number) % names:04}",
+                model_id=_model_id((number // size.providers + number) % names),
                 display_name=f"Model {number}",
                 model_type="chat" if number % 10 else "embedding",
                 context_window=chance.choice([8_000, 32_000, 128_000, 1_000_000]),
@@ -148,6 +148,10 @@ def _fill(size: Size, chance: Random) -> None:
         ClientKey(prefix=f"gw-{number:012}", name=f"key {number}", digest="00" * 32, pepper_id="p", scopes=["generate"])
         for number in range(size.client_keys)
     )
+
+
+def _model_id(number: int) -> str:
+    return f"vendor-{number % 50}/model-{number:04}"
 
 
 def _document(number: int, offered: list[str], chance: Random) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from routing.building import build
 
 @pytest.mark.django_db
 def test_every_question_is_measured_over_a_registry_of_the_wanted_size():
-    size = Size(providers=3, models=30, policies=4, client_keys=2)
+    size = Size(providers=10, models=30, policies=4, client_keys=2)
     decisions.fill(size)
     held = build()
-    assert (len(held.providers), len(held.models), len(held.client_keys)) == (3, 30, 2)
+    assert (len(held.providers), len(held.models), len(held.client_keys)) == (10, 30, 2)
     measured = {what: decisions.measure_question(held, told, 3) for what, told in decisions.questions(held)}
     assert {"policy with targets", "policy that demands", "model", "no name", "unknown name"} <= set(measured)
     assert all(numbers["p99_us"] >= numbers["p50_us"] > 0 for numbers in measured.values())
