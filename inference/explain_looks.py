@@ -66,6 +66,7 @@ class Looks:
     candidates: list[CandidateRow]
     dropped: list[DroppedGroup]
     left_out: Mapping[str, int]
+    demands: list[str] = field(default_factory=list)
     bucket: dict[str, Any] | None = None
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -80,6 +81,7 @@ def looks(told: Mapping[str, Any]) -> Looks:
         candidates=[_candidate(one) for one in told["candidates"]],
         dropped=_dropped(told["dropped"]),
         left_out=told["left_out"],
+        demands=_demands(told.get("demands", {})),
         bucket=_bucket(told["bucket"]),
         asked=[(name, _plain(value)) for name, value in told.get("request", {}).items()],
     )
@@ -101,6 +103,22 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
         tokens = f"{estimate['input_tokens']:,} in, {estimate['output_tokens']:,} out".replace(",", "\u202f", 0)
         facts += [("Estimated tokens", tokens), ("Estimated cost", _money(estimate["cost_usd"]))]
     return facts
+
+
+def _demands(told: Mapping[str, Any]) -> list[str]:
+    words = [*told.get("capabilities", ()), *(name for name in ("vision", "reasoning") if told.get(name))]
+    if least := told.get("min_context_window"):
+        words.append(f"a context of {least:,} tokens".replace(",", "\u202f"))
+    if told.get("task"):
+        words.append(f"the task {told['task']}")
+    if told.get("max_cost_tier"):
+        words.append(f"tier {told['max_cost_tier']} at most")
+    if told.get("local_only"):
+        words.append("local only")
+    words += [f"allowed for {tag}" for tag in told.get("data_tags", ())]
+    if told.get("max_cost_usd") is not None:
+        words.append(f"{told['max_cost_usd']:.4g}\u202fUSD at most")
+    return words + [f"{name}, if there is one" for name in told.get("preferred_capabilities", ())]
 
 
 def _until(iso: str | None) -> str:

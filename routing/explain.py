@@ -15,8 +15,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from routing import asked, estimates, filters
+from routing import asked, estimates, filters, policy_documents
+from routing.decide import demanded
+from routing.policy_documents import PolicyDocument
 from routing.types import (
+    Asked,
     Candidate,
     Conditions,
     Dropped,
@@ -53,6 +56,7 @@ def document(
         "request": asked.document(facts),
         "policy": _policy(policy, decision, now) if policy is not None else None,
         "bucket": _bucket(policy, decision),
+        "demands": _demands(demanded(facts, snapshot, conditions, now=now)),
         "strategy": decision.strategy,
         "reason": decision.reason,
         "confidence": decision.confidence,
@@ -114,6 +118,7 @@ def _counted(reasons: Iterable[str]) -> dict[str, int]:
 def kept(told: Mapping[str, Any]) -> dict[str, Any]:
     """What all requests that are decided alike have in common. Measured values are rounded, so that they change seldom."""
     common = {name: value for name, value in told.items() if name not in {"request", "estimate", "made_at"}}
+    common["demands"] = {name: value for name, value in told["demands"].items() if name != "max_cost_usd"}
     if common["bucket"] is not None:
         common["bucket"] = {name: value for name, value in common["bucket"].items() if name != "number"}
     left_out = common["left_out"]
@@ -191,6 +196,14 @@ def _bucket(policy: PolicyView | None, decision: RouteDecision) -> dict[str, Any
         "version": decision.version,
         "candidate_version": policy.candidate.number,
     }
+
+
+def _demands(question: Asked | None) -> dict[str, Any]:
+    """What the policy and the request demand together, without what is as usual."""
+    if question is None:
+        return {}
+    told = policy_documents.as_document(PolicyDocument(requirements=question.requirements)).get("requirements", {})
+    return told if question.max_cost is None else {**told, "max_cost_usd": float(question.max_cost)}
 
 
 def _estimate(facts: RequestFacts, first: Candidate | None, conditions: Conditions) -> dict[str, Any] | None:

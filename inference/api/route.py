@@ -96,6 +96,7 @@ class RouteOut(serializers.Serializer):
     request = serializers.DictField()
     policy = serializers.DictField(allow_null=True)
     bucket = serializers.DictField(allow_null=True)
+    demands = serializers.DictField(help_text="Of the policy and the request together.")
     strategy = serializers.CharField()
     confidence = serializers.FloatField()
     estimate = serializers.DictField(allow_null=True)

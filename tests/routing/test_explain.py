@@ -34,6 +34,20 @@ def test_it_tells_candidates_in_order_with_the_reason_for_each():
     assert told["estimate"] == {"input_tokens": 1000, "output_tokens": 500, "cost_usd": 0.0075}
 
 
+def test_it_tells_what_policy_and_request_demand_together():
+    held = with_policies(
+        model(of=provider(), capabilities=("chat", "vision", "tools"), prices=DEAR),
+        policies={"writer": {"requirements": {"capabilities": ["tools"], "max_cost_tier": "HIGH"}, "max_cost": "0.5"}},
+    )
+    told = explained(facts("writer", images=1, max_cost=Decimal("0.2")), held)
+    assert told["demands"] == {
+        "capabilities": ["tools"],
+        "max_cost_tier": "HIGH",
+        "vision": True,
+        "max_cost_usd": 0.2,
+    }
+
+
 def test_it_is_json():
     json.dumps(explained(facts(max_cost=Decimal("0.01")), two_providers()), allow_nan=False)
 

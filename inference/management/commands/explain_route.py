@@ -174,6 +174,9 @@ def _document(told: Mapping[str, Any], named: int | None) -> Iterator[Any]:
             yield f"  Did you mean {escape(', '.join(told['nearest']))}?"
     if by := _by(told):
         yield f"  {escape(by)}"
+    if told.get("demands"):
+        wishes = (f"{name} {_plain(value)}" for name, value in told["demands"].items())
+        yield Text(f"  demands: {'; '.join(wishes)}", "dim")
     for notice in told["notices"]:
         yield Text(f"  {notice}", "yellow")
     if told["candidates"]:
@@ -279,6 +282,12 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
             "" if took is None else f"{took:,.1f} ms",
         )
     return table
+
+
+def _plain(value: Any) -> str:
+    return (
+        ", ".join(value) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _money(amount: float | None) -> str:
