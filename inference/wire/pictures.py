@@ -121,7 +121,7 @@ def _checked(url: bytes, place: str, limits: PictureLimits) -> int:
     kind = told.group(1).decode("latin-1").lower() if told else ""
     if told is None or kind.removeprefix("image/") not in FORMATS or not kind.startswith("image/"):
         raise InvalidRequest(f"A picture must be of one of the formats {', '.join(FORMATS)}.", param=place)
-    payload = len(url) - told.end() - url.count(b"\\")
+    payload = len(url) - told.end() - url.count(b"\\") - url[-2:].count(b"=")
     size = payload * 3 // 4 if b"base64" in told.group(2).lower() else payload
     if size > limits.largest_bytes:
         raise InvalidRequest(f"A picture may have at most {limits.largest_bytes} bytes.", param=place)

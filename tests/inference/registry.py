@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from providers.secrets import Secret
-from routing import client_keys
+from routing import client_keys, policy_documents
+from routing.policy_views import Resolving
 from routing.types import (
     ClientKeyView,
     Identity,
@@ -102,26 +103,45 @@ def snapshot(
     *models: ModelView,
     keys: Iterable[ClientKeyView] = (),
     revision: int = 1,
-    policies: Mapping[str, PolicyView] | None = None,
+    documents: Mapping[str, Mapping[str, Any]] | None = None,
+    kinds: Mapping[str, str] | None = None,
     defaults: RoutingDefaults = QUICK,
     **more: Any,
 ) -> Snapshot:
-    """Retries do not pause, unless `defaults` say otherwise."""
+    """`documents` are policies by name, of the `kinds` where they are no plain ones. Retries do not pause, unless `defaults`
+    say otherwise."""
     by_name: dict[str, list[ModelView]] = defaultdict(list)
     for one in sorted(models, key=lambda view: view.provider.priority):
         by_name[one.model_id].append(one)
         by_name[one.route].append(one)
     views = list(keys) or [key_view()]
+    named = {name: tuple(found) for name, found in by_name.items()}
     return Snapshot(
         revision=revision,
         built_at=time.time(),
         environment="test",
         providers={one.provider.provider_id: one.provider for one in models},
         models=models,
-        by_name={name: tuple(views) for name, views in by_name.items()},
+        by_name=named,
         client_keys={view.identity.prefix: view for view in views},
         peppers={"1": PEPPER},
-        policies=dict(policies or {}),
+        policies=_policies(models, named, documents or {}, kinds or {}),
         defaults=defaults,
         **more,
     )
+
+
+def _policies(
+    models: tuple[ModelView, ...],
+    named: Mapping[str, tuple[ModelView, ...]],
+    documents: Mapping[str, Mapping[str, Any]],
+    kinds: Mapping[str, str],
+) -> dict[str, PolicyView]:
+    read = {name: policy_documents.read(document) for name, document in documents.items()}
+    every_kind = {name: kinds.get(name, "policy") for name in read}
+    resolving = Resolving(read, every_kind, models, named)
+    views: dict[str, PolicyView] = {}
+    for name, document in read.items():
+        view = PolicyView(name, every_kind[name], resolving.version(name, 1, document))
+        views |= {name: view, f"{view.kind}/{name}": view}
+    return views
