@@ -66,9 +66,15 @@ def refresh(provider: Provider) -> Offer:
         offers = discovery.offered(provider)
     except discovery.DiscoveryFailed as error:
         return _noted(provider, {"tried_at": tried_at, "problem": str(error)})
+    return take(provider, offers, tried_at)
+
+
+def take(provider: Provider, offers: list[Offered], read_at: datetime | None = None) -> Offer:
+    """Have the registry follow a list that was read just now."""
+    read_at = read_at or timezone.now()
     follow(provider, offers)
     names = [offer.model_id for offer in offers]
-    return _noted(provider, {"names": names, "read_at": tried_at, "tried_at": tried_at, "problem": ""})
+    return _noted(provider, {"names": names, "read_at": read_at, "tried_at": read_at, "problem": ""})
 
 
 def refresh_if_older(provider: Provider, seconds: float) -> Offer:

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from providers import actions, discovery, placeholders, probes
+from providers import actions, discovery, offers, placeholders, probes
 from providers.api.serializers import (
     DeletedOut,
     KeyBody,
@@ -253,12 +253,18 @@ class TestView(RegistryView):
 class SyncView(RegistryView):
     @extend_schema(request=None, responses=SyncOut)
     def post(self, request: Request, provider_id: str) -> Response:
-        """Have every process read the registry again, and compare the upstream's list of models with ours."""
+        """Have every process read the registry again, and compare the upstream's list of models with ours.
+
+        Of a provider whose models come and go, ours is made to follow.
+        """
         provider = self.provider()
         revision = actions.refresh()
         answer: dict[str, Any] = {"provider_id": provider_id, "message": f"The registry is at revision {revision}."}
         try:
-            difference = discovery.compare(provider, discovery.offered(provider))
+            offered = discovery.offered(provider)
+            difference = discovery.compare(provider, offered)
+            if offers.follows(provider):
+                offers.take(provider, offered)
         except discovery.DiscoveryFailed as error:
             answer["message"] += f" The upstream's models could not be listed: {error}"
             return Response(answer)

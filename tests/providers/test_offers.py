@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import redis
+from django.test import Client
+from django.urls import reverse
 
 from providers import discovery, offers, probes, tasks
 from providers.models import AuditEntry, Offer, Provider, ProviderModel, RegistryRevision
+from tests.callers import caller
 from tests.fakes.kamiwaza import FakeKamiwaza
 
 pytestmark = pytest.mark.django_db
@@ -199,3 +202,21 @@ def test_the_task_says_whether_the_platform_answered(platform: FakeKamiwaza, pro
     assert tasks.read_offer(provider.pk) is False
     assert tasks.read_offer(0) is None
     assert Offer.objects.get().names == ["llama3"]
+
+
+def test_a_sync_over_rest_follows_the_platform(platform: FakeKamiwaza, provider: Provider) -> None:
+    platform.deploy("llama3")
+    told = caller("registry:read", "registry:write").post("/providers/kz/sync").json()
+    assert told["new"] == ["llama3"]
+    assert enabled(provider) == ["llama3"]
+    assert Offer.objects.get().names == ["llama3"]
+
+
+def test_an_upstream_whose_certificate_is_not_verified_is_a_warning_in_the_admin(
+    admin_client: Client, provider: Provider
+) -> None:
+    page = reverse("admin:providers_provider_change", args=[provider.pk])
+    assert "certificate of this upstream is not verified" not in admin_client.get(page).content.decode()
+    provider.connection_params = {**provider.connection_params, "verify_tls": False}
+    provider.save()
+    assert "certificate of this upstream is not verified" in admin_client.get(page).content.decode()
