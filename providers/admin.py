@@ -556,6 +556,7 @@ class ProviderAdmin(RegistryAdmin):
             "strip": [(*cells.state_of(probe), probe) for probe in reversed(recent[:STRIP_CELLS])],
             "type_label": label_of(provider.provider_type),
             "base_url": shown_base_url(provider),
+            "unverified": verifies_nothing(provider),
         }
 
     def _kind(self, request: HttpRequest, obj: Provider | None) -> ProviderType | None:
@@ -574,6 +575,12 @@ def shown_base_url(provider: Provider) -> str:
     stored = provider.connection_params if isinstance(provider.connection_params, dict) else {}
     merged = connection.canonical(kind.defaults if kind else {}) | connection.canonical(stored)
     return str(merged.get("base_url") or merged.get("model_path") or "")
+
+
+def verifies_nothing(provider: Provider) -> bool:
+    """Whether the stored row switches off the check of the upstream's certificate."""
+    stored = provider.connection_params if isinstance(provider.connection_params, dict) else {}
+    return not connection.flag(stored, "verify_tls", default=True)
 
 
 def losing_their_only_provider(pks: Iterable[int]) -> list[str]:
