@@ -20,7 +20,7 @@ manage: $(VENV)/run.stamp ## Run a management command. ARGS="migrate --data-dir 
 
 test: $(VENV)/development.stamp services engine ## Run every test, on SQLite and then on PostgreSQL. ENGINE=xllamacpp skips the compile.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
-	GATEWAY_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not browser and not slow"
+	GATEWAY_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q --stores -m "not browser and not slow"
 
 check: $(VENV)/development.stamp ## Format, lint, types, system checks, migrations, import directions.
 	$(BIN)/ruff format --no-cache --check .

@@ -155,6 +155,27 @@ def _found(find: Callable[[Path], services.Service]) -> Iterator[str]:
             yield url
 
 
+_STORES = {"db", "transactional_db", "django_db_setup", "redis_url", "postgresql_url", "live_server"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stores", action="store_true", help="Only the tests that a database or Redis takes part in.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a second pair of stores, what touches neither would only say the same again."""
+    if not config.getoption("--stores"):
+        return
+    touching = [item for item in items if _touches_a_store(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not _touches_a_store(item)])
+    items[:] = touching
+
+
+def _touches_a_store(item: pytest.Item) -> bool:
+    used = set(getattr(item, "fixturenames", ()))
+    return bool(used & _STORES) or item.get_closest_marker("django_db") is not None
+
+
 def pytest_report_header() -> str:
     return f"stores: {DATABASE}, Redis at {REDIS_URL}"
 
