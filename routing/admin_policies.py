@@ -150,13 +150,23 @@ class PolicyAdmin(SwitchableAdmin):
 
     def _edit(self, request: HttpRequest, row: Policy | None) -> HttpResponse:
         posted = request.POST if request.method == "POST" else None
-        form, rows, sample = PolicyForm(row, posted), targets_of(row, posted), SampleForm(posted)
+        form, rows, sample = self._forms(request, row, posted)
         if posted is not None and "_explain" not in posted:
             self._need_change(request, row)
             saved = self._save(request, row, form, rows)
             if saved is not None:
                 return saved
         return self._page(request, row, form, rows, sample)
+
+    def _forms(self, request: HttpRequest, row: Policy | None, posted: Any) -> tuple[PolicyForm, Any, SampleForm]:
+        """What nobody may change says what is stored, whatever a browser sends or leaves out."""
+        may_change = self._may_change(request, row)
+        form, rows = PolicyForm(row, posted), targets_of(row, posted, spare=may_change)
+        if not may_change:
+            for one in (form, *rows.forms):
+                for field in one.fields.values():
+                    field.disabled = True
+        return form, rows, SampleForm(posted)
 
     def _save(self, request: HttpRequest, row: Policy | None, form: PolicyForm, rows: Any) -> HttpResponse | None:
         """Store what the form says and go on; None where something in it is wrong, which the form then shows."""
@@ -196,11 +206,6 @@ class PolicyAdmin(SwitchableAdmin):
     def _page(
         self, request: HttpRequest, row: Policy | None, form: PolicyForm, rows: Any, sample: SampleForm
     ) -> HttpResponse:
-        may_change = self._may_change(request, row)
-        if not may_change:
-            for one in (form, *rows.forms):
-                for field in one.fields.values():
-                    field.disabled = True
         registry = snapshot.refresh()
         context = {
             "row": row,
@@ -208,7 +213,7 @@ class PolicyAdmin(SwitchableAdmin):
             "rows": rows,
             "cards": form.cards(),
             "sample": sample,
-            "may_change": may_change,
+            "may_change": self._may_change(request, row),
             "may_override": row is not None and self.has_change_permission(request),
             "may_delete": row is not None and self.has_delete_permission(request, row),
             "explained": self._explained(row, form, rows, sample),
@@ -239,7 +244,7 @@ class PolicyAdmin(SwitchableAdmin):
         row = self._row(pk) if pk is not None else None
         if not self.has_view_or_change_permission(request, row):
             raise PermissionDenied
-        form, rows, sample = PolicyForm(row, request.POST), targets_of(row, request.POST), SampleForm(request.POST)
+        form, rows, sample = self._forms(request, row, request.POST)
         response = TemplateResponse(
             request,
             "admin/routing/policy/explained.html",

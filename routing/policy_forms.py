@@ -255,7 +255,7 @@ class TargetForm(forms.Form):
     )
     kind = forms.ChoiceField(
         required=False,
-        choices=[("", "–"), *((kind, f"all of kind {kind}") for kind in KINDS)],
+        choices=[("", "–"), *((kind, kind) for kind in KINDS)],
         widget=forms.Select(attrs=_PLAIN | {"aria-label": "Or every policy of a kind"}),
     )
     provider = forms.CharField(
@@ -293,11 +293,13 @@ def _target(row: Mapping[str, Any]) -> dict[str, Any]:
 _TargetSet = forms.formset_factory(TargetForm, formset=_Targets, extra=EMPTY_ROWS, can_delete=True, max_num=1000)
 
 
-def targets_of(row: Policy | None, data: Any = None) -> Any:
-    """The rows of a policy's targets."""
+def targets_of(row: Policy | None, data: Any = None, *, spare: bool = True) -> Any:
+    """The rows of a policy's targets, and with `spare` some for more."""
     told = row.document.get("targets", []) if row is not None else []
     initial = [{"weight": 1, **target, "order": place} for place, target in enumerate(told, 1)]
-    return _TargetSet(data, prefix="targets", initial=initial, form_kwargs={})
+    rows = _TargetSet(data, prefix="targets", initial=initial)
+    rows.extra = EMPTY_ROWS if spare else 0
+    return rows
 
 
 class SampleForm(forms.Form):
