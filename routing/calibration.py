@@ -65,6 +65,7 @@ class Calibration:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self._fresh: dict[str, Sums] = {}
         self._known: dict[str, Sums] = {}
         self._ratios: Mapping[str, float] = MappingProxyType({})
@@ -88,6 +89,10 @@ class Calibration:
     def exchange(self) -> None:
         """Add what was learned to what all know, and hear what the others learned. Raises `redis.RedisError` or `OSError`,
         after which what was learned counts here and is told next time."""
+        with self._one_at_a_time:
+            self._exchange()
+
+    def _exchange(self) -> None:
         with self._lock:
             fresh, self._fresh = self._fresh, {}
         try:
@@ -100,7 +105,8 @@ class Calibration:
             with self._lock:
                 for route, sums in fresh.items():
                     self._fresh[route] = _sum(self._fresh.get(route), sums)
-            self._publish()
+                waiting = dict(self._fresh)
+            self._publish(waiting)
 
     def _tell(self, store: redis.Redis, fresh: dict[str, Sums]) -> None:
         """What was told leaves `fresh`."""
@@ -115,8 +121,8 @@ class Calibration:
                 if (sums := _sums(told)) is not None:
                     self._known[route] = sums
 
-    def _publish(self) -> None:
-        together = {route: _sum(self._known.get(route), sums) for route, sums in self._fresh.items()}
+    def _publish(self, waiting: dict[str, Sums]) -> None:
+        together = {route: _sum(self._known.get(route), sums) for route, sums in waiting.items()}
         told = {}
         for route, (seen, tokens) in (self._known | together).items():
             if seen >= ENOUGH_BYTES:

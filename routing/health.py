@@ -597,6 +597,7 @@ def look() -> Health:
         return _current
     for name, heard in zip(HASHES, answers, strict=True):
         seen.hear(name, heard)
+    calibration.read()
     seen.show_all()
     return seen
 

@@ -1,14 +1,17 @@
 """What the candidate of a policy must keep to while it is tried, and whether it does. Pure: the figures are arguments.
 
 A gate compares the candidate's requests with those of the version that counts, over the same time. Before the candidate has served
-enough of them nothing is concluded.
+enough of them nothing is concluded, and a difference that chance explains is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import sqrt
 from typing import Any
+
+_STANDARD_ERRORS = 2.0
 
 WAITING, KEPT, BROKEN = "waiting", "kept", "broken"
 
@@ -112,12 +115,20 @@ def judge(gate: Gate, candidate: Figures, active: Figures) -> Verdict:
 
 def _errors(gate: Gate, candidate: Figures, active: Figures) -> str:
     most = gate.max_error_rate_increase
-    if most is None or candidate.error_rate - active.error_rate <= most:
+    if most is None or candidate.error_rate - active.error_rate <= most or _by_chance(candidate, active):
         return ""
     return (
         f"{candidate.error_rate:.1%} of the candidate's requests failed, {active.error_rate:.1%} of the others': "
         f"more than {most * 100:g} points above"
     )
+
+
+def _by_chance(candidate: Figures, active: Figures) -> bool:
+    """Whether two samples of one and the same error rate would often differ as much: below two standard errors. It is asked again
+    and again while a trial runs, so a few unlucky requests at its start must not end it."""
+    share = (candidate.errors + active.errors) / (candidate.requests + active.requests)
+    spread = sqrt(share * (1 - share) * (1 / candidate.requests + 1 / active.requests))
+    return candidate.error_rate - active.error_rate < _STANDARD_ERRORS * spread
 
 
 def _latency(gate: Gate, candidate: Figures, active: Figures) -> str:

@@ -24,6 +24,12 @@ def test_a_candidate_is_judged_by_the_version_that_counts(candidate, outcome):
     assert judge(GATE, candidate, WELL).outcome == outcome
 
 
+def test_a_few_unlucky_requests_are_no_breach():
+    assert judge(GATE, Figures(100, 3, 200.0), Figures(1000, 8, 200.0)).outcome == "broken"
+    assert judge(GATE, Figures(100, 3, 200.0), Figures(100, 0, 200.0)).outcome == "kept"
+    assert judge(GATE, Figures(100, 5, 200.0), Figures(100, 0, 200.0)).outcome == "broken"
+
+
 def test_nothing_is_concluded_without_something_to_compare_with():
     verdict = judge(GATE, Figures(1000, 500, 9.0), Figures(5, 0, 1.0))
     assert (verdict.outcome, "5 of 100" in verdict.sentence) == ("waiting", True)
