@@ -7,12 +7,16 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import F, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from inference import admin_cutover, admin_explain  # noqa: F401  (register their pages)
+from inference import (
+    admin_cutover,  # noqa: F401  (registers its page)
+    admin_explain,
+    explaining,
+)
 from inference.models import Job, UsageRecord
 from providers import cells
 from providers.tables import ReadOnlyAdmin
@@ -67,6 +71,16 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     search_fields = ("=request_id", "=requested_model", "=client_key_prefix")
     search_help_text = "Request id, model or key prefix, exactly"
     ordering = ("-id",)
+    change_form_outer_before_template = "admin/explain/record.html"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The row, below why it was served so."""
+        row = UsageRecord.objects.filter(pk=object_id).first() if object_id.isdigit() else None
+        past = explaining.past_of(row) if row is not None and row.side != LEGACY else None
+        shown = {"past": admin_explain.shown_past(past)} if past is not None else {}
+        return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
 
     @admin.display(description="When", ordering="id")
     def when(self, row: UsageRecord) -> SafeString:

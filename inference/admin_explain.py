@@ -97,7 +97,7 @@ def _of_past(request_id: str, wanted: str) -> dict[str, Any]:
     if past is None:
         return {"problem": f"No request with the id {request_id!r} is recorded. Rows are written within a second."}
     context: dict[str, Any] = {
-        "past": _past(past),
+        "past": shown_past(past),
         "twins": [("Command", f"manage.py explain_route --trace {shlex.quote(request_id)}")],
     }
     if past.question is not None:
@@ -120,7 +120,8 @@ def _shown(explanation: Explanation, question: Question) -> dict[str, Any]:
     }
 
 
-def _past(past: Past) -> dict[str, Any]:
+def shown_past(past: Past) -> dict[str, Any]:
+    """A past request for `admin/explain/past.html`."""
     usage = past.usage
     return {
         "usage": usage,

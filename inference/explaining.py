@@ -235,8 +235,10 @@ class Past:
 def past(request_id: str) -> Past | None:
     """The request of that id, with why it was served as it was."""
     usage = UsageRecord.objects.filter(request_id=request_id).first()
-    if usage is None:
-        return None
+    return None if usage is None else past_of(usage)
+
+
+def past_of(usage: UsageRecord) -> Past:
     stored = DecisionRecord.objects.filter(digest=usage.decision).first() if usage.decision else None
     question, problem = _asked_again(usage)
     return Past(

@@ -107,6 +107,9 @@ def test_a_past_request_is_shown_as_it_was_and_as_it_would_be(admin_client: Clie
     assert "first/words: first by priority" in html
     row = text(admin_client.get(reverse("admin:inference_usagerecord_changelist")))
     assert "/admin/explain/?trace=req_1" in row
+    detail = text(admin_client.get(reverse("admin:inference_usagerecord_change", args=[UsageRecord.objects.get().pk])))
+    assert "second/words: as it was then" in detail
+    assert "Explain again now" in detail
 
 
 def test_a_request_that_is_not_recorded_says_so(admin_client: Client) -> None:
