@@ -180,7 +180,9 @@ def too_expensive(model: ModelView, asked: Asked) -> Dropped | None:
         return None
     cost = estimates.cost(asked.facts, model, asked.conditions.of(model.route))
     if cost is None:
-        return Dropped(model.route, "price_unknown", "its price is not known, so no limit of cost can be kept")
+        currency = model.prices.currency
+        why = "its price is not known" if currency == "USD" else f"its price is told in {currency}"
+        return Dropped(model.route, "price_unknown", f"{why}, so no limit of cost can be kept")
     if cost <= asked.max_cost:
         return None
     return Dropped(model.route, "max_cost", f"about {cost:.6f} USD are above the limit of {asked.max_cost} USD")

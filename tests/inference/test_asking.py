@@ -140,3 +140,17 @@ async def test_nothing_that_speaks_to_the_gateway_reaches_the_upstream(serve, st
     everything = repr((seen.target, seen.headers, seen.body))
     assert "private-wish" not in everything
     assert "writer" not in everything
+
+
+def test_the_text_of_a_long_prompt_is_read_and_that_of_a_short_one_is_not() -> None:
+    long = facts_of(asked(messages=[{"role": "user", "content": "a " * 10_000}]), None)
+    assert 10_000 <= (long.prompt_tokens or 0) < 10_500
+    assert facts_of(asked(messages=[{"role": "user", "content": "a " * 100}]), None).prompt_tokens is None
+
+
+def test_of_a_prompt_with_pictures_the_length_has_to_do() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    text = {"type": "text", "text": "a " * 10_000}
+    facts = facts_of(asked(messages=[{"role": "user", "content": [text, picture]}]), None)
+    assert (facts.images, facts.prompt_tokens) == (1, None)
+    assert facts.prompt_bytes >= 20_000

@@ -98,3 +98,11 @@ def test_a_prompt_of_ten_thousand_tokens_never_goes_to_a_context_of_eight_thousa
     decision = decide(asked, held, now=0)
     assert [candidate.model.model_id for candidate in decision.candidates] == ["large"]
     assert [dropped.reason for dropped in decision.dropped] == ["prompt_too_long"]
+
+
+def test_a_limit_in_dollars_says_of_another_currency_that_it_is_one():
+    held = snapshot(model(prices=Prices(Decimal(1), Decimal(1), currency="EUR")))
+    decision = decide(RequestFacts(max_cost=Decimal(1)), held, now=0)
+    assert [(dropped.reason, "told in EUR" in dropped.detail) for dropped in decision.dropped] == [
+        ("price_unknown", True)
+    ]
