@@ -24,11 +24,21 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
 
 from providers import actor, cells, ownership
 from providers.actions import AlreadyExists
 from providers.tables import SwitchableAdmin
-from routing import explain, health, policy_actions, policy_checks, policy_documents, snapshot, strategies
+from routing import (
+    explain,
+    health,
+    policy_actions,
+    policy_checks,
+    policy_documents,
+    policy_traffic,
+    snapshot,
+    strategies,
+)
 from routing.decide import decide
 from routing.drafts import with_draft
 from routing.models import Policy, RoutingSettings
@@ -54,9 +64,31 @@ class KindFilter(admin.SimpleListFilter):
         return queryset.filter(kind=self.value()) if self.value() else queryset
 
 
+class PolicyChangeList(ChangeList):
+    """Brings the last day's traffic of every row of the page in one query."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows = list(self.result_list)
+        told = policy_traffic.of([row.name for row in rows])
+        for row in rows:
+            row.traffic = None if told is None else told.get(row.name, policy_traffic.NONE)
+        self.result_list = rows
+
+
 @admin.register(Policy)
 class PolicyAdmin(SwitchableAdmin):
-    list_display = ("title", "kind", "strategy", "targets", "fallbacks", "override_cell", "version_cell", "state")
+    list_display = (
+        "title",
+        "kind",
+        "strategy",
+        "targets",
+        "fallbacks",
+        "override_cell",
+        "version_cell",
+        "traffic_cell",
+        "state",
+    )
     list_filter = (KindFilter, "enabled")
     list_select_related = ("override",)
     search_fields = ("name", "description")
@@ -74,6 +106,9 @@ class PolicyAdmin(SwitchableAdmin):
             "twins": _LIST_TWINS,
         }
         return super().changelist_view(request, {**shown, **(extra_context or {})})
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return PolicyChangeList
 
     @admin.display(description="Policy", ordering="name")
     def title(self, row: Policy) -> SafeString:
@@ -109,6 +144,14 @@ class PolicyAdmin(SwitchableAdmin):
         share = f"{float(row.candidate_percentage):g}\u202f%"
         pill = cells.pill(f"v{row.candidate_version} on trial at {share}", "warn", "Some clients get it already.")
         return format_html("v{} {}", row.version, pill)
+
+    @admin.display(description="24 h")
+    def traffic_cell(self, row: Any) -> SafeString:
+        told = row.traffic
+        if told is None:
+            return cells.number(None)
+        title = f"{told.failed} failed, {told.rescued} rescued by a fallback or a retry"
+        return format_html('<span title="{}">{}</span>', title, cells.number(told.requests))
 
     @admin.display(description="State", ordering="enabled")
     def state(self, row: Policy) -> SafeString:
