@@ -335,7 +335,9 @@ class _Stream:
                 self._chunks += 1
                 told.append(_event("content", {"type": "content", **said, **self._served()}))
                 if self._chunks % PROGRESS_EVERY == 0:
-                    told.append(_event("progress", {"type": "progress", "chunk_count": self._chunks}))
+                    # A chunk is about a token; what the upstream counts is told at the end.
+                    progress = {"type": "progress", "tokens_generated": self._chunks, "chunk_count": self._chunks}
+                    told.append(_event("progress", progress))
         return told
 
     def _metadata(self) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class ModelsHealthView(APIView):
 
     @extend_schema(responses=ModelsHealth)
     def get(self, request: Request) -> Response:
-        """Whether a request would be served now. Answers 200 also when it would not."""
+        """Whether the default, or what follows it, serves, and every platform tells what it has deployed. Answers 200 also when not."""
         for provider in filter(offers.follows, Provider.objects.filter(enabled=True)):
             if offers.refresh_seconds(provider):
                 offers.refresh_if_older(provider, LOOK_AGAIN_SECONDS)
@@ -137,7 +137,7 @@ class ModelsHealthView(APIView):
         ]
         return Response(
             {
-                "healthy": bool(well),
+                "healthy": _is_well(shown, {model.model.route for model in well}),
                 "message": _message(shown, well),
                 "models_count": len(shown.models),
                 "endpoint": _endpoint(shown.models[0], request) if shown.models else _gateway(request),
@@ -218,9 +218,17 @@ def _is_stale(live: LiveModel) -> bool:
     return live.reading is not None and live.reading.stale
 
 
+def _is_well(shown: Listing, well: set[str]) -> bool:
+    standing = {model.route for model in (shown.default, shown.fallback) if model is not None}
+    return bool(well & (standing or well)) and not shown.stale
+
+
 def _message(shown: Listing, well: list[LiveModel]) -> str:
     if not shown.models:
         return "No model can be asked for."
+    if shown.stale:
+        unread = ", ".join(name for name, reading in shown.readings.items() if reading.stale)
+        return f"The list of {unread} cannot be read at the moment; the last one known is shown."
     if not well:
         return "No model answers at the moment."
     failing = len(shown.models) - len(well)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from providers import offers
-from providers.models import Provider
+from providers import actions, offers
+from providers.models import ProbeResult, Provider
 from routing import issuing, selections, snapshot
 from routing.models import Policy
 from tests.callers import caller, with_key
@@ -151,6 +151,26 @@ def test_health_answers_200_also_when_the_upstream_is_down(provider: Provider, p
     assert answer.status_code == 200
     assert answer.json()["healthy"] is False
     assert answer.json()["models_count"] == 2
+
+
+def test_health_is_not_well_while_a_platform_is_down_though_others_serve(
+    provider: Provider, platform: FakeKamiwaza
+) -> None:
+    actions.create_provider({"provider_id": "a", "provider_type": "fake", "priority": 1}, models=[{"model_id": "demo"}])
+    platform.down = True
+    offers.Offer.objects.update(tried_at=None)
+    told = caller("generate").get(HEALTH).json()
+    assert told["healthy"] is False
+    assert "kz" in told["message"]
+
+
+def test_health_is_not_well_when_the_default_and_what_follows_it_were_found_down(provider: Provider) -> None:
+    policies(default="qwen")
+    actions.create_provider({"provider_id": "b", "provider_type": "fake"}, models=[{"model_id": "demo"}])
+    ProbeResult.objects.create(provider=provider, healthy=False, duration_ms=1)
+    assert caller("generate").get(HEALTH).json()["healthy"] is False
+    ProbeResult.objects.create(provider=provider, healthy=True, duration_ms=1)
+    assert caller("generate").get(HEALTH).json()["healthy"] is True
 
 
 def test_an_empty_gateway_is_not_healthy_and_says_why() -> None:
