@@ -286,7 +286,7 @@ class ProviderAdmin(RegistryAdmin):
         last = provider.last_probe
         since = (provider.healthy_since if last.healthy else provider.unhealthy_since) if last else None
         probed, breaker = cells.health(provider.enabled, last, since), provider.breaker_state
-        return probed if breaker is None else format_html("{}<br>{}", probed, _breaker(breaker))
+        return probed if breaker is None else format_html("<span>{}<br>{}</span>", probed, _breaker(breaker))
 
     @admin.display(description="Latency")
     def latency(self, provider: Any) -> SafeString:

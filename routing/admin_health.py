@@ -21,7 +21,7 @@ from routing.route_health import AUTO_DISABLED, KEYS_EXHAUSTED, RouteHealth
 HOME = "admin:health"
 VIEW, CHANGE = "providers.view_providermodel", "providers.change_providermodel"
 LIVE_SECONDS = 2
-WELL_SHOWN = 200
+MOST_SHOWN = 200
 TONES = {AUTO_DISABLED: "bad", "open": "bad", KEYS_EXHAUSTED: "warn", "half_open": "warn", "closed": "good"}
 WORDS = {
     AUTO_DISABLED: "disabled itself",
@@ -116,13 +116,29 @@ def _state(request: HttpRequest) -> dict[str, Any]:
             ),
             ("Half-open", states.count("half_open"), "warn", "a few calls are let through to find out"),
             ("Resting keys", len(keys), "warn", "refused by their provider for now"),
-            ("Closed", len(well), "", "called in the last seven days, and served"),
+            ("In service", len(well), "", "called in the last seven days, and served"),
         ],
-        "unwell": [(row, WORDS[row.state], TONES[row.state]) for row in unwell],
+        "unwell": _shown(unwell),
         "keys": keys,
-        "well": [_figures(row) for row in well[:WELL_SHOWN]],
-        "more": max(0, len(well) - WELL_SHOWN),
+        "well": [_figures(row) for row in well[:MOST_SHOWN]],
+        "more": max(0, len(well) - MOST_SHOWN),
     }
+
+
+def _shown(unwell: Sequence[RouteHealth]) -> list[dict[str, Any]]:
+    """Without keys, one line for all models of a provider."""
+    lines: list[dict[str, Any]] = []
+    by_provider: dict[str, dict[str, Any]] = {}
+    for row in unwell:
+        if row.state == KEYS_EXHAUSTED and row.provider_id in by_provider:
+            by_provider[row.provider_id]["others"] += 1
+            continue
+        _, _, _, success, latency = _figures(row)
+        line = {"row": row, "word": WORDS[row.state], "tone": TONES[row.state], "success": success, "others": 0}
+        lines.append(line | {"latency": latency})
+        if row.state == KEYS_EXHAUSTED:
+            by_provider[row.provider_id] = lines[-1]
+    return lines[:MOST_SHOWN]
 
 
 def _figures(row: RouteHealth) -> tuple[RouteHealth, str, str, str, float | None]:

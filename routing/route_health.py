@@ -143,7 +143,7 @@ def _together(routes: Mapping[str, RouteCondition]) -> BreakerState:
         return BreakerState(words, "bad", why, moment(back_at))
     if exhausted:
         return BreakerState("keys exhausted", "warn", "every key of the provider rests", moment(min(exhausted)))
-    return BreakerState("half-open", "warn", why)
+    return BreakerState("breaker half-open", "warn", why)
 
 
 def resting_keys(seen: Health) -> list[RestingKey]:

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from providers import actor, cells
 from providers.models import ProviderModel
@@ -63,16 +63,23 @@ def _show(console: Console, rows: list[RouteHealth], keys: list[RestingKey]) -> 
     if not rows:
         console.print("Nothing was called in the last seven days, and nothing is out of service.")
     else:
-        table = Table("Route", "State", "Back", "In a row", "Last failure", "Calls", "Success", "Latency")
+        table = Table(
+            Column("Route", overflow="fold"),
+            Column("State", no_wrap=True),
+            "Back",
+            Column("Failures", overflow="fold"),
+            "Calls",
+            "Success",
+            "Latency",
+        )
         for row in rows:
             known = row.condition
-            last = f"{cells.relative(row.last_failure_at)}, {row.code}" if row.last_failure_at else ""
+            failures = f"{known.failures} in a row: {row.code}" if known.failures else ""
             table.add_row(
                 row.route,
                 f"[{_STYLES[row.state]}]{row.state}[/]",
                 row.auto_disabled_reason or _back(row),
-                str(known.failures or ""),
-                last,
+                failures,
                 str(known.calls or ""),
                 "" if known.success_rate is None else f"{100 * known.success_rate:.1f} %",
                 "" if known.latency_seconds is None else f"{1000 * known.latency_seconds:.0f} ms",
