@@ -228,7 +228,7 @@ def _candidate(place: int, candidate: Candidate, decision: RouteDecision, condit
         "model_id": model.model_id,
         "via": candidate.via,
         "role": candidate.role,
-        "reason": decision.reason.partition(": ")[2] if place == 1 else _why_here(candidate, decision),
+        "reason": _why_first(candidate, decision) if place == 1 else _why_here(candidate, decision),
         "score": candidate.score,
         "parts": dict(candidate.parts),
         "priority": model.provider.priority,
@@ -244,8 +244,16 @@ def _candidate(place: int, candidate: Candidate, decision: RouteDecision, condit
     }
 
 
+def _why_first(candidate: Candidate, decision: RouteDecision) -> str:
+    """As the decision says it, but for the name."""
+    return decision.reason.removeprefix(f"{candidate.model.route}: ")
+
+
 def _why_here(candidate: Candidate, decision: RouteDecision) -> str:
     first = decision.candidates[0]
+    share = dict(candidate.parts).get("share")
+    if share is not None and candidate.role == "target":
+        return f"drawn by chance: {share:.1%} of the requests begin with it"
     if candidate.role == "override":
         return "an override puts it before the policy's own choice"
     if candidate.role == "preferred":

@@ -48,6 +48,16 @@ def test_it_tells_what_policy_and_request_demand_together():
     }
 
 
+def test_of_a_draw_each_share_is_told():
+    held = with_policies(
+        model(of=provider("openai")),
+        model("claude", of=provider("anthropic")),
+        policies={"p": {"targets": [{"model": "gpt-4o", "weight": 3}, "claude"], "strategy": "weighted"}},
+    )
+    told = explained(facts("p"), held)
+    assert told["candidates"][1]["reason"] == "drawn by chance: 25.0% of the requests begin with it"
+
+
 def test_it_is_json():
     json.dumps(explained(facts(max_cost=Decimal("0.01")), two_providers()), allow_nan=False)
 
