@@ -1,19 +1,18 @@
-"""Policies resolved against the registry: which models each one means, and which chain follows when they fail."""
+"""Policies as the snapshot holds them, from their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from django.utils import timezone
 
-from routing import filters, policy_documents, rollout
+from routing import policy_documents, rollout
 from routing.models import Override, Policy
-from routing.policy_documents import BadPolicy, PolicyDocument, Requirements, Target
-from routing.types import ModelView, OverrideView, PolicyTarget, PolicyVersionView, PolicyView
+from routing.policy_documents import BadPolicy, PolicyDocument
+from routing.resolving import Named, Resolving, by_every_name
+from routing.types import ModelView, OverrideView, PolicyView
 
-Named = Mapping[str, tuple[ModelView, ...]]
-_NOTHING = Requirements()
+__all__ = ["Resolving", "build"]
 
 
 def build(models: Sequence[ModelView], by_name: Named, notes: list[str]) -> dict[str, PolicyView]:
@@ -30,30 +29,7 @@ def build(models: Sequence[ModelView], by_name: Named, notes: list[str]) -> dict
     resolving = Resolving(documents, {name: row.kind for name, row in rows.items()}, models, by_name)
     overrides = _overrides(resolving)
     found = [_view(row, documents[name], resolving, overrides.get(row.pk), notes) for name, row in rows.items()]
-    views = {view.name: view for view in found}
-    for view in found:
-        views.setdefault(f"{view.kind}/{view.name}", view)
-    return {name: _renaming(view, views) for name, view in views.items()}
-
-
-def _renaming(view: PolicyView, views: Mapping[str, PolicyView]) -> PolicyView:
-    """The view, and which policy it is only another name of, also where several names lead there."""
-    seen, there = {view.name}, view
-    while (further := views.get(_only_names(there))) is not None:
-        if further.name in seen:
-            return view
-        seen.add(further.name)
-        there = further
-    return view if there is view else replace(view, stands_for=there.name)
-
-
-def _only_names(view: PolicyView) -> str:
-    """The one thing that a policy names without saying anything else; empty when it says more."""
-    targets = view.active.document.targets
-    if len(targets) != 1 or view.candidate is not None or view.override is not None:
-        return ""
-    says_no_more = view.active.document == PolicyDocument(targets=(Target(targets[0].model, weight=targets[0].weight),))
-    return targets[0].model if says_no_more else ""
+    return by_every_name(found)
 
 
 def _view(
@@ -87,89 +63,3 @@ def _overrides(resolving: Resolving) -> dict[int, OverrideView]:
         )
         for row in live
     }
-
-
-class Resolving:
-    """Names turned into models. Policies may name policies; whatever comes round again is passed over."""
-
-    def __init__(
-        self,
-        documents: Mapping[str, PolicyDocument],
-        kinds: Mapping[str, str],
-        models: Sequence[ModelView],
-        by_name: Named,
-    ) -> None:
-        self._documents, self._kinds, self._models, self._by_name = documents, kinds, models, by_name
-        self._with_kind = {f"{kind}/{name}": name for name, kind in kinds.items() if f"{kind}/{name}" not in documents}
-        self._every: tuple[PolicyTarget, ...] | None = None
-
-    def version(self, name: str, number: int, document: PolicyDocument) -> PolicyVersionView:
-        targets = _once(self._of_targets(document.targets, (name,))) if document.targets else self._all()
-        # A policy that chooses among logical models falls back as the chosen one says, before it takes the next best.
-        through = {target.via for target in targets} - {""} if document.targets else set()
-        chains = {via: self._chain(via) for via in through if via in self._documents}
-        return PolicyVersionView(number, document, targets, self._fallbacks(document, name), chains)
-
-    def named(self, name: str, within: tuple[str, ...] = (), weight: int = 1) -> Iterator[PolicyTarget]:
-        """What a name means; models reached through another policy say through which, and are what that one demands."""
-        name = self._with_kind.get(name, name)
-        document = self._documents.get(name)
-        if document is not None and name not in within:
-            demanded = document.requirements
-            for target in self._of_targets(document.targets, (*within, name)) if document.targets else self._all():
-                if demanded == _NOTHING or filters.meets(target.model, demanded):
-                    yield PolicyTarget(target.model, target.via or name, weight, target.order)
-        elif document is None or not within or name == within[-1]:
-            # A policy may be named as the model that it stands for.
-            for model in self._by_name.get(name, ()):
-                yield PolicyTarget(model, "", weight)
-
-    def _of_targets(self, targets: Sequence[Target], within: tuple[str, ...]) -> Iterator[PolicyTarget]:
-        group = 0
-        for target in targets:
-            names = self._of_kind(target.kind) if target.kind else [target.model]
-            for name in names:
-                if target.kind and name in within:
-                    continue
-                group += 1
-                for found in self.named(name, within, target.weight):
-                    if not target.provider or found.model.provider.provider_id == target.provider:
-                        yield replace(found, group=group)
-
-    def _of_kind(self, kind: str) -> list[str]:
-        return [name for name, its in self._kinds.items() if its == kind]
-
-    def _chain(self, name: str) -> tuple[PolicyTarget, ...]:
-        return self._fallbacks(self._documents[name], name)
-
-    def _fallbacks(self, document: PolicyDocument, name: str) -> tuple[PolicyTarget, ...]:
-        """The policies' own fallbacks follow those that name them, until nothing new comes."""
-        found: list[PolicyTarget] = []
-        waiting, seen = list(document.fallbacks), {name}
-        while waiting:
-            fallback = waiting.pop(0)
-            fallback = self._with_kind.get(fallback, fallback)
-            if fallback in seen:
-                continue
-            seen.add(fallback)
-            found += self.named(fallback)
-            further = self._documents.get(fallback)
-            if further is not None:
-                waiting += further.fallbacks
-        return _once(found)
-
-    def _all(self) -> tuple[PolicyTarget, ...]:
-        if self._every is None:
-            self._every = tuple(PolicyTarget(model, order=order) for order, model in enumerate(self._models))
-        return self._every
-
-
-def _once(targets: Iterator[PolicyTarget] | Sequence[PolicyTarget]) -> tuple[PolicyTarget, ...]:
-    """Each model once, at its first place, counted through."""
-    first: dict[str, PolicyTarget] = {}
-    for target in targets:
-        first.setdefault(target.model.route, target)
-    return tuple(
-        PolicyTarget(target.model, target.via, target.weight, order, target.group)
-        for order, target in enumerate(first.values())
-    )

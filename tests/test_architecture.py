@@ -31,6 +31,8 @@ PURE += (
     "routing.asked",
     "routing.estimates",
     "routing.nearest",
+    "routing.replay",
+    "routing.resolving",
     "routing.shortlists",
     "routing.policy_documents",
     "providers.breaker_settings",
