@@ -232,7 +232,7 @@ class _Deciding:
             candidates=tuple(self.in_order),
             dropped=self.left_out.named(without=(candidate.model.route for candidate in self.in_order)),
             unnamed=self.left_out.unnamed,
-            reason=_reason(self.in_order, self.strategy.label),
+            reason=_reason(self.in_order, self.strategy.name),
             policy=policy.name if policy is not None else "",
             version=plan.version.number if plan.version is not None else 0,
             bucket=plan.bucket,
@@ -391,5 +391,5 @@ def _reason(candidates: Sequence[Candidate], strategy: str) -> str:
         "override": "an override puts it first",
         "preferred": "the request prefers it",
         "fallback": "it is the first fallback that may serve",
-    }.get(first.role, f"first by {strategy.lower()}" if len(candidates) > 1 else "the only one that may serve")
+    }.get(first.role, f"first by {strategy}" if len(candidates) > 1 else "the only one that may serve")
     return f"{first.model.route}: {how}"

@@ -288,9 +288,7 @@ def _shorter_prompt(model: ModelView, asked: Asked, world: World) -> Remedy:
         images = min(facts.images, (window - 1) // estimates.TOKENS_PER_IMAGE)
         left = window - 1 - images * estimates.TOKENS_PER_IMAGE
         ratio = condition.tokens_per_byte or estimates.TOKENS_PER_BYTE
-        return world.ask(
-            images=images, prompt_bytes=min(facts.prompt_bytes, int(left / ratio)), prompt_tokens=None
-        )
+        return world.ask(images=images, prompt_bytes=min(facts.prompt_bytes, int(left / ratio)), prompt_tokens=None)
 
     return Remedy(f"Shorten the prompt of about {tokens:,} tokens to below {window:,}.", REQUEST, shortened)
 
