@@ -55,7 +55,8 @@ async def settle_model(request: ParsedRequest, identity: Identity | None) -> Non
     """
     if not request.model and not request.task:
         prefix = "" if identity is None else identity.prefix
-        request.model = await selections.selected(prefix, request.session_id) or ""
+        embeddings = request.operation.name == "embeddings"
+        request.model = await selections.selected(prefix, request.session_id, embeddings=embeddings) or ""
 
 
 def facts_of(request: ParsedRequest, identity: Identity | None) -> RequestFacts:

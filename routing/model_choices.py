@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 
 from providers import offers
+from providers.capabilities import serves
 from routing import health, live_models, selections, snapshot
 from routing.live_models import Choice, Listing, Reading
-from routing.types import Identity
+from routing.types import Identity, ModelView
 
 
 class NothingChosen(ValueError):
@@ -47,8 +48,15 @@ def choose(
         choice = live_models.by_name(model_name, held, identity, now=now)
     else:
         choice = live_models.by_capability(capability or "", held, identity, now=now)
-    selections.select("" if identity is None else identity.prefix, session_id, choice.name)
+    prefix = "" if identity is None else identity.prefix
+    selections.select(prefix, session_id, choice.name, embeddings=_only_embeds(choice.model))
     return Chosen(choice, session_id or None, selections.DAY_SECONDS)
+
+
+def _only_embeds(model: ModelView) -> bool:
+    return not serves(model.model_type, model.capabilities, "chat") and serves(
+        model.model_type, model.capabilities, "embeddings"
+    )
 
 
 def readings() -> dict[str, Reading]:

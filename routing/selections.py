@@ -1,7 +1,7 @@
 """The model that somebody chose for a session, until they choose another or the day is over: in Redis, for all processes.
 
 A selection belongs to the client key that made it: a session of the same name under another key is another session. It counts
-for requests that name no model. A store that is away has no selections; it never keeps a request from being served.
+for requests that name no model; a model for texts and one for embeddings are selected apart. A store that is away has no selections; it never keeps a request from being served.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _PAUSE_SECONDS = 2.0
 
 _REMEMBERED_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
-_of_keys: dict[str, tuple[float, str | None]] = {}
-"""By the prefix of a client key: until when, and what it selected without a session."""
+_of_keys: dict[tuple[str, bool], tuple[float, str | None]] = {}
+"""By the prefix of a client key, and whether for embeddings: until when, and what it selected without a session."""
 
 _AWAY = (redis.RedisError, OSError, TimeoutError)
 _asked_again_at = 0.0
@@ -35,21 +35,21 @@ class SelectionsAway(Exception):
     """The store does not answer: nothing can be selected now."""
 
 
-async def selected(identity_prefix: str, session_id: str | None) -> str | None:
+async def selected(identity_prefix: str, session_id: str | None, *, embeddings: bool = False) -> str | None:
     """The name selected for the session (for the client key itself, when there is no session); None without any.
 
     One connection and one round trip, bounded; never raises. What a key selected is remembered for a moment, since most
     requests that name neither model nor session have nothing selected.
     """
     if session_id:
-        return await _asked(_key(identity_prefix, session_id))
-    remembered = _of_keys.get(identity_prefix)
+        return await _asked(_key(identity_prefix, session_id, embeddings))
+    remembered = _of_keys.get((identity_prefix, embeddings))
     if remembered is not None and time.monotonic() < remembered[0]:
         return remembered[1]
-    found = await _asked(_key(identity_prefix, None))
+    found = await _asked(_key(identity_prefix, None, embeddings))
     if len(_of_keys) >= _MOST_REMEMBERED:
         _of_keys.clear()
-    _of_keys[identity_prefix] = time.monotonic() + _REMEMBERED_SECONDS, found
+    _of_keys[identity_prefix, embeddings] = time.monotonic() + _REMEMBERED_SECONDS, found
     return found
 
 
@@ -71,36 +71,43 @@ async def _asked(key: str) -> str | None:
         return None
 
 
-def read(identity_prefix: str, session_id: str | None) -> str | None:
+def read(identity_prefix: str, session_id: str | None, *, embeddings: bool = False) -> str | None:
     """As `selected`, for synchronous code. Raises `SelectionsAway`."""
     try:
         with _store() as store:
-            return _text(store.get(_key(identity_prefix, session_id)))
+            return _text(store.get(_key(identity_prefix, session_id, embeddings)))
     except _AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
 
 
-def select(identity_prefix: str, session_id: str | None, name: str, *, ttl_seconds: int = DAY_SECONDS) -> None:
+def select(
+    identity_prefix: str,
+    session_id: str | None,
+    name: str,
+    *,
+    embeddings: bool = False,
+    ttl_seconds: int = DAY_SECONDS,
+) -> None:
     """From now on the session's requests without a model mean `name`; in other processes those of a key without a session
     within a second. Raises `SelectionsAway`."""
     try:
         with _store() as store:
-            store.set(_key(identity_prefix, session_id), name, ex=max(1, min(ttl_seconds, LONGEST_SECONDS)))
+            store.set(_key(identity_prefix, session_id, embeddings), name, ex=max(1, min(ttl_seconds, LONGEST_SECONDS)))
     except _AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
     finally:
-        _of_keys.pop(identity_prefix, None)
+        _of_keys.pop((identity_prefix, embeddings), None)
 
 
-def forget(identity_prefix: str, session_id: str | None) -> None:
+def forget(identity_prefix: str, session_id: str | None, *, embeddings: bool = False) -> None:
     """Take a selection back. Raises `SelectionsAway`."""
     try:
         with _store() as store:
-            store.delete(_key(identity_prefix, session_id))
+            store.delete(_key(identity_prefix, session_id, embeddings))
     except _AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
     finally:
-        _of_keys.pop(identity_prefix, None)
+        _of_keys.pop((identity_prefix, embeddings), None)
 
 
 def _store() -> redis.Redis:
@@ -112,9 +119,9 @@ def _store() -> redis.Redis:
     )
 
 
-def _key(identity_prefix: str, session_id: str | None) -> str:
+def _key(identity_prefix: str, session_id: str | None, embeddings: bool) -> str:
     """Of one length, whatever a client calls its session."""
-    told = f"{identity_prefix}\0{session_id or ''}".encode("utf-8", "surrogatepass")
+    told = f"{identity_prefix}\0{embeddings:d}\0{session_id or ''}".encode("utf-8", "surrogatepass")
     return f"gw:selected:{hashlib.sha256(told).hexdigest()[:40]}"
 
 

@@ -93,6 +93,16 @@ def test_a_model_is_selected_by_what_it_declares() -> None:
     assert client.chat("Hello").model_id == "seeing"
 
 
+def test_a_selected_chat_model_leaves_embeddings_alone() -> None:
+    owner = workers.add_provider("vectors", "fake", priority=3)
+    workers.add_model(owner, "e5", "embedding", dimension=4)
+    workers.add_model(owner, "bge", "embedding", dimension=6)
+    client.select_model("gpt-4o-mini")
+    client.select_model("bge")
+    assert client.complete({"input": "hi"}, operation="embeddings").model_id == "bge"
+    assert client.chat("Hello").model_id == "gpt-4o-mini"
+
+
 def test_what_cannot_be_selected_says_so() -> None:
     with pytest.raises(errors.ModelNotFound):
         client.select_model("gpt-9")

@@ -61,3 +61,11 @@ async def test_that_a_key_selected_nothing_is_remembered_until_it_does(monkeypat
         assert await selections.selected("gw_a", None) is None
     selections.select("gw_a", None, "llama3")
     assert await selections.selected("gw_a", None) == "llama3"
+
+
+async def test_a_model_for_texts_and_one_for_embeddings_are_selected_apart() -> None:
+    selections.select("gw_a", "s1", "llama3")
+    assert await selections.selected("gw_a", "s1", embeddings=True) is None
+    selections.select("gw_a", "s1", "e5", embeddings=True)
+    assert await selections.selected("gw_a", "s1", embeddings=True) == "e5"
+    assert await selections.selected("gw_a", "s1") == "llama3"
