@@ -17,7 +17,7 @@ from providers.tables import RegistryAdmin
 
 @admin.register(PriceOverride)
 class PriceOverrideAdmin(RegistryAdmin):
-    list_display = ("models", "whose", "state", "price_in", "price_out", "price_cached", "note")
+    list_display = ("models", "whose", "state", "price_in", "price_out", "price_cached", "why")
     list_filter = ("provider",)
     list_select_related = ("provider",)
     search_fields = ("model_prefix", "note", "provider__provider_id")
@@ -46,6 +46,10 @@ class PriceOverrideAdmin(RegistryAdmin):
     @admin.display(description="Models", ordering="model_prefix")
     def models(self, row: PriceOverride) -> SafeString:
         return format_html('<code class="gw-code">{}…</code>', row.model_prefix)
+
+    @admin.display(description="Note", ordering="note")
+    def why(self, row: PriceOverride) -> str:
+        return ", ".join(filter(None, (row.note, row.managed_by and f"from {row.managed_by}"))) or "–"
 
     @admin.display(description="Provider", ordering="provider__provider_id")
     def whose(self, row: PriceOverride) -> str:

@@ -30,6 +30,7 @@ class Prices(Section):
 
     name = "prices"
     kind = "price"
+    goes_with_its_file = False
 
     def read(self, told: Any, where: str) -> Part:
         part = Part()
@@ -101,10 +102,15 @@ class Prices(Section):
         return list(stored.values())
 
     def owners(self) -> dict[str, str]:
-        return {}
+        owned = PriceOverride.objects.select_related("provider").exclude(managed_by="")
+        return {_name(_document(row)): row.managed_by for row in owned}
 
     def own(self, names: Collection[str], path: str) -> None:
-        """Prices are nobody's: they may be added to while a file names others."""
+        for row in PriceOverride.objects.select_related("provider").filter(managed_by__in=["", path]):
+            owner = path if _name(_document(row)) in names else ""
+            if row.managed_by != owner:
+                row.managed_by = owner
+                row.save(update_fields=["managed_by"])
 
 
 def _document(row: PriceOverride) -> dict[str, Any]:

@@ -343,6 +343,9 @@ class PriceOverride(RegistryModel):
     )
     currency = models.CharField(max_length=3, default="USD")
     note = models.CharField(max_length=500, blank=True)
+    managed_by = models.CharField(
+        max_length=500, blank=True, editable=False, help_text="The configuration file that owns it."
+    )
     identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
 
     class Meta:

@@ -40,11 +40,12 @@ class PriceResource(ResourceSerializer):
             *_MEMBERS,
             "currency",
             "note",
+            "managed_by",
             "created_at",
             "updated_at",
             "created_by",
         ]
-        read_only_fields = ["created_at", "updated_at", "created_by"]
+        read_only_fields = ["managed_by", "created_at", "updated_at", "created_by"]
         # Uniqueness is answered by the database, as 409.
         validators: list[Any] = []
 

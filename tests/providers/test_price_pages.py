@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from providers import actions, revision
+from providers.config_prices import Prices
 from providers.models import AuditEntry, PriceOverride
 from tests.callers import REGISTRY, caller
 
@@ -141,3 +142,47 @@ def test_a_price_is_added_by_its_form_and_one_without_an_amount_is_not(admin_cli
         == 302
     )
     assert PriceOverride.objects.get().currency == "EUR"
+
+
+# --- What a configuration file owns -----------------------------------------------------------------------------------------
+
+OWNER = "/etc/gateway.yaml"
+
+
+def owned() -> PriceOverride:
+    told = [{"model_prefix": "gpt", "valid_from": "2026-01-01T00:00:00Z", "input_cost_per_million": "1"}]
+    section = Prices()
+    (entry,) = section.read(told, "prices").entries
+    section.put(entry.name, entry.document)
+    section.own({entry.name}, OWNER)
+    return PriceOverride.objects.get()
+
+
+def entry_name(row: PriceOverride) -> str:
+    return f"*:{row.model_prefix}@{row.valid_from.isoformat()}"
+
+
+def test_a_price_that_a_file_owns_is_changed_there():
+    row = owned()
+    assert Prices().owners() == {entry_name(row): OWNER}
+    api = caller(*REGISTRY)
+    assert api.get(f"{PRICES}/{row.pk}").json()["managed_by"] == OWNER
+    assert api.patch(f"{PRICES}/{row.pk}", {"note": "x"}, format="json").status_code == 409
+    assert api.delete(f"{PRICES}/{row.pk}").status_code == 409
+
+
+def test_the_page_of_a_price_that_a_file_owns_is_for_reading(admin_client):
+    row = owned()
+    page = admin_client.get(f"/admin/providers/priceoverride/{row.pk}/change/").content.decode()
+    assert 'name="input_cost_per_million"' not in page
+    assert f"from {OWNER}" in admin_client.get("/admin/providers/priceoverride/").content.decode()
+
+
+def test_a_file_lets_go_of_a_price_and_of_no_other_files():
+    row = owned()
+    Prices().own((), "/etc/other.yaml")
+    row.refresh_from_db()
+    assert row.managed_by == OWNER
+    Prices().own((), OWNER)
+    row.refresh_from_db()
+    assert row.managed_by == ""
