@@ -6,6 +6,8 @@ import time
 
 from django.utils import timezone
 
+from providers.importers.findings import Level
+from providers.models import ConfigFile
 from routing import snapshot
 from routing.models import Override, Policy
 from routing.types import Snapshot
@@ -29,7 +31,20 @@ def of(registry: Snapshot) -> Validation:
         _last = held
     found = held[2]
     warned = {issue.name for issue in found.warnings if issue.code == "expired_override"}
-    return Validation(found.issues, (*found.warnings, *(one for one in _expired() if one.name not in warned)))
+    expired = (one for one in _expired() if one.name not in warned)
+    return Validation((*found.issues, *_of_files()), (*found.warnings, *expired))
+
+
+def _of_files() -> list[Issue]:
+    """What the last reading of the files that rule had to leave out: the entry named by its place in the file."""
+    found = []
+    for row in ConfigFile.objects.all():
+        if row.error:
+            found.append(Issue("configuration_file", row.path, row.error))
+        for told in row.findings:
+            if told["level"] == Level.PERSON:
+                found.append(Issue(told["code"], row.path, ": ".join(filter(None, (told["place"], told["detail"])))))
+    return found
 
 
 def _expired() -> list[Issue]:

@@ -212,8 +212,27 @@ class Reload(AdminGatewayView):
             {
                 "success": not failed,
                 "message": "; ".join([said, *(result.error for result in failed)]),
-                "files": [{"path": result.path, "error": result.error} for result in results],
+                "files": [_file(result) for result in results],
                 "reloaded_by": by(),
                 "timestamp": timestamp(),
             }
         )
+
+
+def _file(result: configuration.Result) -> dict[str, Any]:
+    """What became of a file; an entry that was left out blocked nothing else."""
+    applied = result.applied
+    return {
+        "path": result.path,
+        "error": result.error,
+        "changes": len(applied.changes) if applied is not None else 0,
+        "findings": [
+            {
+                "code": finding.code.name,
+                "place": finding.key,
+                "detail": finding.detail,
+                "level": finding.code.level.value,
+            }
+            for finding in (applied.findings if applied is not None else ())
+        ],
+    }

@@ -10,6 +10,7 @@ from providers.importers.config_forms import BadConfiguration
 from providers.models import ApiKey, ImportRun, PriceOverride, Provider, ProviderModel
 from routing import building, decide, policies
 from routing.types import RequestFacts
+from tests.callers import caller
 from tests.providers import registries
 from tests.providers import seed_configurations as seeds
 
@@ -360,3 +361,28 @@ def test_the_bridges_old_variables_become_a_provider():
     assert provider.connection_params == {"base_url": "http://localhost:11434/v1"}
     assert chosen("chat_fast") == chosen("chat_smart") == ["llama3.1:8b"]
     assert chosen("embedding", operation="embeddings") == ["nomic-embed-text"]
+
+
+# --- Files that rule, as the gateway's administrators see them ----------------------------------------------------------------
+
+
+def test_a_reload_takes_an_edited_file_and_names_its_bad_entry(tmp_path, settings):
+    files = {"policies.yaml": seeds.MODEL_POLICIES, "nodes.yaml": seeds.NODE_REQUIREMENTS}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    settings.GATEWAY_CONFIG_FILES = [str(tmp_path / name) for name in files]
+    admin, url = caller("admin"), "/api/admin/gateway"
+    assert admin.post(f"{url}/policies/reload").json()["success"] is True
+    assert admin.get(f"{url}/policies").json().keys() == {"gemini-2.5-pro", "claude-sonnet"}
+    edited = seeds.NODE_REQUIREMENTS.replace("min_context_window: 16000", "min_context_window: 20000")
+    (tmp_path / "nodes.yaml").write_text(edited.replace("[streaming, creative_writing]", "[streaming, telepathy]"))
+    told = admin.post(f"{url}/policies/reload").json()
+    assert [(one["changes"], [found["place"] for found in one["findings"]]) for one in told["files"]] == [
+        (0, []),
+        (1, ["nodes.writer"]),
+    ]
+    nodes = admin.get(f"{url}/node-requirements").json()
+    assert nodes["search_perplexity"]["min_context_window"] == 20000
+    assert nodes["writer"]["required_capabilities"] == ["creative_writing", "streaming"]
+    validation = admin.get(f"{url}/validate").content.decode()
+    assert "nodes.writer: required_capabilities: 'telepathy' is no capability" in validation
