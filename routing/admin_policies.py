@@ -80,7 +80,6 @@ class PolicyChangeList(ChangeList):
 class PolicyAdmin(SwitchableAdmin):
     list_display = (
         "title",
-        "kind",
         "strategy",
         "targets",
         "fallbacks",
@@ -112,11 +111,12 @@ class PolicyAdmin(SwitchableAdmin):
 
     @admin.display(description="Policy", ordering="name")
     def title(self, row: Policy) -> SafeString:
+        more = f"from {row.managed_by}" if row.managed_by else row.description
         return format_html(
             '<span class="gw-name"><strong>{}</strong><small title="{}">{}</small></span>',
             row.name,
-            row.managed_by or row.description,
-            f"from {row.managed_by}" if row.managed_by else row.description,
+            more,
+            f"{row.kind} · {more}" if more else row.kind,
         )
 
     @admin.display(description="Strategy")

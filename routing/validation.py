@@ -158,9 +158,11 @@ class _Checking:
     # --- Who serves -----------------------------------------------------------------------------------------------------
 
     def _service(self, policy: PolicyView) -> None:
-        decisions = [self._decision(policy, operation) for operation in OPERATIONS]
-        if any(decision.candidates for decision in decisions):
-            return
+        decisions = []
+        for operation in OPERATIONS:
+            decisions.append(self._decision(policy, operation))
+            if decisions[-1].candidates:
+                return
         if any(is_served(decision) for decision in decisions):
             reasons = {dropped.detail for decision in decisions for dropped in decision.dropped if _passes(dropped)}
             self._warn("out_of_service", policy, f"nobody can serve it at present: {'; '.join(sorted(reasons))}")
