@@ -1,6 +1,10 @@
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from django.test.utils import override_settings
@@ -219,6 +223,46 @@ async def test_a_hundred_permits_from_two_processes_are_no_more_than_the_quota()
         await until(lambda: state(one) == state(other) == "half_open")
         asked = [asyncio.create_task(known.permit(target)) for _ in range(50) for known in (one, other)]
         assert sum(await asyncio.gather(*asked)) == 3
+
+
+_ASK = """
+import asyncio, sys
+import django
+django.setup()
+from tests.routing.test_health import QUICK, routed, state, until
+from dataclasses import replace
+from routing.health import Health
+
+async def ask():
+    known, target = Health(), routed(replace(QUICK, probe_quota=3))
+    await known.start()
+    await until(lambda: state(known) == "half_open")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(sum(await asyncio.gather(*(asyncio.create_task(known.permit(target)) for _ in range(50)))), flush=True)
+    sys.stdin.readline()
+    await known.stop()
+
+asyncio.run(ask())
+"""
+
+
+@pytest.mark.slow
+def test_a_hundred_permits_from_two_real_processes_are_no_more_than_the_quota(redis_url):
+    numbers = replace(QUICK, probe_quota=3)
+    failed = Step("p/m", "bad", numbers, count=3, code="upstream_error")
+    shared_health.ask(redis_url, shared_health.steps([failed]))
+    environment = os.environ | {"REDIS_URL": redis_url}
+    start = partial(subprocess.Popen, [sys.executable, "-c", _ASK], env=environment, text=True)
+    with (
+        start(stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one,
+        start(stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+    ):
+        assert one.stdout.readline() == other.stdout.readline() == "ready\n"
+        for process in (one, other):
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert int(one.stdout.readline()) + int(other.stdout.readline()) == 3
 
 
 async def test_a_place_that_is_given_back_is_another_process_s_to_take():
