@@ -17,5 +17,5 @@ _VIEWS = {
 
 urlpatterns = [
     *(re_path(rf"^api/chat/{path}/?\Z", view.as_view()) for path, view in _VIEWS.items()),
-    re_path(r"^(?:api/v1/embed|embed|embeddings)/?\Z", EmbedView.as_view()),
+    *(re_path(rf"^{path}/?\Z", EmbedView.as_view()) for path in ("api/v1/embed", "embed", "embeddings")),
 ]

@@ -36,7 +36,7 @@ def api_views():
     return list(walk(get_resolver().url_patterns, ""))
 
 
-EXAMPLES = {"pk": "1", "key_id": "1", "job_id": "00000000-0000-4000-8000-000000000000"}
+EXAMPLES = {"pk": "1", "key_id": "1", "number": "1", "job_id": "00000000-0000-4000-8000-000000000000"}
 
 
 def a_path(regex):
