@@ -173,20 +173,24 @@ def conditions() -> Conditions:
     return health.current().conditions() if bridge.is_serving() else health.read()
 
 
-def explained(question: Question, *, held: Snapshot | None = None, most: int | None = None) -> Explanation:
-    """Everything about the decision that the request would meet at this moment."""
+def explained(
+    question: Question, *, held: Snapshot | None = None, most: int | None = None, everything: bool = True
+) -> Explanation:
+    """All about the decision that the request would meet at this moment; without `everything`, of a pool of very many models
+    only what the data plane itself looks at."""
     held, seen, now = held or snapshot.refresh(), conditions(), time()
     facts = question.facts
-    decision = decide(facts, held, seen, now=now, everything=True)
+    decision = decide(facts, held, seen, now=now, everything=everything)
     if question.assumes_prompt and (windows := _too_small(decision, held)):
         # What is only assumed keeps nobody from serving.
         facts = replace(facts, input_tokens=max(0, min(windows) - 1))
-        decision = decide(facts, held, seen, now=now, everything=True)
+        decision = decide(facts, held, seen, now=now, everything=everything)
     told = explain.document(facts, decision, held, seen, now=now, most=most)
     if question.assumes_prompt:
         told["notices"].append(f"no prompt was given: {facts.input_tokens:,} tokens are assumed for it")
     if question.wanted:
-        told["what_would_change"] = what_would_change(facts, held, seen, question.wanted, now=now)
+        known = decision if everything else None
+        told["what_would_change"] = what_would_change(facts, held, seen, question.wanted, now=now, decision=known)
     return Explanation(told, None if decision.candidates else refusal(facts, decision, now))
 
 

@@ -6,7 +6,7 @@ rule no longer holds, so that whoever proposes a remedy can decide again and see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from glob import escape
@@ -96,6 +96,26 @@ class World:
 
         return self._policy(overridden)
 
+    def only(self, routes: Set[str]) -> World:
+        """Without any other model."""
+        snapshot = self.snapshot
+
+        def left(targets: tuple[PolicyTarget, ...]) -> tuple[PolicyTarget, ...]:
+            return tuple(target for target in targets if target.model.route in routes)
+
+        by_name = dict(snapshot.by_name)
+        for name in {self.facts.model, self.facts.preferred_model or ""} & by_name.keys():
+            by_name[name] = tuple(model for model in by_name[name] if model.route in routes)
+        policies = {name: self._concerned(name, view, left) for name, view in snapshot.policies.items()}
+        models = tuple(model for model in snapshot.models if model.route in routes)
+        return replace(self, snapshot=replace(snapshot, models=models, by_name=by_name, policies=policies))
+
+    def _concerned(
+        self, name: str, view: PolicyView, change: Callable[[tuple[PolicyTarget, ...]], tuple[PolicyTarget, ...]]
+    ) -> PolicyView:
+        concerned = {self.policy, self.facts.model, self.facts.preferred_model}
+        return _with_targets(view, change) if name in concerned or view.name in concerned else view
+
     def _policy(self, change: Callable[[PolicyView], PolicyView]) -> World:
         policies = {
             name: change(view) if view.name == self.policy else view for name, view in self.snapshot.policies.items()
@@ -108,11 +128,14 @@ class World:
         by_name = dict(snapshot.by_name)
         for name in names & by_name.keys():
             by_name[name] = tuple(changed.get(model.route, model) for model in by_name[name])
-        concerned = {self.policy, self.facts.model, self.facts.preferred_model}
-        policies = {
-            name: _with_models(view, changed) if name in concerned or view.name in concerned else view
-            for name, view in snapshot.policies.items()
-        }
+
+        def swapped(targets: tuple[PolicyTarget, ...]) -> tuple[PolicyTarget, ...]:
+            return tuple(
+                replace(target, model=changed[target.model.route]) if target.model.route in changed else target
+                for target in targets
+            )
+
+        policies = {name: self._concerned(name, view, swapped) for name, view in snapshot.policies.items()}
         models = tuple(changed.get(model.route, model) for model in snapshot.models)
         return replace(self, snapshot=replace(snapshot, models=models, by_name=by_name, policies=policies))
 
@@ -121,22 +144,18 @@ def _provider(snapshot: Snapshot, provider_id: str) -> ProviderView:
     return next(model.provider for model in snapshot.models if model.provider.provider_id == provider_id)
 
 
-def _with_models(view: PolicyView, changed: Mapping[str, ModelView]) -> PolicyView:
-    def swapped(targets: tuple[PolicyTarget, ...]) -> tuple[PolicyTarget, ...]:
-        return tuple(
-            replace(target, model=changed[target.model.route]) if target.model.route in changed else target
-            for target in targets
-        )
-
+def _with_targets(
+    view: PolicyView, change: Callable[[tuple[PolicyTarget, ...]], tuple[PolicyTarget, ...]]
+) -> PolicyView:
     def version(one: PolicyVersionView) -> PolicyVersionView:
-        chains = {name: swapped(chain) for name, chain in one.chains.items()}
-        return replace(one, targets=swapped(one.targets), fallbacks=swapped(one.fallbacks), chains=chains)
+        chains = {name: change(chain) for name, chain in one.chains.items()}
+        return replace(one, targets=change(one.targets), fallbacks=change(one.fallbacks), chains=chains)
 
     return replace(
         view,
         active=version(view.active),
         candidate=None if view.candidate is None else version(view.candidate),
-        override=None if view.override is None else replace(view.override, targets=swapped(view.override.targets)),
+        override=None if view.override is None else replace(view.override, targets=change(view.override.targets)),
     )
 
 

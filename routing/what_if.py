@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from providers.cost_tiers import COST_TIERS, rank
@@ -31,24 +32,36 @@ from routing.types import (
 
 _MOST_STEPS = 20
 _HALVINGS = 12
+_FEW = 200
+_IN_FRONT = 50
 
 
 def what_would_change(
-    facts: RequestFacts, snapshot: Snapshot, conditions: Conditions, wanted: str, *, now: float, chance: float = 0.0
+    facts: RequestFacts,
+    snapshot: Snapshot,
+    conditions: Conditions,
+    wanted: str,
+    *,
+    now: float,
+    chance: float = 0.0,
+    decision: RouteDecision | None = None,
 ) -> dict[str, Any]:
     """`wanted` is `provider/model`, or a model id, which means the provider that is asked first for it.
 
     `steps` are needed all, in their order; of the `ways` any one suffices after them. `wins` tells whether deciding again, with
-    all steps and one of the ways, did choose the model.
+    all steps and one of the ways, did choose the model. `decision` saves making it: with everything, and with fallback on.
     """
     trying = _Trying(now, chance)
     model = next(iter(snapshot.by_name.get(wanted, ())), None)
     if model is None:
         return _not_there(wanted, snapshot)
     # Without fallback all but the first are dropped; what is compared here is who that first one is.
-    world = World(facts, snapshot, conditions).defaults(fallback_enabled=True)
-    decision = trying.decide(world)
-    world = replace(world, policy=decision.policy)
+    world = World(facts, snapshot, conditions)
+    if not snapshot.defaults.fallback_enabled:
+        world, decision = world.defaults(fallback_enabled=True), None
+    if decision is None:
+        decision = trying.decide(world)
+    world = _narrowed(replace(world, policy=decision.policy), model, decision)
     verdict, place = _verdict(model, decision)
     steps, world = trying.steps(model, world, decision)
     after = trying.decide(world)
@@ -64,6 +77,15 @@ def what_would_change(
         "ways": [{"remedy": way.sentence, "where": way.where} for way in ways],
         "wins": then == 1 or bool(ways),
     }
+
+
+def _narrowed(world: World, model: ModelView, decision: RouteDecision) -> World:
+    """Of a large pool, the models that a change may concern: those in front, and the wanted one with its provider's others."""
+    if len(decision.candidates) + len(decision.dropped) <= _FEW:
+        return world
+    keep = {model.route, *(one.model.route for one in decision.candidates[:_IN_FRONT])}
+    others = (one.route for one in world.snapshot.models if one.provider.provider_id == model.provider.provider_id)
+    return world.only(keep.union(islice(others, _FEW)))
 
 
 class _Trying:

@@ -121,7 +121,8 @@ class RouteView(GeneratingView):
             raise InvalidRequest("The request body must be a JSON object.")
         identity: Identity = request.auth
         question = explaining.read(request.data, identity, _sent(request))
-        explanation = explaining.explained(question, most=MOST)
+        everything = identity.may(explaining.READS_REGISTRY)
+        explanation = explaining.explained(question, most=MOST, everything=everything)
         told = explaining.for_caller(explanation, question, identity)
         if explanation.refusal is not None:
             return _nobody(explanation, told, getattr(request, "request_id", ""))

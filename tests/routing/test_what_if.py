@@ -339,6 +339,17 @@ def test_vectors_of_another_model_are_to_be_asked_for_by_name() -> None:
     assert told["wins"]
 
 
+def test_of_a_large_pool_only_those_in_front_are_tried_again() -> None:
+    crowd = [model(f"m{n}", of=provider(f"p{n % 30}", 1), prices=DEAR) for n in range(600)]
+    held = with_policies(*crowd, model(of=provider("azure", 3), prices=DEAR), policies={"any": {}})
+    told = hint(facts("any"), held)
+    assert (told["verdict"], told["place"], told["wins"]) == ("outranked", 601, True)
+    assert "Lower the priority number of the provider azure from 3 to 0." in remedies_of(told)
+    told = hint(facts("any", require_vision=True), held)
+    assert [step["reason"] for step in told["steps"]] == ["missing_vision"]
+    assert told["wins"]
+
+
 # --- Names ------------------------------------------------------------------------------------------------------------------
 
 
