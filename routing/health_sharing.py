@@ -41,7 +41,7 @@ class Sharing:
         self._health = health
         self._url = redis_url
         self._line = Line(redis_url)
-        self._permits = Line(redis_url, patience_seconds=PERMIT_SECONDS)
+        self._permits = Line(redis_url, patience_seconds=PATIENCE_SECONDS)
         self._woken = asyncio.Event()
         self._turned = True
         self._since = dict.fromkeys(HASHES, BEGINNING)
@@ -87,8 +87,11 @@ class Sharing:
     # Permits
 
     async def permit(self, step: Step) -> bool | None:
-        """Redis's word on a half-open breaker; None when it gives none in time. Many that ask at once share a round trip."""
-        if monotonic() < self._away_until:
+        """Redis's word on a half-open breaker; None when it is away. Many that ask at once share a round trip.
+
+        An answer that is merely late is a no: were it a yes of this process's own, many would think so at once.
+        """
+        if self._is_away or monotonic() < self._away_until:
             return None
         answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self._asked.append((step, answer))
@@ -98,19 +101,20 @@ class Sharing:
             async with asyncio.timeout(PERMIT_SECONDS):
                 return await answer
         except TimeoutError:
-            self._away_until = monotonic() + AWAY_SECONDS
-            return None
+            return False
 
     async def _ask(self) -> None:
         while self._asked:
             asked, self._asked = self._asked[:AT_ONCE], self._asked[AT_ONCE:]
             try:
                 told = await self._permits.ask(shared_health.steps([step for step, _ in asked]))
-            except AWAY:
-                self._away_until = monotonic() + AWAY_SECONDS
+            except AWAY as error:
+                late = isinstance(error, TimeoutError | redis.TimeoutError)
+                if not late:
+                    self._away_until = monotonic() + AWAY_SECONDS
                 for _, answer in asked:
                     if not answer.done():
-                        answer.set_result(None)
+                        answer.set_result(False if late else None)
                 continue
             self._health.set_clock(told.moment)
             for (step, answer), (granted, breaker) in zip(asked, told.outcomes, strict=True):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import redis
 from django.test.utils import override_settings
 
 from providers.breaker_settings import BreakerSettings
@@ -333,8 +334,6 @@ async def test_the_keys_in_redis_are_few_and_end(redis_url):
             fail(known, target)
             known.succeeded(target, 0.1)
         known.key_failed(target, 1, "insufficient_quota")
-    import redis
-
     with redis.Redis.from_url(redis_url) as client:
         keys = [key for key in client.keys("*") if key.startswith(b"gw:health")]
         assert len(keys) == 7
@@ -355,6 +354,18 @@ async def test_without_redis_a_process_goes_by_what_it_saw():
             with pytest.raises(health.NotShared):
                 await asyncio.to_thread(health.reset, "p/m")
             assert health.read() == health.current().conditions()
+
+
+async def test_a_late_word_of_redis_is_a_no_until_it_is_known_to_be_away(redis_url):
+    known, target = Health(), routed(replace(NUMBERS, open_seconds=0))
+    async with sharing(known):
+        fail(known, target)
+        await until(lambda: not known.outbox)
+        with redis.Redis.from_url(redis_url) as client:
+            client.client_pause(600)
+        assert not await known.permit(target)
+        await until(lambda: not known._sharing._asked and known._sharing._asking.done() and not known.outbox)
+        assert await known.permit(target)
 
 
 async def test_a_store_that_was_emptied_is_told_again(redis_url):
