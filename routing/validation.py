@@ -84,6 +84,7 @@ def is_served(decision: RouteDecision) -> bool:
 class _Checking:
     def __init__(self, snapshot: Snapshot, now: float, disabled: frozenset[str]) -> None:
         self.snapshot, self.now, self.disabled = snapshot, now, disabled
+        self.kinds = {policy.kind for policy in snapshot.policies.values()}
         self.issues: list[Issue] = []
         self.warnings: list[Issue] = []
 
@@ -117,7 +118,7 @@ class _Checking:
     def _target(self, policy: PolicyView, target: Target, of: str) -> str:
         """`off` for one that is only switched off; what does not exist is an issue."""
         if target.kind:
-            if not any(one.kind == target.kind for one in policies_of(self.snapshot)):
+            if target.kind not in self.kinds:
                 self._issue("undefined_target", policy, f"{of}no policy is of kind {target.kind!r}, which it targets")
             return ""
         if target.provider and target.model not in self.snapshot.policies:
