@@ -36,8 +36,7 @@ def test_a_policy_that_is_switched_off_is_not_there():
 
 
 def test_a_document_that_does_not_read_is_left_out_and_named():
-    create()
-    Policy.objects.filter(name="p").update(document={"strategy": 5})
+    Policy.objects.create(name="p", document={"strategy": 5})
     create("q")
     notes = []
     assert set(views(notes)) == {"q", "policy/q"}
