@@ -86,8 +86,9 @@ def refresh_if_older(provider: Provider, seconds: float) -> Offer:
 
 
 def follow(provider: Provider, offers: list[Offered]) -> Followed:
-    """Make the provider's models those that are offered."""
+    """Make the provider's models those that are offered; one that is not cannot be asked, whoever entered it."""
     with actor.acting_as(ACTOR), transaction.atomic():
+        Provider.objects.select_for_update().get(pk=provider.pk)  # two readings at once would both add what is new
         rows = {row.model_id: row for row in provider.models.select_for_update()}
         listed = {offer.model_id for offer in offers}
         new = [offer for offer in offers if offer.model_id not in rows]
@@ -99,10 +100,10 @@ def follow(provider: Provider, offers: list[Offered]) -> Followed:
                 was_gone = _follow(row, offer)
                 if was_gone is not None:
                     (back if was_gone else moved).append(row.model_id)
-        gone = [row for row in rows.values() if row.enabled and _is_followed(row) and row.model_id not in listed]
+        gone = [row for row in rows.values() if row.enabled and row.model_id not in listed]
         for row in gone:
             row.enabled = False
-            row.parameters = {**row.parameters, GONE: True}
+            row.parameters = {**(row.parameters if isinstance(row.parameters, dict) else {}), GONE: True}
             row.save(update_fields=["enabled", "parameters"])
     return Followed(
         tuple(offer.model_id for offer in new), tuple(moved), tuple(back), tuple(row.model_id for row in gone)
@@ -121,10 +122,6 @@ def _follow(row: ProviderModel, offer: Offered) -> bool | None:
     row.enabled = row.enabled or was_gone
     row.save(update_fields=["enabled", "parameters"])
     return was_gone
-
-
-def _is_followed(row: ProviderModel) -> bool:
-    return isinstance(row.parameters, dict) and "base_urls" in row.parameters
 
 
 def _noted(provider: Provider, facts: dict[str, Any]) -> Offer:

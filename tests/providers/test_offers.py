@@ -95,10 +95,18 @@ def test_what_was_switched_off_by_hand_stays_off_and_what_was_set_by_hand_stays_
     assert llama.parameters["base_urls"] == ["http://127.0.0.1:50999/v1"]
 
 
-def test_models_that_were_added_by_hand_are_left_alone(platform: FakeKamiwaza, provider: Provider) -> None:
-    provider.models.create(model_id="mine")
+def test_a_model_that_was_entered_before_it_is_deployed_waits_for_its_deployment(
+    platform: FakeKamiwaza, provider: Provider
+) -> None:
+    provider.models.create(model_id="llama3", capabilities=["chat", "tools"])
+    platform.deploy("llama3", status="INITIALIZING")
     offers.refresh(provider)
-    assert enabled(provider) == ["mine"]
+    assert enabled(provider) == []
+    platform.deploy("llama3")
+    offers.refresh(provider)
+    assert enabled(provider) == ["llama3"]
+    assert row(provider, "llama3").capabilities == ["chat", "tools"]
+    assert row(provider, "llama3").parameters["base_urls"]
 
 
 def test_a_reading_without_news_writes_nothing_to_the_registry(platform: FakeKamiwaza, provider: Provider) -> None:
