@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,6 +41,8 @@ from providers.secrets import SecretError
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
+_PATIENCE_SECONDS = 30.0
+_PAUSE_SECONDS = 0.25
 
 __all__ = [
     "ADD",
@@ -83,6 +86,8 @@ class Applied:
     run_pk: int | None = None
     named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What the file speaks of: ids and names, by the file's members."""
+    busy: bool = False
+    """Nothing was done because another import was running."""
 
 
 def document(only: Collection[str] = ()) -> dict[str, Any]:
@@ -149,6 +154,7 @@ def apply_document(
         message=result.message,
         run_pk=result.run_pk,
         named=_named(source, planned),
+        busy=result.busy,
     )
 
 
@@ -486,7 +492,7 @@ def own_file(path: str) -> Result:
     try:
         with open(path, "rb") as file:
             content = file.read(documents.LARGEST_BYTES + 1)
-        applied = apply_document(content, label=path, file_format=documents.format_of(path), write=True, owner=path)
+        applied = _applied_in_turn(content, path)
         result = Result(path, applied, applied.message if applied.exit_status == 1 else "")
     except OSError as error:
         result = Result(path, error=f"{path} cannot be read: {error.strerror}.")
@@ -507,6 +513,16 @@ def own_file(path: str) -> Result:
         if one["level"] == Level.PERSON or one["code"] == IGNORED_VARIABLE.name:
             log.warning("configuration file %s: %s %s %s", path, one["code"], one["place"], one["detail"])
     return result
+
+
+def _applied_in_turn(content: bytes, path: str) -> Applied:
+    """Processes that start together read the same files: each waits for the one before it."""
+    patience = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        applied = apply_document(content, label=path, file_format=documents.format_of(path), write=True, owner=path)
+        if not applied.busy or time.monotonic() > patience:
+            return applied
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _told(result: Result) -> Iterator[dict[str, str]]:

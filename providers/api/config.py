@@ -78,8 +78,8 @@ class FieldChange(serializers.Serializer):
 
 class ConfigChange(serializers.Serializer):
     action = serializers.ChoiceField(choices=[configuration.ADD, configuration.CHANGE, configuration.REMOVE])
-    kind = serializers.CharField(help_text="provider, model, key or parameter.")
-    provider_id = serializers.CharField()
+    kind = serializers.CharField(help_text="provider, model, key, parameter, policy, price or settings.")
+    provider_id = serializers.CharField(help_text="Empty for what belongs to no provider.")
     name = serializers.CharField()
     fields = FieldChange(many=True)  # type: ignore[assignment]
 

@@ -88,6 +88,8 @@ class Result:
     """The first findings of each code."""
     run_pk: int | None = None
     seconds: float = 0.0
+    busy: bool = False
+    """It failed because another import was running: a moment later it may not."""
 
 
 def start(
@@ -265,14 +267,14 @@ class _Work:
     ) -> Result:
         began, started_at = time.monotonic(), timezone.now()
         file: ReportFile | None = None
-        status, message = FAILED, ""
+        status, message, busy = FAILED, "", False
         try:
             file = ReportFile(report) if report else None
             with self._acting(), _few_collections():
                 work()
             status, message = self._judge()
         except (lock.Busy, lock.LockLost, Refused, SourceError, SecretError) as error:
-            message = str(error)
+            message, busy = str(error), isinstance(error, lock.Busy)
         except (DatabaseError, InterfaceError) as error:
             message = (
                 f"The gateway's database failed ({type(error).__name__}); what was finished before is kept. "
@@ -287,7 +289,7 @@ class _Work:
                 file.discard()
             raise
         self._end(status, message, State.FAILED if status == FAILED else State.DONE)
-        result = self._result(status, message, time.monotonic() - began)
+        result = replace(self._result(status, message, time.monotonic() - began), busy=busy)
         more: Mapping[str, Any] = {}
         try:
             more = afterwards(result) if afterwards else {}

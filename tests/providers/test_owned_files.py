@@ -1,5 +1,6 @@
 """Files that own what they name: who may change it then, and what becomes of it when the file is read again."""
 
+import contextlib
 import io
 
 import pytest
@@ -8,6 +9,7 @@ from django.urls import reverse
 
 from gateway_project import server
 from providers import configuration
+from providers.importers import lock
 from providers.models import AuditEntry, ConfigFile, Provider, ProviderModel
 from routing.models import Policy, RoutingSettings
 from tests.providers import seed_configurations as seeds
@@ -127,6 +129,13 @@ def test_the_web_process_reads_the_files_before_it_serves(file, monkeypatch, cap
     file.unlink()
     server.read_configuration_files()
     assert "not applied whole (status 1)" in capsys.readouterr().err
+
+
+def test_a_reading_waits_for_the_one_before_it(file, monkeypatch):
+    with contextlib.ExitStack() as other:
+        other.enter_context(lock.alone())
+        monkeypatch.setattr(configuration.time, "sleep", lambda seconds: other.close())
+        assert reload().applied.written
 
 
 def test_a_broken_file_leaves_everything_as_it_was_and_says_so(file):

@@ -32,7 +32,8 @@ class _HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 class Command(BaseCommand):
     help = (
-        "Write all providers with their models, parameters and keys as one YAML or JSON document; keys as references."
+        "Write all providers with their models, parameters and keys, prices, policies and routing settings as one YAML or "
+        "JSON document; keys as references."
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
