@@ -84,6 +84,8 @@ class Book:
     at: float
     changes_at: float | None = None
     _in_force: dict[str, dict[str, PriceRule]] = field(default_factory=lambda: defaultdict(dict))
+    _lengths: dict[str, list[int]] = field(default_factory=dict)
+    """Of the prefixes, by provider, longest first: thousands of rules have few."""
 
     def __post_init__(self) -> None:
         for rule in sorted(self.overrides, key=lambda rule: rule.valid_from):
@@ -91,6 +93,8 @@ class Book:
                 self._changes_by(rule.valid_from)
                 break
             self._in_force[rule.provider_id][rule.model_prefix] = rule
+        for provider_id, rules in self._in_force.items():
+            self._lengths[provider_id] = sorted({len(prefix) for prefix in rules}, reverse=True)
 
     def prices(
         self, provider_id: str, provider_type: str, model_id: str, own: Prices, free: bool, *, base_url: str = ""
@@ -121,8 +125,11 @@ class Book:
         rules = self._in_force.get(provider_id)
         if not rules:
             return None
-        fitting = [prefix for prefix in rules if model_id.startswith(prefix)]
-        return rules[max(fitting, key=len)] if fitting else None
+        for length in self._lengths[provider_id]:
+            rule = rules.get(model_id[:length])
+            if rule is not None:
+                return rule
+        return None
 
     def _changes_by(self, moment: float) -> None:
         self.changes_at = moment if self.changes_at is None else min(self.changes_at, moment)
