@@ -28,6 +28,7 @@ from routing.types import (
 )
 
 _SURE_OF_A_FALLBACK = 0.5
+_IS_NOT, _MAY_NOT = "does not exist", "may not serve this request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +127,15 @@ class _Deciding:
             targets = _targets_of(name, self.snapshot)
             requirements = self.asked.requirements
         if not targets:
-            self.notices.append(f"the preferred model {name!r} does not exist")
+            self.notices.append(f"the preferred model {name!r} {_IS_NOT}")
             return
         allowed = policy is not None and _allows(self.asked.facts, name, policy)
         asked = replace(self.asked, requirements=requirements, allowed_by_name=allowed)
         found = self._ranked(targets, "preferred", asked)
         if not found:
-            self.notices.append(f"the preferred model {name!r} may not serve this request")
+            # To a client key, what it is not allowed does not exist.
+            known = allowed or any(filters.permits(asked.facts.identity, target.model) for target in targets)
+            self.notices.append(f"the preferred model {name!r} {_MAY_NOT if known else _IS_NOT}")
         self._add(found)
 
     def _ranked(self, targets: Sequence[PolicyTarget], role: str, asked: Asked | None = None) -> list[Candidate]:

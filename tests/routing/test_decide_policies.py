@@ -128,6 +128,13 @@ def test_a_wish_that_does_not_exist_is_said():
     assert decision.notices == ("the preferred model 'gone' does not exist",)
 
 
+def test_a_preferred_model_that_the_key_is_not_allowed_does_not_exist_to_it():
+    held = snapshot(model("gpt-4o"), model("secret"), model("small", context_window=1))
+    for preferred, told in (("secret", "does not exist"), ("small", "may not serve this request")):
+        asked = facts(allowed=("gpt-*", "small"), preferred_model=preferred, prompt_bytes=100)
+        assert decide(asked, held, now=NOW).notices == (f"the preferred model '{preferred}' {told}",)
+
+
 def test_a_wish_must_see_where_the_request_holds_pictures():
     seeing = model("seeing", capabilities=("chat", "vision"))
     decision = asked(held(snapshot(A, seeing), p=of("a", "seeing")), preferred_model="a", require_vision=True)
@@ -145,7 +152,7 @@ def test_a_key_may_not_wish_for_what_it_may_not_use_and_still_gets_it_where_the_
     over = held(p=of("b", "a"))
     decision = asked(over, preferred_model="a", allowed=("p",))
     assert (order(decision), decision.dropped) == (["b", "a"], ())
-    assert "may not serve" in decision.notices[0]
+    assert "does not exist" in decision.notices[0]
 
 
 # --- Names ------------------------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ The same over REST is POST /api/v1/route; in the admin it is "Explain a route"; 
         served = f"{usage.provider_id}/{usage.model_id}" if usage.provider_id else "nobody"
         console.print(Text(f"{usage.request_id}: {usage.status} {usage.error_code}".rstrip(), "bold"))
         console.print(
-            f"  asked for {escape(usage.requested_model)} at {usage.at:%Y-%m-%d %H:%M:%S}Z, served by {escape(served)}"
+            f"  asked for {escape(usage.requested_model or 'any model')} at {usage.at:%Y-%m-%d %H:%M:%S}Z, served by {escape(served)}"
         )
         if past.attempts:
             console.print(_attempts(past.attempts))
@@ -230,7 +230,7 @@ def _candidates(candidates: list[dict[str, Any]]) -> Table:
             str(one["place"]),
             Text(name, "bold green" if one["place"] == 1 else ""),
             "" if one["score"] is None else f"{one['score']:.4g}",
-            _money(one.get("estimated_cost_usd")),
+            _money(one["estimated_cost_usd"]) if "estimated_cost_usd" in one else "–",
             one["cost_tier"],
             Text(one["breaker"], "" if one["breaker"] == "closed" else "yellow"),
             "–" if one["latency_seconds"] is None else f"{one['latency_seconds']:.3g} s",
