@@ -54,6 +54,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 ("Policies", "alt_route", "admin:routing_policy_changelist", "routing.view_policy"),
                 ("Health", "monitor_heart", "admin:health", "providers.view_providermodel"),
                 ("Explain a route", "troubleshoot", "admin:explain", "providers.view_providermodel"),
+                ("Replay", "history_toggle_off", "admin:replay", "inference.view_usagerecord"),
                 ("Settings", "tune", "admin:routing_routingsettings_changelist", "routing.view_routingsettings"),
             ],
         ),

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from inference import (
     admin_cutover,  # noqa: F401  (registers its page)
     admin_explain,
+    admin_replay,  # noqa: F401  (registers its page)
     explaining,
 )
 from inference.models import Job, UsageRecord
