@@ -26,7 +26,9 @@ DEEPEST = 60
 MOST_REPEATED = 1_000_000
 """Values that aliases may add to those that are written."""
 
-FORMATS = ("yaml", "json", "env")
+WRITTEN = ("yaml", "json")
+FORMATS = (*WRITTEN, "env")
+"""What is read; variables are not written."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"

@@ -263,6 +263,25 @@ def test_both_shapes_of_the_legacy_gateways_yaml_are_imported(file, nested):
     assert ProviderModel.objects.get().max_tokens == 4096
 
 
+def test_what_a_provider_may_get_and_when_it_rests_can_be_undone(file):
+    run("apply_config", file(openai(data_tags=["eu"])), "--apply")
+    before = exporting.text()
+    text = openai(locality="local", data_tags=[], breaker={"failure_threshold": 2})
+    shown, _ = run("apply_config", file(text), "--apply")
+    assert '    data_tags: ["eu"] → []' in shown
+    assert "    breaker.failure_threshold: null → 2" in shown
+    assert Provider.objects.get().locality == "local"
+    assert run("apply_config", "--previous")[1] == 0
+    assert exporting.text() == before
+
+
+def test_a_provider_with_wrong_numbers_is_a_mistake(file):
+    with pytest.raises(CommandError, match=r"providers.openai.breaker: failure_rate: A share"):
+        run("apply_config", file(openai(breaker={"failure_rate": 2})))
+    with pytest.raises(CommandError, match=r"providers.openai.locality: one of local, remote or nothing"):
+        run("apply_config", file(openai(locality="here")))
+
+
 def test_an_application_can_be_undone(file):
     registries.build()
     before = exporting.text()

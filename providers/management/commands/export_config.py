@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
 from providers import exporting, private_files
-from providers.importers.documents import FORMATS
+from providers.importers.documents import WRITTEN
 from providers.models import Provider
 from providers.secrets import SecretError
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="Where to; `-` or nothing prints it.")
-        parser.add_argument("--format", choices=FORMATS, help="By default what the file's name ends in, else yaml.")
+        parser.add_argument("--format", choices=WRITTEN, help="By default what the file's name ends in, else yaml.")
         parser.add_argument("--only", metavar="PROVIDER", nargs="+", default=[], help="These providers only.")
 
     def handle(self, *args: Any, **options: Any) -> None:
