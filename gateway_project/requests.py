@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-from inference import old_paths
+from inference import old_paths, trace_ids
 from providers import actor
 from routing.types import Identity
 
@@ -17,7 +17,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Takes a well-formed `X-Request-Id` of the client, else makes one."""
+    """Takes a well-formed `X-Request-Id` of the client, else makes one; and names the trace on every answer."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -27,6 +27,7 @@ class RequestIdMiddleware:
         request.request_id = given if _SAFE_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"  # type: ignore[attr-defined]
         response = self.get_response(request)
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        response["X-Trace-Id"] = trace_ids.trace_of(request.headers, request.request_id)  # type: ignore[attr-defined]
         return response
 
 

@@ -7,7 +7,6 @@ is never text in the content.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from inference import chat_requests, client
+from inference import chat_requests, client, trace_ids
 from inference import loop as bridge
 from inference.answering import Collected
 from inference.api.streams import frame
@@ -42,10 +41,6 @@ from routing.types import Identity, ModelView, RequestFacts, RouteDecision, Snap
 PROGRESS_EVERY = 50
 """Chunks of a stream between two `progress` events."""
 KEEP_ALIVE_SECONDS = 10.0
-
-TRACE_HEADERS = ("x-trace-id", "trace-id", "x-request-id", "request-id")
-_SAFE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class ChatIn(serializers.Serializer):
@@ -96,20 +91,11 @@ class SelectionOut(serializers.Serializer):
 
 
 class ChatView(GeneratingView):
-    """What all of them share: the trace that comes in and goes out with every answer, refusals included."""
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        self.began = time.perf_counter()
-        super().initial(request, *args, **kwargs)
+    """What all of them share. Their trace goes out with every answer; see `gateway_project.requests`."""
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         """Clients of streams ask for `text/event-stream`; errors are JSON all the same."""
         return super().perform_content_negotiation(request, force=True)
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        response["X-Trace-Id"] = trace_of(request)
-        return response
 
     def answer(self, request: Request, asked: ChatRequest) -> Any:
         question = _Question(asked, request.auth)
@@ -209,12 +195,7 @@ class CapabilitiesView(ChatView):
 
 
 def trace_of(request: Request) -> str:
-    """The caller's own trace, when it sent one that is fit to be logged, else the request's id."""
-    parent = _TRACEPARENT.match(request.headers.get("traceparent", ""))
-    if parent:
-        return parent.group(1)
-    sent = (request.headers.get(name, "") for name in TRACE_HEADERS)
-    return next((one for one in sent if _SAFE_ID.fullmatch(one)), getattr(request, "request_id", ""))
+    return trace_ids.trace_of(request.headers, getattr(request, "request_id", ""))
 
 
 class _Question:
