@@ -16,8 +16,8 @@ from tests.callers import caller, with_key
 
 pytestmark = pytest.mark.django_db
 
-OPEN = {"/api/schema", "/api/docs", "/api/v1/health", "/metrics"}
-"""Answer without a key: the schema holds no data, health names no provider, metrics are a setting."""
+OPEN = {"/api/schema", "/api/docs", "/api/v1/health", "/metrics", "/api/chat/capabilities"}
+"""Answer without a key: the schema and the words for capabilities hold no data, health names no provider, metrics are a setting."""
 
 
 def api_views():
