@@ -1,12 +1,14 @@
-"""A policy as it would be: the registry of a snapshot with one document in place of, or beside, those that count. Pure but for
-the resolving, which the building of snapshots does the same way."""
+"""A policy as its editor shows it: the registry of a snapshot with one document in place of, or beside, those that count. Pure.
+
+Only this policy is resolved anew, as each key that is typed asks for it; `resolving.with_document` does so for all that name it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from routing.policy_documents import PolicyDocument
-from routing.policy_views import Resolving
+from routing.resolving import Resolving
 from routing.types import PolicyView, Snapshot
 from routing.validation import policies_of
 
@@ -19,7 +21,7 @@ def with_draft(snapshot: Snapshot, name: str, kind: str, document: PolicyDocumen
     version = Resolving(documents, kinds, snapshot.models, snapshot.by_name).version(name, 0, document)
     held = snapshot.policies.get(name)
     if held is not None and held.name == name:
-        draft = replace(held, kind=kind, active=version, candidate=None, share=0)
+        draft = replace(held, kind=kind, active=version, candidate=None, share=0, stands_for="")
     else:
         draft = PolicyView(name, kind, version)
     return replace(snapshot, policies={**snapshot.policies, name: draft, f"{kind}/{name}": draft})

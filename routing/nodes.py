@@ -80,7 +80,8 @@ def select(
         input_tokens=int(length),
         max_output_tokens=int(length / 2),
     )
-    bare = replace(policy, active=replace(policy.active, fallbacks=(), chains={}), candidate=None, override=None)
+    active = replace(policy.active, fallbacks=(), chains={})
+    bare = replace(policy, active=active, candidate=None, override=None, stands_for="")
     return Selection(
         facts,
         snapshot,

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeGuard
 
 from providers.capabilities import TASKS, canonical
 from providers.cost_tiers import COST_TIERS, is_tier
@@ -197,11 +197,11 @@ def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-def _is_text(told: Any) -> bool:
+def _is_text(told: object) -> TypeGuard[str]:
     """Not too long, and without characters that databases refuse or that nobody sees."""
     if not isinstance(told, str) or len(told) > _LONGEST:
         return False
-    return told.isascii() and told.isprintable() or not any(unicodedata.category(one).startswith("C") for one in told)
+    return (told.isascii() and told.isprintable()) or not any(unicodedata.category(one).startswith("C") for one in told)
 
 
 class _Reader:

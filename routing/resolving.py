@@ -77,6 +77,9 @@ class Resolving:
         self._documents, self._kinds, self._models, self._by_name = documents, kinds, models, by_name
         self._with_kind = {f"{kind}/{name}": name for name, kind in kinds.items() if f"{kind}/{name}" not in documents}
         self._every: tuple[PolicyTarget, ...] | None = None
+        self._chains: dict[str, tuple[PolicyTarget, ...]] = {}
+        self._alone: dict[str, tuple[PolicyTarget, ...]] = {}
+        """What a name means by itself: policies that fall back on one another ask for it over and over."""
 
     def version(self, name: str, number: int, document: PolicyDocument) -> PolicyVersionView:
         targets = _once(self._of_targets(document.targets, (name,))) if document.targets else self._all()
@@ -115,7 +118,9 @@ class Resolving:
         return [name for name, its in self._kinds.items() if its == kind]
 
     def _chain(self, name: str) -> tuple[PolicyTarget, ...]:
-        return self._fallbacks(self._documents[name], name)
+        if name not in self._chains:
+            self._chains[name] = self._fallbacks(self._documents[name], name)
+        return self._chains[name]
 
     def _fallbacks(self, document: PolicyDocument, name: str) -> tuple[PolicyTarget, ...]:
         """The policies' own fallbacks follow those that name them, until nothing new comes."""
@@ -127,7 +132,9 @@ class Resolving:
             if fallback in seen:
                 continue
             seen.add(fallback)
-            found += self.named(fallback)
+            if fallback not in self._alone:
+                self._alone[fallback] = tuple(self.named(fallback))
+            found += self._alone[fallback]
             further = self._documents.get(fallback)
             if further is not None:
                 waiting += further.fallbacks

@@ -178,6 +178,15 @@ def test_the_panel_explains_what_stands_in_the_form(admin_client, policy):
     assert policy.version == 1
 
 
+def test_the_panel_explains_what_is_to_become_of_a_mere_other_name(admin_client, policy):
+    alias = policy_actions.create({"name": "other", "kind": "alias", "document": {"targets": ["best"]}})
+    fields = form_of_page(page(admin_client, alias))
+    assert "p/one" in admin_client.post(url(alias, "explain"), fields).content.decode()
+    html = admin_client.post(url(alias, "explain"), fields | {"targets-0-model": "three"}).content.decode()
+    assert "p/three" in html
+    assert "p/one" not in html
+
+
 def test_the_panel_says_what_does_not_read_yet(admin_client, policy):
     fields = form_of_page(page(admin_client, policy)) | {"max_cost": "much"}
     assert "does not read yet" in admin_client.post(url(policy, "explain"), fields).content.decode()
