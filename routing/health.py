@@ -12,90 +12,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
-import secrets
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic, time
 
 from django.conf import settings
 
-from providers.breaker_settings import DEFAULTS, BreakerSettings
+from providers.breaker_settings import DEFAULTS
 from routing import breakers, calibration, key_exhaustion, performance, shared_health, snapshot
 from routing.breakers import CLOSED, HALF_OPEN, OPEN, WELL, Breaker, Step
 from routing.health_sharing import Sharing
 from routing.key_exhaustion import WORKS, Exhaustion
-from routing.performance import UNKNOWN, Batch, Figures
+from routing.leases import Leases
+from routing.performance import UNKNOWN, Figures
 from routing.shared_health import AWAY, BREAKERS, HASHES, KEYS, PERFORMANCE, Heard
+from routing.tallies import Sums, Tally
 from routing.types import Conditions, ModelView, ProviderView, RouteCondition
 
 MOST_WAITING = 10_000
 """Steps that wait to be told; older ones are dropped. They are in the mirror, and count where it counts most."""
 MOVED_SECONDS = 0.5
 """By how much the host's clock may run from the monotonic one before what is shown is worked out again."""
-RENEW_SECONDS = 5.0
 
 
 class NotShared(Exception):
     """Redis does not answer: what was asked for holds in this process only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Calls of one route."""
-
-    good: int = 0
-    bad: int = 0
-    seconds: float = 0.0
-    """Of the good ones together."""
-
-    def __bool__(self) -> bool:
-        return bool(self.good or self.bad)
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(self.good + other.good, self.bad + other.bad, self.seconds + other.seconds)
-
-    def __sub__(self, other: Sums) -> Sums:
-        return Sums(self.good - other.good, self.bad - other.bad, self.seconds - other.seconds)
-
-    def batch(self) -> Batch:
-        return Batch(self.good, self.bad, int(max(0.0, self.seconds) * 1_000_000 / self.good) if self.good else 0)
-
-
-@dataclass(slots=True, eq=False)
-class _Tally:
-    """What this process saw of a route and has not worked in yet. Spans in seconds."""
-
-    route: str
-    settings: BreakerSettings
-    watched: bool
-    """The breaker is not well: a success changes more than a count."""
-    good: int = 0
-    """Not yet counted by the breaker."""
-    fresh: int = 0
-    """Good calls that are counted there, and not yet in the figures."""
-    bad: int = 0
-    """Failures that are not yet in the figures."""
-    seconds: float = 0.0
-    """Of `good` and `fresh`."""
-    untold: Sums = field(default_factory=Sums)
-    """In this mirror's figures, and not yet in the shared ones."""
-
-
-@dataclass(slots=True, eq=False)
-class _Lease:
-    token: str
-    route: str
-    settings: BreakerSettings
-    granted_at: float
-    begun: bool = False
-
-
-_mine: ContextVar[_Lease | None] = ContextVar("half_open_lease", default=None)
-"""The lease of the task that asks upstream, so that an old call of the same route does not give it back."""
 
 
 @dataclass(slots=True)
@@ -113,12 +56,11 @@ class Health:
     def __init__(self) -> None:
         self.mirror = Mirror()
         self.outbox: deque[Step] = deque(maxlen=MOST_WAITING)
-        self._tallies: dict[str, _Tally] = {}
-        self._busy: list[_Tally] = []
+        self._tallies: dict[str, Tally] = {}
+        self._busy: list[Tally] = []
         self._unwell: set[str] = set()
         self._stale: set[str] = set()
-        self._leases: dict[str, _Lease] = {}
-        self._tokens = (f"{secrets.token_hex(6)}:{number}" for number in itertools.count())
+        self._leases = Leases()
         self._routes_of: dict[str, set[str]] = defaultdict(set)
         self._providers: dict[str, ProviderView] = {}
         """As they were when one of their keys was refused."""
@@ -126,7 +68,6 @@ class Health:
         self._registry: object = None
         self._ratios: Mapping[str, float] = {}
         self._sharing: Sharing | None = None
-        self._renewed_at = 0.0
         self._ahead = time() - monotonic()
         self._clock_gap = self._ahead
         self._in_flight: dict[str, int] = defaultdict(int)
@@ -154,13 +95,12 @@ class Health:
         known = breakers.settle(self.mirror.breakers.get(route, WELL), numbers, self.now())
         if known.state != HALF_OPEN:
             return known.state == CLOSED
-        step = Step(route, "permit", numbers, lease=next(self._tokens))
+        step = Step(route, "permit", numbers, lease=self._leases.new_token())
         granted = await self._sharing.permit(step) if self._sharing is not None else None
         if granted is None:
             granted = self.apply(step)
         if granted and step.lease in self.mirror.breakers[route].leases:
-            lease = self._leases[step.lease] = _Lease(step.lease, route, numbers, monotonic())
-            _mine.set(lease)
+            self._leases.hold(step.lease, route, numbers)
         return granted
 
     # What it tells
@@ -168,14 +108,12 @@ class Health:
     def began(self, route: str) -> None:
         """A call is on its way upstream; each has its `ended()`, in a `finally`."""
         self._in_flight[route] += 1
-        if self._leases:
-            lease = _mine.get()
-            if lease is not None and lease.route == route:
-                lease.begun = True
+        if self._leases.held:
+            self._leases.begin(route)
 
     def ended(self, route: str) -> None:
         self._in_flight[route] -= 1
-        if self._leases:
+        if self._leases.held:
             self._give_back(route)
 
     def succeeded(self, model: ModelView, seconds: float, key_id: int | None = None) -> None:
@@ -196,7 +134,7 @@ class Health:
         `breakers.COUNTING`."""
         tally = self._tally(model)
         self._count_good(tally)
-        lease = self._lease_of(tally.route)
+        lease = self._leases.take(tally.route)
         if code in breakers.COUNTING:
             self._do(Step(tally.route, "bad", tally.settings, lease=lease, code=code))
         elif lease:
@@ -253,8 +191,9 @@ class Health:
         """Tell the others what is not told yet, and go on alone."""
         sharing = self._sharing
         if sharing is not None:
-            for lease in list(self._leases.values()):
-                self._release(lease)
+            for lease in self._leases:
+                self._leases.drop(lease)
+                self._do(Step(lease.route, "release", lease.settings, lease=lease.token))
             await sharing.stop()
             self._sharing = None
             self._watch_what_is_unwell()
@@ -363,8 +302,9 @@ class Health:
         self._clock_gap = gap
         if turned:
             self._show(turned)
-        if self._leases:
-            self._renew()
+        if self._leases.held:
+            for lease in self._leases.due():
+                self._do(Step(lease.route, "renew", lease.settings, lease=lease.token))
 
     def show_figures(self) -> None:
         """Put the latest figures into the conditions; at most once a second."""
@@ -396,23 +336,23 @@ class Health:
 
     # Inside
 
-    def _tally(self, model: ModelView) -> _Tally:
+    def _tally(self, model: ModelView) -> Tally:
         route = model.route
         tally = self._tallies.get(route)
         if tally is None:
             watched = self._sharing is None or route in self._unwell
-            tally = self._tallies[route] = _Tally(route, model.provider.breaker, watched)
+            tally = self._tallies[route] = Tally(route, model.provider.breaker, watched)
         tally.settings = model.provider.breaker
         return tally
 
-    def _succeed_at_once(self, tally: _Tally, model: ModelView, seconds: float) -> None:
+    def _succeed_at_once(self, tally: Tally, model: ModelView, seconds: float) -> None:
         tally.settings = model.provider.breaker
         tally.good += 1
         tally.seconds += seconds
-        self._count_good(tally, self._lease_of(tally.route))
+        self._count_good(tally, self._leases.take(tally.route))
         self._show_when_alone(tally)
 
-    def _count_good(self, tally: _Tally, lease: str = "") -> None:
+    def _count_good(self, tally: Tally, lease: str = "") -> None:
         good, tally.good = tally.good, 0
         if good:
             tally.fresh += good
@@ -427,14 +367,12 @@ class Health:
             if step.kind != "good" or not before.is_well:
                 self._sharing.wake()
 
-    def _count_figures(self, tally: _Tally) -> None:
-        sums = Sums(tally.fresh, tally.bad, tally.seconds)
-        tally.fresh, tally.bad, tally.seconds = 0, 0, 0.0
-        tally.untold += sums
+    def _count_figures(self, tally: Tally) -> None:
+        sums = tally.take_fresh()
         known = self.mirror.figures.get(tally.route, UNKNOWN)
         self.take_figures(tally.route, performance.after(known, sums.batch(), self.now()))
 
-    def _show_when_alone(self, tally: _Tally) -> None:
+    def _show_when_alone(self, tally: Tally) -> None:
         """Nobody else does while nobody shares."""
         if self._sharing is None:
             self._count_figures(tally)
@@ -458,41 +396,11 @@ class Health:
 
     # Leases
 
-    def _lease_of(self, route: str) -> str:
-        """The token of this task's lease, which is over now; empty when it has none."""
-        if not self._leases:
-            return ""
-        lease = _mine.get()
-        if lease is None or lease.route != route or self._leases.pop(lease.token, None) is None:
-            return ""
-        _mine.set(None)
-        return lease.token
-
     def _give_back(self, route: str) -> None:
         """A call ended: its own lease without a verdict, or, told from elsewhere, one that no call can be using."""
-        token = self._lease_of(route)
+        token = self._leases.take(route) or self._leases.take_unused(route, self._in_flight[route])
         if token:
             self._do(Step(route, "release", self._tallies[route].settings, lease=token))
-            return
-        begun = [lease for lease in self._leases.values() if lease.route == route and lease.begun]
-        if len(begun) > self._in_flight[route]:
-            self._release(begun[0])
-
-    def _release(self, lease: _Lease) -> None:
-        self._leases.pop(lease.token, None)
-        self._do(Step(lease.route, "release", lease.settings, lease=lease.token))
-
-    def _renew(self) -> None:
-        """Calls under way keep their place; one that was let through and never began does not."""
-        now = monotonic()
-        if now - self._renewed_at < RENEW_SECONDS:
-            return
-        self._renewed_at = now
-        for lease in list(self._leases.values()):
-            if lease.begun:
-                self._do(Step(lease.route, "renew", lease.settings, lease=lease.token))
-            elif now - lease.granted_at > breakers.LEASE_MS / 1000:
-                del self._leases[lease.token]
 
     # Keys
 
@@ -604,6 +512,7 @@ def look() -> Health:
 
 def read() -> Conditions:
     """As `look()`, and of it what decisions are made by."""
+    calibration.read()
     return look().conditions()
 
 

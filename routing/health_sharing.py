@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 HEAR_SECONDS = 0.5
 FIGURES_SECONDS = 1.0
-PERMIT_SECONDS = 0.05
+PERMIT_SECONDS = 0.1
 AWAY_SECONDS = 1.0
 """After a question without an answer, permits are decided here without asking."""
 

@@ -11,7 +11,7 @@ import redis
 from django.test.utils import override_settings
 
 from providers.breaker_settings import BreakerSettings
-from routing import health, shared_health, snapshot
+from routing import health, health_sharing, shared_health, snapshot
 from routing.breakers import LEASE_MS, WELL, Step
 from routing.health import Health
 from routing.types import UpstreamKey
@@ -217,7 +217,13 @@ async def test_an_opening_outlives_every_process():
         assert state(reborn) == "open"
 
 
-async def test_a_hundred_permits_from_two_processes_are_no_more_than_the_quota():
+@pytest.fixture
+def patient(monkeypatch):
+    """However busy the machine of the tests is, Redis's word is never late."""
+    monkeypatch.setattr(health_sharing, "PERMIT_SECONDS", 10.0)
+
+
+async def test_a_hundred_permits_from_two_processes_are_no_more_than_the_quota(patient):
     one, other, target = Health(), Health(), routed(replace(QUICK, probe_quota=3))
     async with sharing(one, other):
         fail(one, target)
@@ -232,7 +238,10 @@ import django
 django.setup()
 from tests.routing.test_health import QUICK, routed, state, until
 from dataclasses import replace
+from routing import health_sharing
 from routing.health import Health
+
+health_sharing.PERMIT_SECONDS = 10.0
 
 async def ask():
     known, target = Health(), routed(replace(QUICK, probe_quota=3))
@@ -266,7 +275,7 @@ def test_a_hundred_permits_from_two_real_processes_are_no_more_than_the_quota(re
         assert int(one.stdout.readline()) + int(other.stdout.readline()) == 3
 
 
-async def test_a_place_that_is_given_back_is_another_process_s_to_take():
+async def test_a_place_that_is_given_back_is_another_process_s_to_take(patient):
     one, other, target = Health(), Health(), routed(QUICK)
     async with sharing(one, other):
         fail(one, target)
@@ -365,7 +374,9 @@ async def test_a_late_word_of_redis_is_a_no_until_it_is_known_to_be_away(redis_u
             client.client_pause(600)
         assert not await known.permit(target)
         await until(lambda: not known._sharing._asked and known._sharing._asking.done() and not known.outbox)
-        assert await known.permit(target)
+        async with asyncio.timeout(5):
+            while not await known.permit(target):
+                pass
 
 
 async def test_a_store_that_was_emptied_is_told_again(redis_url):
