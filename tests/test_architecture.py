@@ -53,7 +53,7 @@ PURE += ("routing.validation", "routing.nodes", "routing.savings", "routing.draf
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
-PURE += ("routing.live_models", "inference.chat_requests")
+PURE += ("routing.live_models", "inference.chat_requests", "inference.trace_ids", "inference.roles")
 PURE += ("providers.kamiwaza", "providers.document_text", "providers.config_changes")
 PURE += tuple(
     f"providers.importers.{name}"
