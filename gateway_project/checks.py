@@ -11,7 +11,7 @@ from django.db import DatabaseError
 from providers import keyring, price_rows, provider_types, rotation
 from providers.models import Provider, ProviderModel
 from providers.secrets import KeyringError
-from routing import policy_checks
+from routing import policy_checks, strategies
 from routing.models import Rollout
 
 
@@ -51,6 +51,19 @@ def provider_plugins_load(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
             id="gateway.W004",
         )
         for name, error in provider_types.failures.items()
+    ]
+
+
+@register()
+def strategy_plugins_load(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    strategies.registered()
+    return [
+        Warning(
+            f"The routing strategy {name!r} cannot be used: {error}",
+            hint="Mend or uninstall its package. Policies that name it are served by priority.",
+            id="gateway.W009",
+        )
+        for name, error in strategies.failures.items()
     ]
 
 

@@ -28,7 +28,7 @@ from providers import cells, pages
 from routing import snapshot
 from routing.models import Policy
 from routing.policy_documents import BadPolicy
-from routing.replay import Choice, Report, SideSums
+from routing.replay import Choice, Difference, Report, SideSums
 from routing.types import Snapshot
 
 MAY_REPLAY = ("routing.view_policy", "inference.view_usagerecord")
@@ -143,10 +143,7 @@ def _shown(plan: Plan, report: Report) -> dict[str, Any]:
         "rows": _rows(report),
         "saving": _saving(report),
         "share": f"{100 * report.different / report.requests:.3g} %" if report.requests else "",
-        "differences": [
-            (one, _money(one.cost_before), _money(one.cost_after), one.after.startswith("refused"))
-            for one in differences[:_SHOWN]
-        ],
+        "differences": [(one, *_costs(one), one.after.startswith("refused")) for one in differences[:_SHOWN]],
         "further_differences": max(0, len(differences) - _SHOWN),
         "clients": report.refused_clients.most_common(_SHOWN),
         "examples": [(one.past, _choice(one.before), _choice(one.after)) for one in report.examples],
@@ -158,10 +155,10 @@ def _rows(report: Report) -> list[Row]:
     rows = [
         Row("Served", f"{report.served_then:,}", f"{before.served:,}", f"{after.served:,}"),
         Row("Refused", "", _refused(before), _refused(after)),
-        Row("Kept from a model by a limit of cost", "", f"{before.limited:,}", f"{after.limited:,}"),
+        Row("Kept out by a cost limit", "", f"{before.limited:,}", f"{after.limited:,}"),
         Row("Cost", _money(report.happened_cost), _money(before.cost), _money(after.cost)),
         Row(
-            "Requests whose cost is not known",
+            "Cost not known",
             f"{report.happened_unknown:,}",
             f"{before.unknown:,}",
             f"{after.unknown:,}",
@@ -169,7 +166,7 @@ def _rows(report: Report) -> list[Row]:
     ]
     if report.comparable:
         was, would = _money(report.comparable_before), _money(report.comparable_after)
-        rows.append(Row(f"Cost of the {report.comparable:,} known on both sides", "", was, would))
+        rows.append(Row(f"Cost of {report.comparable:,} that compare", "", was, would))
     return rows
 
 
@@ -184,6 +181,13 @@ def _saving(report: Report) -> tuple[str, str] | None:
     if saving is None or abs(saving) < 0.0005:
         return None
     return (f"{saving:.1%} cheaper", "good") if saving > 0 else (f"{-saving:.1%} dearer", "warn")
+
+
+def _costs(one: Difference) -> tuple[Any, Any]:
+    """Nothing, where one side serves nobody and the two cannot be compared."""
+    if not one.cost_before and not one.cost_after:
+        return "", ""
+    return _money(one.cost_before), _money(one.cost_after)
 
 
 def _choice(choice: Choice) -> str:

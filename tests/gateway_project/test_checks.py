@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway_project.checks import models_in_use_have_a_price, the_kill_switch_has_a_side_to_turn_to
+from gateway_project.checks import (
+    models_in_use_have_a_price,
+    strategy_plugins_load,
+    the_kill_switch_has_a_side_to_turn_to,
+)
 from providers import actions
+from routing import strategies
 from routing.models import Rollout
 
 pytestmark = pytest.mark.django_db
@@ -34,3 +39,10 @@ def test_models_in_use_that_nobody_can_price_are_pointed_out():
     actions.add_model(provider, {"model_id": "unheard-of-too"})
     (finding,) = models_in_use_have_a_price(None)
     assert (finding.id, "openai/unheard-of-too" in finding.msg) == ("gateway.W008", True)
+
+
+def test_a_strategy_of_another_package_that_cannot_be_used_is_named(monkeypatch):
+    monkeypatch.setattr(strategies, "failures", {"dice": "ImportError: no dice"})
+    (finding,) = strategy_plugins_load(None)
+    assert finding.id == "gateway.W009"
+    assert "'dice' cannot be used: ImportError: no dice" in finding.msg
