@@ -273,7 +273,7 @@ class _Reader:
         if not _is_text(told):
             self.problem(name, "A text is needed.")
             return ""
-        return told.strip()
+        return str(told).strip()
 
     def choice(self, name: str, choices: Sequence[str], usual: str) -> str:
         told = self.text(name) or usual
