@@ -376,10 +376,11 @@ def _reset_breaker(model: ModelView, asked: Asked, world: World) -> Remedy:
 
 
 def _ask_by_name(model: ModelView, asked: Asked, world: World) -> Remedy:
+    alone = " and prefer no other" if asked.facts.preferred_model else ""
     return Remedy(
-        f"Ask for {model.route!r} by name: vectors of different models cannot be compared.",
+        f"Ask for {model.route!r} by name{alone}: vectors of different models cannot be compared.",
         REQUEST,
-        lambda world: world.ask(model=model.route, provider_id=None),
+        lambda world: world.ask(model=model.route, provider_id=None, preferred_model=None),
     )
 
 

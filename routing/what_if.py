@@ -30,7 +30,6 @@ from routing.types import (
     Snapshot,
 )
 
-_MOST_STEPS = 20
 _HALVINGS = 12
 _FEW = 200
 _IN_FRONT = 50
@@ -108,23 +107,20 @@ class _Trying:
         if _place(model, decision) is not None:
             return told, world
         world = self._mean_it(model, world, decision, told)
-        for _ in range(_MOST_STEPS):
+        while True:
             asked = demanded(world.facts, world.snapshot, world.conditions, now=self.now)
             reasons = [] if asked is None else list(_reasons(_of(model, world), asked))
             if not reasons:
-                found = next((one for one in self.decide(world).dropped if one.route == model.route), None)
-                reasons = [] if found is None else [found]
+                reasons = [one for one in self.decide(world).dropped if one.route == model.route]
+            already = {step["reason"] for step in told}
+            reasons = [reason for reason in reasons if reason.reason not in already]
             if not reasons or asked is None:
-                break
-            before = world
+                return told, world
             for reason in reasons:
                 remedy = remedies.remedy(reason, _of(model, world), asked, world)
                 told.append(_step(reason, remedy))
                 if remedy is not None and remedy.apply is not None:
                     world = remedy.apply(world)
-            if world is before:
-                break
-        return told, world
 
     def _mean_it(self, model: ModelView, world: World, decision: RouteDecision, told: list[dict[str, Any]]) -> World:
         """The request, or the policy that it names, made to mean the model at all."""

@@ -337,6 +337,9 @@ def test_vectors_of_another_model_are_to_be_asked_for_by_name() -> None:
     told = hint(facts("search", "embeddings"), held)
     assert [step["reason"] for step in told["steps"]] == ["other_embedding"]
     assert told["wins"]
+    told = hint(facts("search", "embeddings", preferred_model="small"), held)
+    assert "by name and prefer no other" in told["steps"][0]["remedy"]
+    assert told["wins"]
 
 
 def test_of_a_large_pool_only_those_in_front_are_tried_again() -> None:
@@ -382,9 +385,22 @@ def test_a_model_that_is_switched_off_says_so() -> None:
     st.sampled_from(strategies.names()),
     st.booleans(),
     st.sampled_from([0, 10_000]),
-    st.sampled_from([None, Decimal("0.001")]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "max_cost": st.just(Decimal("0.001")),
+            "preferred_model": st.sampled_from(["m", "n", "gone"]),
+            "allowed": st.sampled_from([("m",), ("p",), ("x",)]),
+            "provider_id": st.sampled_from(["a", "x"]),
+            "operation": st.just("embeddings"),
+        },
+    ),
+    st.booleans(),
+    st.booleans(),
 )
-def test_whatever_is_asked_a_way_is_found_for_each_model(rows, strategy, vision, prompt_bytes, max_cost) -> None:
+def test_whatever_is_asked_a_way_is_found_for_each_model(
+    rows, strategy, vision, prompt_bytes, wishes, overridden, fallback
+) -> None:
     models = [
         model(model_id, of=provider(of, rank), capabilities=can, context_window=window, prices=prices)
         for of, model_id, rank, can, window, prices, _ in rows
@@ -392,8 +408,13 @@ def test_whatever_is_asked_a_way_is_found_for_each_model(rows, strategy, vision,
     conditions = Conditions(
         {f"{row[0]}/{row[1]}": RouteCondition(breaker=row[-1], retry_at=NOW + 5, calls=3) for row in rows}
     )
-    held = with_policies(*models, policies={"p": {"targets": ["m"], "strategy": strategy}})
-    asked = facts("p", require_vision=vision, prompt_bytes=prompt_bytes, max_cost=max_cost)
+    held = with_policies(
+        *models,
+        policies={"p": {"targets": ["m"], "strategy": strategy}},
+        overrides={"p": (models[0].route, None)} if overridden else None,
+    )
+    held = replace(held, defaults=replace(held.defaults, fallback_enabled=fallback))
+    asked = facts("p", require_vision=vision, prompt_bytes=prompt_bytes, **wishes)
     for one in models:
         told = hint(asked, held, conditions, wanted=one.route)
         assert told["wins"], told
