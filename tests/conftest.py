@@ -85,6 +85,16 @@ def pytest_xdist_setupnodes() -> None:
         os.environ.pop(name, None)
 
 
+@pytest.fixture(autouse=True)
+def unseen() -> Iterator[None]:
+    """What one test saw of a provider is nothing to the next."""
+    from routing import health
+
+    health.replace(None)
+    yield
+    health.replace(None)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The data directory of this run: fresh keys and peppers, the embedded Redis's socket."""

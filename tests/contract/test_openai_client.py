@@ -34,7 +34,7 @@ def put(upstream):
         remote = registry.remote(upstream.base_url, **more)
         snapshot.replace(
             registry.snapshot(
-                registry.model(remote, "gpt-test"),
+                registry.model(remote, "gpt-test", capabilities=frozenset({"chat", "vision"})),
                 registry.model(remote, "org/embed-test", parameters={"upstream_model_id": "embed-test"}),
                 keys=[
                     registry.key_view(),

@@ -12,18 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from routing import health, snapshot
+from routing import snapshot
 from routing.types import ModelView, Snapshot
 from tests.inference import registry, workers
 from tests.inference.door import Door
-
-
-@pytest.fixture(autouse=True)
-def unseen() -> Iterator[None]:
-    """What one test saw of a provider is nothing to the next."""
-    health.replace(None)
-    yield
-    health.replace(None)
 
 
 @pytest.fixture
