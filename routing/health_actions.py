@@ -18,6 +18,7 @@ from providers import audit, breaker_settings
 from providers.breaker_states import CannotReset
 from providers.models import ApiKey, ProbeResult, ProviderModel
 from routing import health
+from routing.breakers import CLOSED
 from routing.models import RoutingSettings
 
 log = logging.getLogger(__name__)
@@ -124,13 +125,17 @@ def disable_failing() -> list[str]:
 
 
 def after_probe(result: ProbeResult) -> None:
-    """A provider that is well gets its models back: those that were out before the probe began."""
+    """A provider that is well gets its models back: those that were out before the probe began. The model that answered the
+    probe needs no more calls to prove itself."""
     if not result.healthy:
         return
     began = result.at - timedelta(milliseconds=result.duration_ms)
     back = enable_again(result.provider.models.filter(auto_disabled_at__lt=began).select_related("provider"))
     if back:
         log.info("in service again after a good probe: %s", ", ".join(back))
+    tested = f"{result.provider.provider_id}/{result.model_tested}"
+    if result.model_tested and health.read().of(tested).breaker != CLOSED:
+        _reset_if_possible([tested])
 
 
 def _model_ids(routes: Iterable[str]) -> set[str]:

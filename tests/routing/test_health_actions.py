@@ -93,6 +93,14 @@ def test_a_good_probe_that_began_later_puts_it_back(
     assert (health.read().of("p/org/m").breaker == "closed") is back
 
 
+@pytest.mark.parametrize(("tested", "state"), [("org/m", "closed"), ("", "open")])
+def test_the_model_that_answered_a_probe_is_asked_again_at_once(provider, fail, tested, state):
+    fail()
+    result = ProbeResult.objects.create(provider=provider, healthy=True, duration_ms=5, model_tested=tested)
+    health_actions.after_probe(result)
+    assert health.read().of("p/org/m").breaker == state
+
+
 def test_a_reset_closes_the_breakers_and_frees_the_keys_of_a_provider(provider, fail, redis_url):
     key = ApiKey.objects.create(provider=provider, secret="sk-a")
     resting = key_exhaustion.after(key_exhaustion.WORKS, "insufficient_quota", None, "p", "", health.current().now())
