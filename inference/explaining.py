@@ -188,6 +188,10 @@ def explained(
     told = explain.document(facts, decision, held, seen, now=now, most=most)
     if question.assumes_prompt:
         told["notices"].append(f"no prompt was given: {facts.input_tokens:,} tokens are assumed for it")
+    if len(told["candidates"]) > 1 and "share" in told["candidates"][0]["parts"]:
+        told["notices"].append(
+            "the first one is drawn by chance for each request: the shares tell how often it is which"
+        )
     if question.wanted:
         known = decision if everything else None
         told["what_would_change"] = what_would_change(facts, held, seen, question.wanted, now=now, decision=known)

@@ -133,6 +133,16 @@ def test_without_a_prompt_one_is_assumed_and_said_so() -> None:
     assert told["notices"] == ["no prompt was given: 1,000 tokens are assumed for it"]
 
 
+def test_a_draw_is_said_to_be_one() -> None:
+    held = with_policies(
+        model("m", of=provider("a")),
+        model("n", of=provider("b")),
+        policies={"p": {"targets": ["m", "n"], "strategy": "weighted"}},
+    )
+    told = explaining.explained(explaining.read({"model": "p"}, CALLER), held=held).document
+    assert "drawn by chance" in told["notices"][-1]
+
+
 def test_what_is_assumed_is_too_long_for_nobody() -> None:
     held = registry.snapshot(registry.model(registry.provider(), context_window=512))
     told = explaining.explained(explaining.read({"model": "fake-chat"}, CALLER), held=held).document
