@@ -55,6 +55,8 @@ class Kamiwaza:
         self._is_platform = kamiwaza.is_platform(base_url)
         self._sign_in = _SignIn(provider) if kamiwaza.signs_in(provider.connection) and not provider.keys else None
         self._deployments: dict[str, OpenAICompatible] = {}
+        self._left: list[OpenAICompatible] = []
+        """Of deployments that were forgotten; calls may be under way, so they are closed with the rest."""
         self._resting: dict[str, float] = {}
         self._turn = 0
 
@@ -74,7 +76,7 @@ class Kamiwaza:
         return await self._platform.list_models()
 
     async def aclose(self) -> None:
-        for backend in (self._platform, *self._deployments.values()):
+        for backend in (self._platform, *self._deployments.values(), *self._left):
             await backend.aclose()
         if self._sign_in is not None:
             await self._sign_in.aclose()
@@ -135,7 +137,8 @@ class Kamiwaza:
         return backend
 
     def _forget_all(self) -> None:
-        """Their connections are shared by origin and idle ones end by themselves; calls under way keep theirs."""
+        """Those that are still there come back with their next call, over the same connections."""
+        self._left += self._deployments.values()
         self._deployments.clear()
         self._resting.clear()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import orjson
 import pytest
 
 from inference import errors
+from inference.backends import kamiwaza
 from inference.backends.base import UpstreamCall
 from inference.backends.kamiwaza import Kamiwaza
 from providers.secrets import Secret
@@ -204,3 +206,18 @@ async def test_a_model_of_a_platform_without_a_deployment_says_so(platform: Fake
     async with backend_of(owner) as backend:
         with pytest.raises(errors.ConfigurationError, match="no deployment"):
             await backend.send(call(model(owner)))
+
+
+async def test_deployments_without_end_are_forgotten_and_closed_in_the_end(
+    platform: FakeKamiwaza, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kamiwaza, "_MOST_DEPLOYMENTS", 1)
+    first, second = platform.deploy("a"), platform.deploy("b")
+    owner = provider(platform)
+    async with backend_of(owner) as backend:
+        for deployment in (first, second, first):
+            assert (await backend.send(call(model(owner, deployment)))).status == 200
+        assert len(backend._deployments) == 1
+    for deployment in (first, second):
+        assert deployment.upstream is not None
+        assert await asyncio.to_thread(deployment.upstream.wait_for_open_connections, 0)
