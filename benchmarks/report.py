@@ -218,6 +218,7 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
             ("p50_us", "p50 us", ",.0f"),
             ("p99_us", "p99 us", ",.0f"),
             ("worst_us", "worst us", ",.0f"),
+            ("cpu_p99_us", "CPU p99 us", ",.0f"),
             ("per_second", "decisions/s", ",.0f"),
             ("build_seconds", "build s", ",.2f"),
             ("lag_ms", "loop's worst lag ms", ",.0f"),

@@ -15,7 +15,7 @@ from routing.types import RequestFacts, Snapshot
 
 _SHOWN = 3
 _LIKENESS = 0.5
-_COMPARED = 100
+_COMPARED = 50
 """Names that are compared letter by letter."""
 _LONGEST = 200
 _PAIRS = 509
@@ -40,19 +40,20 @@ def _likeliest(asked: str, snapshot: Snapshot) -> list[str]:
     if len(names) <= _COMPARED:
         return list(names)
     mark = _mark(asked)
-    many = mark.bit_count()
-    likeness = {name: 2 * (mark & its).bit_count() / (many + its.bit_count() or 1) for name, its in names.items()}
+    many = mark.bit_count() or 1
+    likeness = {name: (mark & its).bit_count() / (many + count) for name, (its, count) in names.items()}
     return nlargest(_COMPARED, likeness, key=likeness.__getitem__)
 
 
-def _names(snapshot: Snapshot, qualified: bool) -> dict[str, int]:
-    """Every name with its mark. Whoever names no provider is not told of every provider's name for a model."""
+def _names(snapshot: Snapshot, qualified: bool) -> dict[str, tuple[int, int]]:
+    """Every name with its mark and how many bits that has. Whoever names no provider is not told of every provider's name for a model."""
     question = (nearest, qualified)
     names = snapshot.memory.get(question)
     if names is None:
         routes = set() if qualified else {model.route for model in snapshot.models}
         every = (*snapshot.by_name, *snapshot.policies)
-        names = snapshot.memory[question] = {name: _mark(name) for name in every if name not in routes}
+        marks = {name: _mark(name) for name in every if name not in routes}
+        names = snapshot.memory[question] = {name: (mark, mark.bit_count()) for name, mark in marks.items()}
     return names  # type: ignore[no-any-return]
 
 
