@@ -512,7 +512,6 @@ def look() -> Health:
 
 def read() -> Conditions:
     """As `look()`, and of it what decisions are made by."""
-    calibration.read()
     return look().conditions()
 
 
