@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import logged_in
 from tests.browser.test_cutover import ADA, ROOT
-from tests.inference.test_forwarding_processes import FOLLOWS_WITHIN_SECONDS, Installation
+from tests.inference.test_forwarding_processes import PATIENCE_SECONDS, Installation
 from tests.inference.workers import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -55,12 +55,13 @@ def test_an_edit_an_override_and_a_restore_change_the_next_request(chromium: str
         """By every process."""
         return eventually(
             lambda: {route(installation, port) for port in installation.ports} == {f"fake/{model}"},
-            FOLLOWS_WITHIN_SECONDS,
+            PATIENCE_SECONDS,
         )
 
     assert served_by("fake-chat")
     with logged_in(chromium, f"http://127.0.0.1:{installation.ports[0]}") as visit:
         page = visit.page
+        expect.set_options(timeout=15_000)
         visit.open("/admin/routing/policy/")
         page.click("a:has-text('best')")
         page.fill("[name=targets-0-model]", "other-chat")
