@@ -24,7 +24,7 @@ from inference.policy_replays import CannotReplay, Plan
 from inference.replay_sources import BadLine
 from routing.building import build
 from routing.policy_documents import BadPolicy
-from routing.replay import Past, Report, SideSums
+from routing.replay import Difference, Past, Report, SideSums
 from routing.types import Snapshot
 
 _SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -79,6 +79,7 @@ class Command(BaseCommand):
             console.print(Text(note, "yellow"))
         for shown in _tables(plan, report):
             console.print(shown)
+            console.print()
 
     def _run(self, plan: Plan, snapshot: Snapshot, options: dict[str, Any]) -> Report:
         pasts, count = _pasts(plan, snapshot, options)
@@ -210,13 +211,19 @@ def _differences(plan: Plan, report: Report) -> Table:
             one.before,
             Text(one.after, "red" if one.after.startswith("refused") else ""),
             f"{one.requests:,}",
-            _money(one.cost_before),
-            _money(one.cost_after),
+            *_costs(one),
         )
     if len(ordered) > _SHOWN:
         rest = sum(one.requests for one in ordered[_SHOWN:])
         table.add_row(f"{len(ordered) - _SHOWN} further pairs", "", f"{rest:,}", "", "")
     return table
+
+
+def _costs(one: Difference) -> tuple[str, str]:
+    """Nothing, where one side serves nobody and the two cannot be compared."""
+    if not one.cost_before and not one.cost_after:
+        return "", ""
+    return _money(one.cost_before), _money(one.cost_after)
 
 
 def _clients(report: Report) -> Table:
