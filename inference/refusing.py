@@ -87,7 +87,9 @@ def _not_found(facts: RequestFacts, decision: RouteDecision) -> GatewayError:
 
 
 def _disabled(facts: RequestFacts, stopped: Sequence[Dropped]) -> GatewayError:
-    return ModelNotFound(f"{_wanted(facts, capital=True)} is switched off.", param="model", code="model_disabled")
+    return ModelNotFound(
+        f"{_wanted(facts, capital=True)} does not exist for clients at the moment: it is switched off.", param="model"
+    )
 
 
 def _pinned(facts: RequestFacts, stopped: Sequence[Dropped]) -> GatewayError:
