@@ -6,8 +6,10 @@ for requests that name no model; a model for texts and one for embeddings are se
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
+from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -22,6 +24,9 @@ _PATIENCE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
 """After the store did not answer, requests do not ask it for so long."""
 
+_MOST_CONNECTIONS = 8
+"""Of a loop. An answer takes less than a millisecond, so few serve many."""
+
 _REMEMBERED_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
 _of_keys: dict[tuple[str, bool], tuple[float, str | None]] = {}
@@ -29,6 +34,7 @@ _of_keys: dict[tuple[str, bool], tuple[float, str | None]] = {}
 
 _AWAY = (redis.RedisError, OSError, TimeoutError)
 _asked_again_at = 0.0
+_stores: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
 
 
 class SelectionsAway(Exception):
@@ -38,7 +44,7 @@ class SelectionsAway(Exception):
 async def selected(identity_prefix: str, session_id: str | None, *, embeddings: bool = False) -> str | None:
     """The name selected for the session (for the client key itself, when there is no session); None without any.
 
-    One connection and one round trip, bounded; never raises. What a key selected is remembered for a moment, since most
+    One round trip, bounded; never raises. What a key selected is remembered for a moment, since most
     requests that name neither model nor session have nothing selected.
     """
     if session_id:
@@ -57,18 +63,34 @@ async def _asked(key: str) -> str | None:
     global _asked_again_at
     if time.monotonic() < _asked_again_at:
         return None
-    store = redis.asyncio.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=_PATIENCE_SECONDS,
-        socket_connect_timeout=_PATIENCE_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
     try:
-        async with store:
-            return _text(await store.get(key))
+        return _text(await _store_of_this_loop().get(key))
     except _AWAY:
         _asked_again_at = time.monotonic() + _PAUSE_SECONDS
         return None
+
+
+def _store_of_this_loop() -> redis.asyncio.Redis:
+    loop = asyncio.get_running_loop()
+    store = _stores.get(loop)
+    if store is None:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.REDIS_URL,
+            max_connections=_MOST_CONNECTIONS,
+            timeout=_PATIENCE_SECONDS,
+            socket_timeout=_PATIENCE_SECONDS,
+            socket_connect_timeout=_PATIENCE_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        store = _stores[loop] = redis.asyncio.Redis.from_pool(pool)
+    return store
+
+
+async def close() -> None:
+    """Before the running loop ends: close what it asked through."""
+    store = _stores.pop(asyncio.get_running_loop(), None)
+    if store is not None:
+        await store.aclose()
 
 
 def read(identity_prefix: str, session_id: str | None, *, embeddings: bool = False) -> str | None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import redis
 
 from routing import selections
 
 
-@pytest.fixture(autouse=True)
-def _nothing_remembered() -> None:
+@pytest_asyncio.fixture(autouse=True)
+async def _nothing_remembered() -> AsyncIterator[None]:
     selections._of_keys.clear()
+    yield
+    await selections.close()
 
 
 async def test_a_selection_holds_for_its_session_and_for_no_other() -> None:
@@ -69,3 +73,12 @@ async def test_a_model_for_texts_and_one_for_embeddings_are_selected_apart() -> 
     selections.select("gw_a", "s1", "e5", embeddings=True)
     assert await selections.selected("gw_a", "s1", embeddings=True) == "e5"
     assert await selections.selected("gw_a", "s1") == "llama3"
+
+
+async def test_requests_of_a_loop_share_their_connection(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as store:
+        assert await selections.selected("gw_a", "s1") is None
+        before = store.info("stats")["total_connections_received"]
+        for number in range(5):
+            assert await selections.selected("gw_a", f"s{number}") is None
+        assert store.info("stats")["total_connections_received"] == before
