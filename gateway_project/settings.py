@@ -172,6 +172,8 @@ GATEWAY_CONFIG_FILES = env.paths("GATEWAY_CONFIG_FILES", "LLM_CONFIG_PATH", "CON
 """Configuration files that own what they name, under our variable's name and under those of other systems."""
 GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWAY_SECRET_FOLDERS", ("/run/secrets",))]
 """Where a key stored as `file:PATH` may point."""
+GATEWAY_EXPLANATION_DAYS = env.integer("GATEWAY_EXPLANATION_DAYS", 90, least=1, most=36_500)
+"""How long it can be told after a request why it was served as it was."""
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)
 """Memory that the local models of one worker may take together."""
 GATEWAY_MODEL_FOLDERS = env.words("GATEWAY_MODEL_FOLDERS")

@@ -17,8 +17,8 @@ from routing import asked, explain
 
 logger = logging.getLogger("gateway.recording")
 
-_TELL_AGAIN_SECONDS = 3600.0
-"""Kept explanations may be deleted by age while they are still being referred to."""
+TELL_AGAIN_SECONDS = 3600.0
+"""So that what is still referred to is never old: old explanations are deleted."""
 _MOST_REMEMBERED = 2_000
 _OTHER_COLUMNS = frozenset({"model", "operation", "stream", "session_id", asked.CLIENT_KEY})
 """Members of a request that its usage row tells anyhow."""
@@ -63,7 +63,7 @@ class Reasons:
         likeness = _likeness(ruling)
         digest = self._known.get(likeness)
         now = monotonic()
-        if digest is not None and now - self._told.get(digest, -_TELL_AGAIN_SECONDS) < _TELL_AGAIN_SECONDS:
+        if digest is not None and now - self._told.get(digest, -TELL_AGAIN_SECONDS) < TELL_AGAIN_SECONDS:
             ruling.digest = digest
             return None
         try:
@@ -74,7 +74,7 @@ class Reasons:
             ruling.digest = ""
             return None
         ruling.digest = self._known[likeness] = reason.digest
-        if now - self._told.get(reason.digest, -_TELL_AGAIN_SECONDS) < _TELL_AGAIN_SECONDS:
+        if now - self._told.get(reason.digest, -TELL_AGAIN_SECONDS) < TELL_AGAIN_SECONDS:
             return None
         if len(self._told) > _MOST_REMEMBERED:
             self._told.clear()

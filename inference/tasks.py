@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
-from inference import answering, jobs, policy_trials, relay, shadow_pairs
+from inference import answering, jobs, policy_trials, relay, shadow_pairs, usage_rows
 from inference.backends import llama_cpp
 from inference.relayed_calls import RelayedCalls
 from routing import snapshot
@@ -60,6 +60,12 @@ def judge_policy_trials() -> int:
 def forget_shadow_pairs() -> int:
     """Delete the compared answers whose hours are over; returns how many pairs went."""
     return shadow_pairs.forget_old(timezone.now())
+
+
+@shared_task
+def forget_reasons() -> int:
+    """Delete the explanations of requests that are long gone; returns how many."""
+    return usage_rows.forget_reasons(timezone.now())
 
 
 @celeryd_after_setup.connect

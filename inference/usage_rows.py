@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from django.conf import settings
 from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models.constants import OnConflict
 
 from inference.models import DecisionRecord, UsageRecord
-from inference.reasons import Reason
+from inference.reasons import TELL_AGAIN_SECONDS, Reason
 from inference.recording import Row
 from providers.models import ApiKey
 from routing.models import ClientKey
@@ -28,6 +29,7 @@ _TABLE = UsageRecord._meta.db_table
 _COST: Any = UsageRecord._meta.get_field("cost")
 _AT, _COST_AT = Row._fields.index("at"), Row._fields.index("cost")
 _ROWS_AT_ONCE = 100
+_MOST_DELETES = 1_000
 _UTC_OFFSET = len("+00:00")
 _CENT = Decimal(1).scaleb(-_COST.decimal_places)
 
@@ -46,11 +48,37 @@ def write(rows: Sequence[Row]) -> None:
 
 
 def write_reasons(reasons: Sequence[Reason]) -> None:
-    """Explanations that usage rows refer to, each once however many processes tell it."""
+    """Explanations that usage rows refer to, each once however many processes tell it, and when one was told last."""
     _renew_connection()
-    rows = [DecisionRecord(digest=one.digest, body=one.body, at=datetime.fromtimestamp(one.at, UTC)) for one in reasons]
+    # Each once a statement, and in one order for all processes: they wait for each other and not in a circle.
+    latest = {one.digest: one for one in sorted(reasons, key=lambda one: (one.digest, one.at))}
+    rows = [DecisionRecord(digest=one.digest, body=one.body, at=_moment(one.at)) for one in latest.values()]
     with transaction.atomic():
-        DecisionRecord.objects.bulk_create(rows, ignore_conflicts=True)
+        DecisionRecord.objects.bulk_create(
+            rows, update_conflicts=True, unique_fields=["digest"], update_fields=["at"], batch_size=_ROWS_AT_ONCE
+        )
+
+
+def forget_reasons(now: datetime) -> int:
+    """Delete explanations that no request of the last GATEWAY_EXPLANATION_DAYS refers to; returns how many went.
+
+    By their own time alone, without a look at the usage rows: whoever refers to one tells it again within `TELL_AGAIN_SECONDS`.
+    A few at a time, so that nobody who tells one has to wait; what is left over goes with the next call.
+    """
+    oldest = now - timedelta(days=settings.GATEWAY_EXPLANATION_DAYS, seconds=TELL_AGAIN_SECONDS)
+    forgotten = 0
+    for _ in range(_MOST_DELETES):
+        digests = DecisionRecord.objects.filter(at__lt=oldest).order_by("at").values_list("digest", flat=True)
+        some = list(digests[:_ROWS_AT_ONCE])
+        # The time is asked for again: a process may have told one since.
+        forgotten += DecisionRecord.objects.filter(digest__in=some, at__lt=oldest).delete()[0]
+        if len(some) < _ROWS_AT_ONCE:
+            break
+    return forgotten
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
 
 
 def write_key_use(client_keys: dict[int, float], api_keys: dict[int, float]) -> None:
@@ -138,5 +166,5 @@ def _touch(table: str, used: dict[int, float]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE {connection.ops.quote_name(table)} SET last_used_at = %s WHERE id = %s",
-            [(adapt(datetime.fromtimestamp(at, UTC)), key_id) for key_id, at in sorted(used.items())],
+            [(adapt(_moment(at)), key_id) for key_id, at in sorted(used.items())],
         )

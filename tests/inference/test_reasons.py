@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 import pytest
+from django.utils import timezone
 
-from inference import usage_rows
+from gateway_project.celery import app
+from inference import tasks, usage_rows
 from inference.asking import facts_of
 from inference.deciding import rule
 from inference.models import DecisionRecord
@@ -66,12 +69,23 @@ def test_what_was_asked_reads_back(held, members) -> None:
 
 
 @pytest.mark.django_db
-def test_reasons_are_stored_once_however_often_they_are_told() -> None:
+def test_reasons_are_stored_once_and_know_when_they_were_told_last() -> None:
     reason = Reason("d" * 32, '{"a":1}', 1_700_000_000.0)
-    usage_rows.write_reasons([reason])
-    usage_rows.write_reasons([reason._replace(body="{}")])
+    usage_rows.write_reasons([reason, reason])
+    usage_rows.write_reasons([reason._replace(body="{}", at=reason.at + 3600)])
     [stored] = DecisionRecord.objects.all()
-    assert (stored.body, stored.at) == ('{"a":1}', datetime.fromtimestamp(1_700_000_000, UTC))
+    assert (stored.body, stored.at) == ('{"a":1}', datetime.fromtimestamp(1_700_003_600, UTC))
+
+
+@pytest.mark.django_db
+def test_reasons_that_nobody_told_for_long_are_forgotten_a_few_at_a_time(settings: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(usage_rows, "_ROWS_AT_ONCE", 2)
+    settings.GATEWAY_EXPLANATION_DAYS = 2
+    ages = [timedelta(days=days) for days in (1, 2, 3, 4, 5, 6, 7)]
+    usage_rows.write_reasons([Reason(str(age.days), "{}", (timezone.now() - age).timestamp()) for age in ages])
+    assert tasks.forget_reasons() == 5
+    assert {one.digest for one in DecisionRecord.objects.all()} == {"1", "2"}
+    assert tasks.forget_reasons.name in {entry["task"] for entry in app.conf.beat_schedule.values()}
 
 
 def test_a_reason_is_what_all_alike_have_in_common(held) -> None:
