@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
+
+from django.db.models import CASCADE
 
 
 class Owned(Protocol):
@@ -25,3 +27,22 @@ def refuse_if_owned(row: Owned) -> None:
     """Call it at the edge (REST, admin) before a write. Raises `OwnedByFile`."""
     if row.managed_by:
         raise OwnedByFile(row.managed_by)
+
+
+def owner_of_all(row: Any) -> str:
+    """The file that owns the row, or one that owns something which would be deleted with it; empty when there is none."""
+    if path := getattr(row, "managed_by", ""):
+        return str(path)
+    for relation in row._meta.related_objects:
+        parts = relation.related_model
+        if relation.on_delete is CASCADE and hasattr(parts, "managed_by"):
+            owned = parts._base_manager.filter(**{relation.field.name: row}).exclude(managed_by="")
+            if path := owned.values_list("managed_by", flat=True).first():
+                return str(path)
+    return ""
+
+
+def refuse_removal_if_owned(row: Any) -> None:
+    """Call it at the edge before a row is deleted. Raises `OwnedByFile`."""
+    if path := owner_of_all(row):
+        raise OwnedByFile(path)

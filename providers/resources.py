@@ -116,26 +116,22 @@ class Resource(_Reading, ModelViewSet):
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         with transaction.atomic():
-            row = self._free_to_change()
+            row = self._unchanged(self._locked())
+            if hasattr(row, "managed_by"):
+                ownership.refuse_if_owned(row)
             serializer = self.get_serializer(row, data=request.data, partial=kwargs.get("partial", False))
             serializer.is_valid(raise_exception=True)
             return self._ended(self.shown(serializer.save()))
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         with transaction.atomic():
-            row = self._free_to_change()
+            row = self._unchanged(self._locked())
+            ownership.refuse_removal_if_owned(row)
             row.delete()
             return self._ended(Response(status=status.HTTP_204_NO_CONTENT))
 
     def is_dry_run(self) -> bool:
         return asked(self.request, "dry_run")
-
-    def _free_to_change(self) -> Any:
-        """The row, locked, as the caller read it, and no configuration file's."""
-        row = self._unchanged(self._locked())
-        if hasattr(row, "managed_by"):
-            ownership.refuse_if_owned(row)
-        return row
 
     def _locked(self) -> Any:
         row = self.get_object()

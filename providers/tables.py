@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
-from providers.ownership import OwnedByFile
+from providers.ownership import OwnedByFile, owner_of_all
 
 ROWS_PER_PAGE = 50
 
@@ -49,7 +49,7 @@ class RegistryAdmin(ModelAdmin):
         return super().has_change_permission(request, obj) and not getattr(obj, "managed_by", "")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and not getattr(obj, "managed_by", "")
+        return super().has_delete_permission(request, obj) and not (obj is not None and owner_of_all(obj))
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         if path := getattr(kwargs.get("obj"), "managed_by", ""):
@@ -72,7 +72,10 @@ class RegistryAdmin(ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         with transaction.atomic():
             for row in queryset:
-                row.delete()
+                if path := owner_of_all(row):
+                    self.message_user(request, f"{row} stays: {OwnedByFile(path)}", messages.WARNING)
+                else:
+                    row.delete()
 
 
 class SwitchableAdmin(RegistryAdmin):

@@ -164,18 +164,6 @@ class PolicyAdmin(SwitchableAdmin):
             return cells.pill(_counted(len(found.warnings), "warning"), "warn", _sentences(found.warnings))
         return cells.pill("good", "good", "Somebody can serve it, and every name in it is defined.")
 
-    def switch(self, queryset: QuerySet, *, on: bool) -> int:
-        return super().switch(queryset.filter(managed_by=""), on=on)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
-        kept = queryset.exclude(managed_by="").count()
-        super().delete_queryset(request, queryset.filter(managed_by=""))
-        if kept:
-            messages.warning(request, f"{kept} were kept: configuration files own them.")
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and not (obj is not None and obj.managed_by)
-
     # The editor
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:

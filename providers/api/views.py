@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from providers import actions, discovery, offers, placeholders, probes
+from providers import actions, discovery, offers, ownership, placeholders, probes
 from providers.api.serializers import (
     DeletedOut,
     KeyBody,
@@ -114,6 +114,7 @@ class ProviderView(RegistryView):
     def put(self, request: Request, provider_id: str) -> Response:
         """Change what the body names and leave the rest. Secrets of connection_params that it leaves out are kept."""
         provider = self.provider()
+        ownership.refuse_if_owned(provider)
         provider = actions.update_provider(provider, self.read(ProviderChanges, partial=True))
         return Response(ProviderOut(_with_parts().get(pk=provider.pk)).data)
 
@@ -124,7 +125,9 @@ class ProviderView(RegistryView):
 
     @extend_schema(responses={200: DeletedOut})
     def delete(self, request: Request, provider_id: str) -> Response:
-        self.provider().delete()
+        provider = self.provider()
+        ownership.refuse_removal_if_owned(provider)
+        provider.delete()
         return self.deleted(f"Provider {provider_id} was deleted.", provider_id=provider_id)
 
 
@@ -154,6 +157,7 @@ class ModelView(RegistryView):
     def put(self, request: Request, provider_id: str, model_id: str) -> Response:
         """Change what the body names and leave the rest."""
         model = self.model()
+        ownership.refuse_if_owned(model)
         return Response(ModelAloneOut(actions.update_model(model, self.read(ModelBody, partial=True))).data)
 
     @extend_schema(request=ModelBody, responses=ModelAloneOut)
@@ -163,7 +167,9 @@ class ModelView(RegistryView):
 
     @extend_schema(responses={200: ModelDeletedOut})
     def delete(self, request: Request, provider_id: str, model_id: str) -> Response:
-        self.model().delete()
+        model = self.model()
+        ownership.refuse_removal_if_owned(model)
+        model.delete()
         return self.deleted(f"Model {model_id} was deleted.", provider_id=provider_id, model_id=model_id)
 
 

@@ -12,6 +12,7 @@ from providers import configuration
 from providers.importers import lock
 from providers.models import AuditEntry, ConfigFile, Provider, ProviderModel
 from routing.models import Policy, RoutingSettings
+from tests.callers import REGISTRY, caller
 from tests.providers import seed_configurations as seeds
 
 pytestmark = pytest.mark.django_db
@@ -234,6 +235,41 @@ def test_a_provider_that_nobody_owns_cannot_lose_models_that_a_file_owns(file, a
         data |= {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}
     admin_client.post(reverse("admin:providers_provider_change", args=[provider.pk]), data)
     assert ProviderModel.objects.filter(model_id="a").exists()
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("/providers/local", "/providers/local/models/a"),
+        ("/api/providers/local", "/api/providers/local/models/a"),
+        ("/api/v1/providers/local", "/api/v1/provider-models/{pk}"),
+    ],
+)
+def test_rest_refuses_to_change_what_a_file_owns_and_to_delete_around_it(file, provider, model):
+    reload()
+    api = caller(*REGISTRY)
+    model = model.format(pk=ProviderModel.objects.get(model_id="a").pk)
+    for path in (provider, model):
+        for refused in (api.patch(path, {"display_name": "mine"}), api.delete(path)):
+            assert (refused.status_code, str(file) in refused.json()["detail"]) == (409, True)
+    Provider.objects.update(managed_by="")
+    assert api.patch(provider, {"display_name": "mine"}).status_code == 200
+    assert api.delete(provider).status_code == 409
+    assert ProviderModel.objects.count() == 2
+
+
+def test_the_admin_deletes_no_provider_whose_models_a_file_owns(file, admin_client):
+    reload()
+    Provider.objects.update(managed_by="")
+    free = Provider.objects.create(provider_id="free", provider_type="fake")
+    url = reverse("admin:providers_provider_delete", args=[Provider.objects.get(provider_id="local").pk])
+    assert admin_client.post(url, {"post": "yes", "confirmation": "local"}).status_code == 403
+    chosen = [str(row.pk) for row in Provider.objects.all()]
+    data = {"action": "delete_selected", "_selected_action": chosen, "post": "yes", "confirmation": "2"}
+    page = admin_client.post(reverse("admin:providers_provider_changelist"), data, follow=True).content.decode()
+    assert str(file) in page
+    assert not Provider.objects.filter(pk=free.pk).exists()
+    assert ProviderModel.objects.count() == 2
 
 
 def test_the_command_owns_reloads_and_lets_go(tmp_path):
