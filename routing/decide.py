@@ -18,6 +18,7 @@ from routing.types import (
     Candidate,
     Conditions,
     Dropped,
+    Identity,
     ModelView,
     PolicyTarget,
     PolicyVersionView,
@@ -129,7 +130,7 @@ class _Deciding:
         if not targets:
             self.notices.append(f"the preferred model {name!r} {_IS_NOT}")
             return
-        allowed = policy is not None and _allows(self.asked.facts, name, policy)
+        allowed = policy is not None and allows(self.asked.facts.identity, policy, name, self.snapshot)
         asked = replace(self.asked, requirements=requirements, allowed_by_name=allowed)
         found = self._ranked(targets, "preferred", asked)
         if not found:
@@ -335,14 +336,18 @@ def _asked(
         chance=chance,
         max_cost=min((limit for limit in limits if limit is not None), default=None),
         barred_types=snapshot.defaults.barred_types,
-        allowed_by_name=plan.policy is not None and _allows(facts, facts.model, plan.policy),
+        allowed_by_name=plan.policy is not None and allows(facts.identity, plan.policy, facts.model, snapshot),
     )
 
 
-def _allows(facts: RequestFacts, name: str, policy: PolicyView) -> bool:
-    """Whether the client key is allowed a policy, under the name that was sent or under its own, with or without its kind."""
-    names = (name, policy.name, f"{policy.kind}/{policy.name}")
-    return any(filters.permits_name(facts.identity, each) for each in names if each)
+def allows(identity: Identity | None, policy: PolicyView, sent: str, snapshot: Snapshot) -> bool:
+    """Whether the client key is allowed a policy, under its own name, with or without its kind, or under the name that was
+    sent. A name that nothing has is none of the policy that serves in its place."""
+    named = _policy(sent, snapshot)
+    names = [policy.name, f"{policy.kind}/{policy.name}"]
+    if named is not None and named.name == policy.name:
+        names.append(sent)
+    return any(filters.permits_name(identity, name) for name in names)
 
 
 def _demanded(facts: RequestFacts) -> Requirements:

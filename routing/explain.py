@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from routing import asked, estimates, filters, policy_documents
-from routing.decide import demanded
+from routing.decide import allows, demanded
 from routing.policy_documents import PolicyDocument
 from routing.types import (
     Asked,
@@ -77,13 +77,17 @@ def document(
 
 def for_caller(told: Mapping[str, Any], identity: Identity | None, snapshot: Snapshot) -> dict[str, Any]:
     """The explanation for a caller that may not read the registry: a model that its key is not allowed does not exist to it,
-    and our own keys are not counted."""
-    by_name = _is_allowed_the_policy(told, identity)
+    not even as what an override names, and our own keys are not counted."""
+    policy = snapshot.policies.get(told["policy"]["name"]) if told["policy"] is not None else None
+    by_name = policy is not None and allows(identity, policy, told["request"].get("model", ""), snapshot)
     dropped = [
         one
         for one in told["dropped"]
         if one["reason"] not in _OF_OTHERS and (by_name or _permits_route(identity, one["route"], snapshot))
     ]
+    override = told["policy"] and told["policy"]["override"]
+    if override and not by_name and not _permits_route(identity, override["target"], snapshot):
+        told = {**told, "policy": {**told["policy"], "override": None}}
     return {
         **told,
         "candidates": [{**one, "keys": []} for one in told["candidates"]],
@@ -91,14 +95,6 @@ def for_caller(told: Mapping[str, Any], identity: Identity | None, snapshot: Sna
         "dropped_by_reason": _counted(one["reason"] for one in dropped),
         "left_out": {**told["left_out"], "dropped": 0},
     }
-
-
-def _is_allowed_the_policy(told: Mapping[str, Any], identity: Identity | None) -> bool:
-    policy = told["policy"]
-    if policy is None:
-        return False
-    names = (told["request"].get("model"), policy["name"], f"{policy['kind']}/{policy['name']}")
-    return any(filters.permits_name(identity, name) for name in names if name)
 
 
 def _permits_route(identity: Identity | None, route: str, snapshot: Snapshot) -> bool:

@@ -178,6 +178,12 @@ def test_a_policy_that_only_renames_another_one_is_decided_by_it_with_its_overri
     assert order(asked(over, "alias", allowed=("alias",))) == ["b", "a"]
 
 
+def test_a_name_that_nothing_has_allows_no_key_what_the_default_chooses_in_its_place():
+    over = replace(held(main=of("b")), defaults=RoutingDefaults(default_policy="main", unknown_model="default"))
+    assert reasons(asked(over, "new-one", allowed=("new-*",))) == {"b": "model_not_allowed"}
+    assert order(asked(over, "new-one", allowed=("main",))) == ["b"]
+
+
 def test_policies_that_only_rename_each_other_serve_nobody_and_end():
     assert order(asked(held(p=of("q"), q=of("p")))) == []
 

@@ -147,6 +147,19 @@ def test_a_caller_is_not_told_of_models_that_its_key_may_not_use():
     assert shown["left_out"]["dropped"] == 0
 
 
+def test_nor_of_what_an_override_puts_in_place_of_them():
+    registry = with_policies(
+        model("gpt-4o"),
+        model("secret-model"),
+        policies={"writer": {"targets": ["gpt-4o"]}},
+        overrides={"writer": ("secret-model", None)},
+    )
+    for allowed, knows in (("gpt-*", False), ("writer", True), ("*", True)):
+        asked = facts("writer", allowed=(allowed,))
+        shown = explain.for_caller(explained(asked, registry), asked.identity, registry)
+        assert ("secret-model" in json.dumps(shown)) is knows
+
+
 def test_a_model_that_is_dropped_for_another_reason_is_hidden_as_well():
     registry = snapshot(model("gpt-4o", of=provider("openai")), model("gpt-4o", of=provider("internal")))
     asked = facts(allowed=("openai/*",), provider_id="openai")
