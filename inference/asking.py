@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from inference.errors import InvalidRequest
-from inference.wire.openai import ParsedRequest, unknown_task
+from inference.wire.openai import ParsedRequest, prompt_of, unknown_task
 from providers.capabilities import TASKS
 from routing import estimates, selections
 from routing.types import Identity, RequestFacts
@@ -74,6 +74,7 @@ def facts_of(request: ParsedRequest, identity: Identity | None) -> RequestFacts:
         prompt_bytes=request.prompt_bytes,
         prompt_tokens=_tokens_in(request) if request.prompt_bytes >= estimates.WORTH_READING else None,
         max_output_tokens=request.max_output_tokens,
+        choices=request.choices,
         task=request.task,
         capabilities=request.capabilities,
         max_cost_tier=request.max_cost_tier,
@@ -84,9 +85,8 @@ def facts_of(request: ParsedRequest, identity: Identity | None) -> RequestFacts:
 
 
 def _tokens_in(request: ParsedRequest) -> int | None:
-    """Of the subject's text; with pictures among it, its length has to do."""
-    subject = request.fields.get(request.operation.subject)
-    return None if subject is None or request.images else estimates.tokens_in(bytes(subject))
+    """Of the text itself; with pictures among it, its length has to do."""
+    return None if request.images else estimates.tokens_in(b" ".join(prompt_of(request)))
 
 
 def _text(value: bytes) -> str:

@@ -36,7 +36,9 @@ class Ruling:
     headers: tuple[tuple[bytes, bytes], ...]
     """What every reply under it carries."""
     retries: int
-    """Of the last candidate, after a failure that was over quickly."""
+    """After failures that were over quickly."""
+    retries_each: bool
+    """Every candidate is retried, as the policy says; else the last one alone, whose place nobody can take."""
     retry_delay_seconds: float
     digest: str | None = None
     """Of its explanation; the recorder fills it in."""
@@ -86,6 +88,7 @@ def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) 
         None if identity is None else identity.allowed_models,
         request.preferred_model,
         request.task,
+        request.choices,
         request.require_vision,
         request.local_only,
         request.data_tags,
@@ -129,6 +132,7 @@ def _ruling(facts: RequestFacts, snapshot: Snapshot, conditions: Conditions, now
         now,
         tuple(_headers(decision)),
         retries=defaults.retries if retries.attempts is None else retries.attempts,
+        retries_each=retries.attempts is not None,
         retry_delay_seconds=defaults.retry_delay_seconds if retries.delay_seconds is None else retries.delay_seconds,
     )
 

@@ -164,11 +164,12 @@ class Dispatcher:
                     await self._take_in(error, failures, trail)
                 if candidate.needs_permit:  # one permit is for one call
                     continue
-                retries = ruling.retries if place == last else 0
+                retries = ruling.retries if place == last or ruling.retries_each else 0
                 answer = await self._ask_again(call, model, ruling, trail, tried, failures, retries)
                 if answer is not None:
                     return answer
             except PassedOver as skipped:
+                health.current().not_called(model.route)
                 trail.passed_over(model, skipped.reason)
                 back_at = ruling.conditions.of(model.route).retry_at
                 away.append(Dropped(model.route, skipped.reason, "", back_at))

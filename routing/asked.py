@@ -158,6 +158,7 @@ _READERS = {
     "prompt_tokens": _whole,
     "input_tokens": _whole,
     "max_output_tokens": _whole,
+    "choices": _whole,
     "task": _task,
     "capabilities": _capabilities,
     "max_cost_tier": _tier,

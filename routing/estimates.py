@@ -2,7 +2,7 @@
 
 The tokens come from the prompt's bytes, by the ratio that the model's upstream showed for earlier prompts, and four bytes to a
 token where it has shown none. Texts unlike the usual have more: of a prompt that is long enough to matter, `tokens_in` looks at
-the text itself, and the higher of the two counts. The cost takes the answer to be as long as the request allows and the model can.
+the text itself, and the higher of the two counts. The cost takes each answer to be as long as the request allows and the model can.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def output_tokens(facts: RequestFacts, model: ModelView) -> int:
     if facts.operation == "embeddings":
         return 0
     wanted = USUAL_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
-    return wanted if model.max_tokens is None else min(wanted, model.max_tokens)
+    return facts.choices * (wanted if model.max_tokens is None else min(wanted, model.max_tokens))
 
 
 def cost(facts: RequestFacts, model: ModelView, condition: RouteCondition) -> Decimal | None:

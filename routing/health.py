@@ -116,6 +116,12 @@ class Health:
         if self._leases.held:
             self._give_back(route)
 
+    def not_called(self, route: str) -> None:
+        """What `permit()` granted, if it did, is not needed: nobody was asked."""
+        token = self._leases.take(route)
+        if token:
+            self._do(Step(route, "release", self._tallies[route].settings, lease=token))
+
     def succeeded(self, model: ModelView, seconds: float, key_id: int | None = None) -> None:
         """`seconds` to the whole reply, of a stream to its first byte; `key_id` of the key that was shown."""
         tally = self._tallies.get(model.route) or self._tally(model)

@@ -53,7 +53,8 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a candidate is asked again after a failure that was over quickly; None leaves it to the gateway's setting.
+    """How often each candidate is asked again after a failure that was over quickly; None leaves it to the gateway's setting,
+    which is for the last candidate alone.
 
     The n-th pause is `delay_seconds * backoff ** n`, with jitter.
     """

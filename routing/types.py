@@ -144,6 +144,9 @@ class RequestFacts:
     input_tokens: int | None = None
     """When they are known, the estimate is not made."""
     max_output_tokens: int | None = None
+    """Of each answer."""
+    choices: int = 1
+    """How many answers are wanted."""
     task: str = ""
     capabilities: frozenset[str] = frozenset()
     """Demanded by the request, beside what the policy demands."""

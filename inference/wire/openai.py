@@ -34,6 +34,9 @@ GATEWAY_FIELDS = frozenset(
 Some upstreams have a `task` of their own for embeddings: there it is ours only where it is one of our words.
 """
 
+READ_WITH_THE_PROMPT = frozenset({"tools", "functions", "response_format"})
+"""Members that upstreams turn into text before the prompt, and count with it."""
+
 _LONGEST_NAME = 512
 _MOST_DIGITS = 9
 _PICTURE_LIMITS = PictureLimits()
@@ -93,8 +96,10 @@ class ParsedRequest:
     strategy: str = ""
     images: int = 0
     prompt_bytes: int = 0
-    """Of the subject as it was sent, without pictures."""
+    """Of what the model reads as it was sent, without pictures."""
     max_output_tokens: int | None = None
+    """Of each of the `choices`."""
+    choices: int = 1
     wants_account: bool = False
     """The reply's body shall tell how it came about, in `x_gateway`."""
     wants_reason: bool = False
@@ -123,6 +128,8 @@ def parse(
     if subject is None:
         raise InvalidRequest(f"Missing required parameter: '{operation.subject}'.", param=operation.subject)
     prompt_bytes = _checked_subject(operation, subject)
+    if not READ_WITH_THE_PROMPT.isdisjoint(fields):
+        prompt_bytes += sum(len(memoryview(fields[name])) for name in READ_WITH_THE_PROMPT & fields.keys())
     request = ParsedRequest(
         operation,
         "" if named is None else _optional_text("model", named) or "",
@@ -132,6 +139,8 @@ def parse(
     )
     request.prompt_bytes = prompt_bytes
     request.max_output_tokens = _most_output(fields)
+    if "n" in fields or "best_of" in fields:
+        request.choices = max(1, _whole(fields.get("n")) or 0, _whole(fields.get("best_of")) or 0)
     for name in own:
         _take_wish(request, name, fields)
     if request.session_id is not None:
@@ -245,8 +254,19 @@ def _most_output(fields: dict[str, msgspec.Raw]) -> int | None:
         raw = fields.get("max_tokens")
         if raw is None:
             return None
-    value = bytes(raw)
+    return _whole(raw)
+
+
+def _whole(raw: msgspec.Raw | None) -> int | None:
+    """None where it is no count; what is wrong with it, the upstream shall say."""
+    value = b"" if raw is None else bytes(raw)
     return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else None
+
+
+def prompt_of(request: ParsedRequest) -> list[bytes]:
+    """What the model reads of it."""
+    names = (request.operation.subject, *READ_WITH_THE_PROMPT)
+    return [bytes(raw) for name in names if (raw := request.fields.get(name)) is not None]
 
 
 def _optional_text(name: str, raw: msgspec.Raw) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 from inference import errors
 from inference.backends.base import Reply, UpstreamCall
 from providers.breaker_settings import BreakerSettings
-from routing import health
+from routing import health, snapshot
 from routing.types import RoutingDefaults
 from tests.fakes.upstream import FakeUpstream
 from tests.inference import registry, scripted
@@ -140,11 +140,11 @@ async def test_the_last_candidate_is_retried_as_often_as_configured(serve, quick
     assert (len(a.calls), len(b.calls)) == (1, calls)
 
 
-async def test_a_policy_s_own_retries_go_before_the_gateway_s(serve, quick) -> None:
+async def test_a_policy_s_own_retries_are_for_every_candidate(serve, quick) -> None:
     document = {"retries": {"attempts": 2, "delay_seconds": 0.001}}
-    [a] = chain(serve, raising(FAILED), document=document, defaults=RoutingDefaults(retries=0))
+    a, b = chain(serve, raising(FAILED), raising(FAILED), document=document, defaults=RoutingDefaults(retries=0))
     await quick.chat(model="p")
-    assert len(a.calls) == 3
+    assert (len(a.calls), len(b.calls)) == (3, 3)
 
 
 async def test_a_request_that_was_rejected_is_not_retried(serve, quick) -> None:
@@ -218,6 +218,18 @@ async def test_a_half_open_breaker_that_grants_nothing_is_passed_over(serve, qui
     assert [(one["provider_id"], one["reason"]) for one in log] == [("a", "breaker_half_open"), ("b", "fallback")]
 
 
+async def test_a_half_open_place_is_given_back_when_no_key_is_left(serve, quick) -> None:
+    settings = BreakerSettings(failure_threshold=1, open_seconds=0)
+    keys = ["sk-one-for-this-test", "sk-two-for-this-test"]
+    chain(serve, whole(), breaker=settings, keys=keys, defaults=RoutingDefaults(retries=0))
+    [model] = snapshot.current().models
+    health.current().failed(model, "upstream_timeout")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(health.Health, "key_is_exhausted", lambda *_: True)
+        assert (await quick.chat(model="p")).error["code"] == "no_healthy_target"
+    assert (await quick.chat(model="p")).status == 200
+
+
 async def test_a_key_without_money_is_left_for_the_provider_s_next(serve, quick) -> None:
     async def only_the_second(call: UpstreamCall) -> Reply:
         if call.key.key_id == 1:
@@ -257,6 +269,17 @@ async def test_a_limit_of_cost_that_nothing_meets_calls_nobody(serve, quick) -> 
     assert (answer.status, answer.error["code"]) == (400, "max_cost_exceeded")
     assert (a.calls, b.calls) == ([], [])
     assert (await quick.chat(model="p", max_cost=1)).status == 200
+
+
+async def test_many_answers_and_tools_cost_more(serve, quick) -> None:
+    [a] = chain(serve, whole())
+    limit = {"max_cost": "0.001", "max_tokens": 100}
+    tool = {"type": "function", "function": {"name": "f", "description": "words " * 1000}}
+    for dear in ({"n": 5}, {"tools": [tool]}):
+        answer = await quick.chat(model="p", **limit, **dear)
+        assert answer.error["code"] == "max_cost_exceeded", dear
+    assert (await quick.chat(model="p", **limit)).status == 200
+    assert len(a.calls) == 1
 
 
 async def test_the_lower_limit_of_cost_rules(serve, quick) -> None:

@@ -39,6 +39,7 @@ def test_the_client_key_stands_by_its_prefix_and_is_given_back_by_whoever_knows_
         prompt_tokens=st.one_of(st.none(), st.integers(0, 10**6)),
         input_tokens=st.one_of(st.none(), st.integers(0, 10**6)),
         max_output_tokens=st.one_of(st.none(), st.integers(0, 10**6)),
+        choices=st.integers(1, 100),
         task=st.sampled_from(["", "vision", "chat_small"]),
         capabilities=st.frozensets(st.sampled_from(["vision", "tools", "streaming"])),
         max_cost_tier=st.sampled_from(["", "LOW", "PREMIUM"]),
