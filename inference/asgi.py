@@ -31,7 +31,7 @@ from inference.recording import Recorder
 from inference.request_ids import new_request_id
 from inference.wire import errors
 from inference.wire.openai import unknown_path, wrong_method
-from routing import health, snapshot
+from routing import calibration, health, snapshot
 from routing.types import RolloutView
 
 Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
@@ -110,6 +110,7 @@ class Application:
             self._plane = None
         await health.stop()
         await asyncio.to_thread(self._recorder.stop)
+        await asyncio.to_thread(calibration.stop)  # after the recorder, which teaches it
 
     def _open(self) -> DataPlane:
         if self._plane is None:

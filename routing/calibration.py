@@ -8,6 +8,7 @@ a process goes by what it knows.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -38,6 +39,7 @@ EXCHANGE_SECONDS = 5.0
 REREAD_SECONDS = 60.0
 KEPT_SECONDS = 30 * 24 * 3600
 _AT_ONCE = 500
+_LAST_WORDS_SECONDS = 3.0
 
 Sums = tuple[float, float]
 """Bytes and tokens."""
@@ -157,7 +159,7 @@ def _sums(told: bytes | None) -> Sums | None:
 # --- The process's one ------------------------------------------------------------------------------------------------------
 
 _current = Calibration()
-_thread: threading.Thread | None = None
+_exchanging: _Exchanging | None = None
 _starting = threading.Lock()
 
 
@@ -189,25 +191,44 @@ def replace(calibration: Calibration) -> Calibration:
     return before
 
 
+def stop() -> None:
+    """Tell the others what they were not told yet, and exchange no more; the next use begins anew."""
+    global _exchanging
+    with _starting:
+        exchanging, _exchanging = _exchanging, None
+    if exchanging is not None:
+        exchanging.is_over.set()
+        exchanging.join(_LAST_WORDS_SECONDS)
+
+
 def _follow() -> None:
     """Keep exchanging with the others, from the first use on: also in a process that a fork made."""
-    global _thread
-    if _thread is not None and _thread.is_alive():
+    global _exchanging
+    if _exchanging is not None and _exchanging.is_alive():
         return
     with _starting:
-        if _thread is None or not _thread.is_alive():
-            _thread = threading.Thread(target=_exchange_for_ever, name="calibration", daemon=True)
-            _thread.start()
+        if _exchanging is None or not _exchanging.is_alive():
+            _exchanging = _Exchanging()
+            _exchanging.start()
 
 
-def _exchange_for_ever() -> None:
-    away = False
-    while True:
-        try:
-            _current.exchange()
-            away = False
-        except (redis.RedisError, OSError) as error:
-            if not away:
-                log.info("what was learned of prompts is not shared: %s", type(error).__name__)
-            away = True
-        time.sleep(EXCHANGE_SECONDS)
+class _Exchanging(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="calibration", daemon=True)
+        self.is_over = threading.Event()
+
+    def run(self) -> None:
+        away = is_last = False
+        while not is_last:
+            is_last = self.is_over.is_set()
+            try:
+                _current.exchange()
+                away = False
+            except (redis.RedisError, OSError) as error:
+                if not away:
+                    log.info("what was learned of prompts is not shared: %s", type(error).__name__)
+                away = True
+            self.is_over.wait(EXCHANGE_SECONDS)
+
+
+atexit.register(stop)

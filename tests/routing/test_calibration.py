@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import redis
 
@@ -109,3 +111,10 @@ def test_a_command_reads_what_all_know(store):
         assert dict(calibration.read()) == {"p/m": 0.25}
     finally:
         calibration.replace(before)
+
+
+def test_what_was_learned_last_is_told_before_the_process_ends(store):
+    calibration.observe("p/m", 2000, 500)
+    calibration.stop()
+    assert told(Calibration()) == {"p/m": 0.25}
+    assert "calibration" not in {thread.name for thread in threading.enumerate()}
