@@ -7,6 +7,7 @@ Writing is an import run, so it is audited, kept and undone like one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 500
 _PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.25
+_QUIET_SECONDS = 0.05
+_MOST_READINGS = 100
 
 __all__ = [
     "ADD",
@@ -487,32 +490,43 @@ def reload_files() -> list[Result]:
 def own_file(path: str) -> Result:
     """Apply a file and let it own what it names; how that went is remembered."""
     now = timezone.now()
-    row = ConfigFile.objects.filter(path=path).first() or ConfigFile(path=path)
-    content = b""
+    facts: dict[str, Any] = {"read_at": now}
     try:
-        with open(path, "rb") as file:
-            content = file.read(documents.LARGEST_BYTES + 1)
+        content = _settled(path)
         applied = _applied_in_turn(content, path)
         result = Result(path, applied, applied.message if applied.exit_status == 1 else "")
+        if not result.error:
+            facts |= {"digest": hashlib.sha256(content).hexdigest(), "applied_at": now}
     except OSError as error:
         result = Result(path, error=f"{path} cannot be read: {error.strerror}.")
     except (SourceError, SecretError) as error:
         result = Result(path, error=str(error))
-    row.read_at, row.error = now, result.error
-    if result.applied is not None and not result.error:
-        row.digest, row.applied_at = hashlib.sha256(content).hexdigest(), now
-    row.findings = [*_told(result), *({"place": "", **one} for one in _ignored_variables())]
-    row.save()
+    findings = [*_told(result), *({"place": "", **one} for one in _ignored_variables())]
+    ConfigFile.objects.update_or_create(path=path, defaults={**facts, "error": result.error, "findings": findings})
     log.log(
         logging.ERROR if result.error else logging.INFO,
         "configuration file %s: %s",
         path,
         result.error or f"{len(result.applied.changes) if result.applied else 0} changes",
     )
-    for one in row.findings:
+    for one in findings:
         if one["level"] == Level.PERSON or one["code"] == IGNORED_VARIABLE.name:
             log.warning("configuration file %s: %s %s %s", path, one["code"], one["place"], one["detail"])
     return result
+
+
+def _settled(path: str) -> bytes:
+    """The file's text once nobody writes it: the first half of a file would pass for one that names less, and remove the rest."""
+    for _ in range(_MOST_READINGS):
+        with open(path, "rb") as file:
+            before = os.fstat(file.fileno())
+            content = file.read(documents.LARGEST_BYTES + 1)
+        if time.time() - before.st_mtime < _QUIET_SECONDS:
+            time.sleep(_QUIET_SECONDS)
+        after = os.stat(path)
+        if (before.st_ino, before.st_mtime_ns, before.st_size) == (after.st_ino, after.st_mtime_ns, after.st_size):
+            return content
+    raise OSError(errno.EBUSY, "somebody is writing it")
 
 
 def _applied_in_turn(content: bytes, path: str) -> Applied:

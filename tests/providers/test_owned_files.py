@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -133,10 +134,23 @@ def test_the_web_process_reads_the_files_before_it_serves(file, monkeypatch, cap
 
 
 def test_a_reading_waits_for_the_one_before_it(file, monkeypatch):
+    os.utime(file, (0, 0))
     with contextlib.ExitStack() as other:
         other.enter_context(lock.alone())
         monkeypatch.setattr(configuration.time, "sleep", lambda seconds: other.close())
         assert reload().applied.written
+
+
+def test_a_file_that_is_being_written_is_read_when_it_is_whole(file, monkeypatch):
+    reload()
+    file.write_text("version: 1\nproviders: {}\n")
+    rest = iter([lambda: file.write_text(TEXT)])
+    monkeypatch.setattr(configuration.time, "sleep", lambda seconds: next(rest, lambda: None)())
+    assert reload().applied.changes == ()
+    assert Provider.objects.get().enabled
+    monkeypatch.setattr(configuration.time, "sleep", lambda seconds: file.write_text(file.read_text() + "\n"))
+    file.touch()
+    assert "somebody is writing it" in reload().error
 
 
 def test_a_broken_file_leaves_everything_as_it_was_and_says_so(file):
