@@ -27,6 +27,8 @@ FILE = "quickstart.json"
 ADMIN = "admin"
 PROVIDER = "local"
 MODEL = "demo"
+LAST = 100
+"""The demo's priority: it must not serve requests that name no model once there are real ones."""
 CLIENT_SCOPES = ("generate",)
 REGISTRY_SCOPES = ("registry:read", "registry:write", "secrets:read", "generate")
 
@@ -103,6 +105,7 @@ def _built_in_model() -> None:
         display_name="This machine",
         description="GGUF models that run here, in the gateway's own worker.",
         connection_params={"preload": True},
+        priority=LAST,
     )
     provider.full_clean()
     provider.save()

@@ -24,6 +24,7 @@ def test_a_first_run_leaves_an_admin_two_keys_and_a_model(tmp_path):
     assert model.enabled
     assert model.provider.enabled
     assert model.parameters["model_path"] == "builtin:demo"
+    assert model.provider.priority > Provider(provider_id="a-real-one").priority
 
 
 def test_what_was_made_is_written_for_the_owner_only(tmp_path):
