@@ -122,9 +122,15 @@ def _data_not_allowed(facts: RequestFacts, stopped: Sequence[Dropped]) -> Gatewa
 
 
 def _incapable(facts: RequestFacts, stopped: Sequence[Dropped]) -> GatewayError:
-    """Names what is missing, of the model that is asked first."""
-    nobody = f"{_wanted(facts, capital=True)} cannot" if facts.model or facts.task else "No model can"
-    return UnsupportedCapability(f"{nobody} serve this request: {stopped[0].detail}.", param=_blamed(facts))
+    """Names what is missing, of the model that is asked first; of a task, of the first that may be meant for it."""
+    if facts.model or not facts.task:
+        nobody, why = f"{_wanted(facts, capital=True)} cannot" if facts.model else "No model can", stopped[0].detail
+        return UnsupportedCapability(f"{nobody} serve this request: {why}.", param=_blamed(facts))
+    lacking = [one for one in stopped if one.reason != "other_task"]
+    if not lacking:
+        return UnsupportedCapability(f"No model is meant for {_wanted(facts)}.", param="task")
+    sentence = f"No model for {_wanted(facts)} can serve this request: {lacking[0].detail}."
+    return UnsupportedCapability(sentence, param=_blamed(facts))
 
 
 def _too_long(facts: RequestFacts, stopped: Sequence[Dropped]) -> GatewayError:

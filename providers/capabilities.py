@@ -32,6 +32,10 @@ _TYPE_SERVES = {
 }
 
 
+_TASK_OF_TYPE = {"embedding": "embedding", "vision": "vision", "audio": "audio", "image": "image_generation"}
+"""The task that a model is meant for by what it is."""
+
+
 def canonical(names: Iterable[str]) -> frozenset[str]:
     """The names in this gateway's vocabulary; words it does not know are kept as they are."""
     return frozenset(_SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in names if name.strip())
@@ -43,3 +47,8 @@ def serves(model_type: str, capabilities: frozenset[str], operation: str) -> boo
         return True
     operations = _TYPE_SERVES.get(model_type)
     return operations is None or operation in operations
+
+
+def meant_for(task: str, tasks: frozenset[str], model_type: str, capabilities: frozenset[str]) -> bool:
+    """Whether a model is listed for a task, or needs no list: whatever sees is meant for vision, as embeddings are for theirs."""
+    return task in tasks or task == _TASK_OF_TYPE.get(model_type) or (task == "vision" and "vision" in capabilities)

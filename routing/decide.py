@@ -293,7 +293,9 @@ def _plan_without_name(facts: RequestFacts, snapshot: Snapshot) -> _Plan:
         if policy is not None:
             return _plan_of(policy, facts)
         return _Plan(PolicyDocument(requirements=Requirements(task=facts.task)), any_model(snapshot))
-    policy = _policy(snapshot.defaults.default_policy, snapshot)
+    # What the registry has a policy for, embeddings go by: their vectors must not depend on which model comes first today.
+    names = (["task/embedding"] if facts.operation == "embeddings" else []) + [snapshot.defaults.default_policy]
+    policy = next((found for name in names if (found := _policy(name, snapshot)) is not None), None)
     return _plan_of(policy, facts) if policy is not None else _Plan(PolicyDocument(), any_model(snapshot))
 
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from fnmatch import translate
 from functools import lru_cache
 
-from providers.capabilities import serves
+from providers.capabilities import meant_for, serves
 from providers.cost_tiers import rank
 from routing import estimates
 from routing.policy_documents import Requirements
 from routing.types import NOMINAL, Asked, Dropped, Identity, ModelView, RequestFacts
+
+_SMALL = Decimal("0.0001")
 
 Rule = Callable[[ModelView, Asked], Dropped | None]
 
@@ -136,7 +139,7 @@ def cannot_reason(model: ModelView, asked: Asked) -> Dropped | None:
 
 def other_task(model: ModelView, asked: Asked) -> Dropped | None:
     task = asked.requirements.task
-    if not task or task in model.tasks:
+    if not task or meant_for(task, model.tasks, model.model_type, model.capabilities):
         return None
     return Dropped(model.route, "other_task", f"it is not meant for {task}")
 
@@ -185,7 +188,15 @@ def too_expensive(model: ModelView, asked: Asked) -> Dropped | None:
         return Dropped(model.route, "price_unknown", f"{why}, so no limit of cost can be kept")
     if cost <= asked.max_cost:
         return None
-    return Dropped(model.route, "max_cost", f"about {cost:.6f} USD are above the limit of {asked.max_cost} USD")
+    return Dropped(
+        model.route, "max_cost", f"about {_amount(cost)} USD are above the limit of {_amount(asked.max_cost)} USD"
+    )
+
+
+def _amount(usd: Decimal) -> str:
+    """Six places, and of less than that the first digits that are not zero."""
+    shown = f"{usd:.6f}" if not usd or abs(usd) >= _SMALL else format(Decimal(f"{usd:.2e}"), "f")
+    return shown.rstrip("0").rstrip(".") or "0"
 
 
 DEMANDS = (

@@ -53,6 +53,14 @@ def test_what_is_missing_is_named() -> None:
     assert "pictures" in refused(model(), images=1).message
 
 
+def test_a_task_that_nothing_is_meant_for_is_told_apart_from_one_whose_models_lack_something() -> None:
+    smart = model("b", tasks=frozenset({"chat_smart"}))
+    error = refused(model("a"), smart, model="", task="audio")
+    assert (error.param, error.message) == ("task", "No model is meant for the task 'audio'.")
+    error = refused(model("a"), smart, model="", task="chat_smart", images=1)
+    assert error.message == "No model for the task 'chat_smart' can serve this request: it cannot see pictures."
+
+
 def test_an_unknown_price_is_said_to_be_unknown() -> None:
     assert "not known" in refused(model(prices=Prices()), max_cost=Decimal(5)).message
 

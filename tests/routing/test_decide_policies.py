@@ -8,7 +8,7 @@ import pytest
 from routing import rollout, strategies
 from routing.decide import decide
 from routing.policy_documents import PolicyDocument, Requirements, Target
-from routing.resolving import with_document
+from routing.resolving import by_every_name, with_document
 from routing.shortlists import ENOUGH
 from routing.types import (
     Conditions,
@@ -222,6 +222,15 @@ def test_no_name_means_the_default_policy_and_else_any_model():
     assert order(asked(HELD, "")) == ["a", "b", "c", "d"]
     over = replace(held(main=of("c")), defaults=RoutingDefaults(default_policy="main"))
     assert order(asked(over, "")) == ["c"]
+
+
+def test_embeddings_without_a_name_go_by_the_policy_for_embeddings():
+    x, y = (model(name, of=A.provider, model_type="embedding", capabilities=("embedding",)) for name in "xy")
+    over = snapshot(A, x, y)
+    found = [policy("main", over, A), policy("embedding", over, y, kind="task")]
+    over = replace(over, policies=by_every_name(found), defaults=RoutingDefaults(default_policy="main"))
+    assert order(asked(over, "", operation="embeddings")) == ["y"]
+    assert order(asked(over, "")) == ["a"]
 
 
 # --- Limits -----------------------------------------------------------------------------------------------------------------

@@ -98,6 +98,9 @@ def test_a_refusal_names_the_route_and_says_why():
         (model(capabilities=("chat", "reasoning")), Requirements(reasoning=True), None),
         (model(), Requirements(task="chat_smart"), "other_task"),
         (model(tasks=frozenset({"chat_small", "chat_smart"})), Requirements(task="chat_smart"), None),
+        (model(capabilities=("chat", "vision")), Requirements(task="vision"), None),
+        (model(model_type="embedding"), Requirements(task="embedding"), None),
+        (model(model_type="embedding"), Requirements(task="audio"), "other_task"),
         (model(cost_tier="LOW"), Requirements(max_cost_tier="HIGH"), None),
         (model(cost_tier="HIGH"), Requirements(max_cost_tier="HIGH"), None),
         (model(cost_tier="PREMIUM"), Requirements(max_cost_tier="HIGH"), "cost_tier"),
@@ -151,6 +154,20 @@ def test_a_limit_of_cost_is_hard_and_an_unknown_price_is_not_zero(prices, limit,
     most = None if limit is None else Decimal(limit)
     assert reason(model(prices=prices), told, max_cost=most) == expected
     assert filters.affordable(model(prices=prices), asked(told, max_cost=most)) == (expected is None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("0.01", "about 0.0125 USD are above the limit of 0.01 USD"),
+        ("0.01000000", "about 0.0125 USD are above the limit of 0.01 USD"),
+        ("1e-9", "about 0.0125 USD are above the limit of 0.000000001 USD"),
+        ("0", "about 0.0125 USD are above the limit of 0 USD"),
+    ],
+)
+def test_amounts_are_told_as_people_write_them(limit, said):
+    told = asked(facts(input_tokens=1_000, max_output_tokens=500), max_cost=Decimal(limit))
+    assert filters.too_expensive(model(prices=Prices(Decimal("2.5"), Decimal(20))), told).detail == said
 
 
 def test_a_provider_type_that_is_switched_off_serves_nobody():
