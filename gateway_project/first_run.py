@@ -96,7 +96,10 @@ def _still_valid(plaintext: str, scopes: tuple[str, ...]) -> bool:
 
 
 def _built_in_model() -> None:
-    """The provider `local` with the model `demo`, once: a person who deletes or disables it keeps it so."""
+    """The provider `local` with the model `demo`, once: a person who deletes or disables it, or has another of that name, keeps
+    it so."""
+    if Provider.objects.filter(provider_id=PROVIDER).exists():
+        return
     if AuditEntry.objects.filter(action="create", target_type="provider", target_id=PROVIDER).exists():
         return
     provider = Provider(

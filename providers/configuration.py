@@ -37,6 +37,7 @@ from providers.importers.findings import (
 )
 from providers.importers.yaml_config import ConfigSource, DraftedProvider, read, wanted_variables
 from providers.models import ApiKey, ConfigFile, ConnectionParameter, ImportRun, Provider, ProviderModel
+from providers.ownership import owner_of_all
 from providers.secrets import SecretError
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def apply_document(
     whole = not any(finding.code in (ENTRY_REFUSED, VARIABLE_MISSING) for finding in source.configuration.findings)
     prune = prune and whole
     planned = [] if only else _planned(source, parts, prune=prune, owner=owner, drop=whole)
-    removed_ids = _unnamed_providers(source, owner) if prune and not only else []
+    removed_ids = _unnamed_providers(source) if prune and not only else []
     dropped = _dropped(source, owner) if owner and whole else _Dropped()
     changes = (
         *_changes(source, prune=prune, removed_ids=removed_ids),
@@ -143,7 +144,7 @@ def apply_document(
         with _acting_for(owner):
             refused = config_sections.write(planned, ImportRun.objects.get(pk=result.run_pk))
             if prune and FAILED.name not in result.codes:
-                _prune(source, removed_ids, owner)
+                _prune(source, removed_ids)
             dropped.write()
     if write and owner and result.exit_status != 1:
         with _acting_for(owner):
@@ -339,7 +340,7 @@ def _changes(source: ConfigSource, *, prune: bool, removed_ids: Collection[str])
         stored = Provider.objects.filter(provider_id=one.entry.provider_id).first()
         before = exporting.provider_document(stored, *_parts(stored)) if stored is not None else None
         yield from _of_provider(one, stored, before, prune=prune)
-        yield from _of_parts(one, before or {}, prune=prune)
+        yield from _of_parts(one, before or {}, _prunable(one, stored) if prune else {})
     for provider_id in removed_ids:
         yield Change(REMOVE, "provider", provider_id, "", {})
 
@@ -362,7 +363,18 @@ def _of_provider(
     yield from difference("provider", provider_id, "", before, {name: wanted[name] for name in names if name in wanted})
 
 
-def _of_parts(one: DraftedProvider, before: dict[str, Any], *, prune: bool) -> Iterator[Change]:
+def _prunable(one: DraftedProvider, stored: Provider | None) -> dict[str, Collection[str]]:
+    """By the lists that the file names, what is not to be removed: what files own stays."""
+    if stored is None:
+        return {}
+    owned = stored.models.exclude(managed_by="").values_list("model_id", flat=True)
+    lists = {MODELS} if stored.managed_by else {MODELS, KEYS, PARAMETERS}
+    return {table: set(owned) if table == MODELS else () for table in lists & one.entry.lists}
+
+
+def _of_parts(
+    one: DraftedProvider, before: dict[str, Any], prunable: Mapping[str, Collection[str]]
+) -> Iterator[Change]:
     for table, kind, identify, drafts, shown in (
         (KEYS, "key", _key_name, one.keys, _key),
         (PARAMETERS, "parameter", _parameter_name, one.parameters, _parameter),
@@ -375,8 +387,8 @@ def _of_parts(one: DraftedProvider, before: dict[str, Any], *, prune: bool) -> I
             name = identify(wanted)
             named.add(name)
             yield from difference(kind, one.entry.provider_id, name, here.get(name), wanted)
-        if prune and table in one.entry.lists:
-            for name in sorted(here.keys() - named):
+        if table in prunable:
+            for name in sorted(here.keys() - named - set(prunable[table])):
                 yield Change(REMOVE, kind, one.entry.provider_id, name, {})
 
 
@@ -419,35 +431,37 @@ def _parts(provider: Provider) -> tuple[Iterable[ApiKey], Iterable[ConnectionPar
 # --- Pruning ----------------------------------------------------------------------------------------------------------------
 
 
-def _unnamed_providers(source: ConfigSource, owner: str) -> list[str]:
+def _unnamed_providers(source: ConfigSource) -> list[str]:
     if source.configuration.form == "export" and not source.configuration.names_providers:
         return []
     named = {one.entry.provider_id for one in source.providers} | source.configuration.left_out
-    rows = Provider.objects.filter(managed_by__in=["", owner])
-    return sorted(set(rows.values_list("provider_id", flat=True)) - named)
+    rows = Provider.objects.exclude(provider_id__in=named).order_by("provider_id")
+    return [row.provider_id for row in rows if not owner_of_all(row)]
 
 
-def _prune(source: ConfigSource, removed_ids: Collection[str], owner: str) -> None:
+def _prune(source: ConfigSource, removed_ids: Collection[str]) -> None:
     with transaction.atomic():
         for provider in Provider.objects.filter(provider_id__in=removed_ids):
             provider.delete()
         for one in source.providers:
             provider = Provider.objects.select_for_update().filter(provider_id=one.entry.provider_id).first()
             if provider is not None:  # else the run says why it was not written
-                _prune_parts(one, provider, owner)
+                _prune_parts(one, provider)
 
 
-def _prune_parts(one: DraftedProvider, provider: Provider, owner: str) -> None:
+def _prune_parts(one: DraftedProvider, provider: Provider) -> None:
+    if MODELS in one.entry.lists:
+        named = {draft.name for draft in one.models}
+        rows = provider.models.filter(managed_by="").order_by().values_list("pk", "model_id")
+        _delete(ProviderModel, (pk for pk, model_id in rows if model_id not in named))
+    if provider.managed_by:
+        return
     if one.entry.names_connection:
         stored = provider.stored_secrets()
         kept = {path: secret for path, secret in stored.items() if path in one.provider.secrets}
         if kept != stored:
             provider.set_stored_secrets(kept)
             provider.save()
-    if MODELS in one.entry.lists:
-        named = {draft.name for draft in one.models}
-        rows = provider.models.filter(managed_by__in=["", owner]).order_by().values_list("pk", "model_id")
-        _delete(ProviderModel, (pk for pk, model_id in rows if model_id not in named))
     if PARAMETERS in one.entry.lists:
         parameters = {(draft.environment, draft.name) for draft in one.parameters}
         rows = provider.parameters.order_by().values_list("pk", "environment", "param_name")

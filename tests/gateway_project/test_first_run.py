@@ -82,6 +82,12 @@ def test_a_deleted_model_stays_deleted(tmp_path):
     assert not Provider.objects.exists()
 
 
+def test_another_provider_of_that_name_is_left_alone(tmp_path):
+    Provider.objects.bulk_create([Provider(provider_id="local", provider_type="fake")])  # as imports do, without audit
+    first_run.set_up(tmp_path, "http://127.0.0.1:8000")
+    assert Provider.objects.get(provider_id="local").provider_type == "fake"
+
+
 def test_an_admin_with_a_password_gets_no_link(tmp_path):
     get_user_model().objects.create_superuser("ada", password="a long enough one")
     first = first_run.set_up(tmp_path, BASE)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import secrets
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -186,13 +187,18 @@ def test_a_bad_model_leaves_its_provider_and_the_other_models(file):
 
 def test_another_file_does_not_change_what_a_file_owns(file):
     reload()
-    text = "version: 1\nproviders: {local: {priority: 9, models: [{model_id: a, max_tokens: 5}, c]}}\n"
+    provider = Provider.objects.get()
+    provider.api_keys.create(secret=secrets.token_hex(16), environment="development")
+    Provider.objects.create(provider_id="free", provider_type="fake").models.create(model_id="f", managed_by=str(file))
+    text = "version: 1\nproviders: {local: {priority: 9, api_keys: [], models: [{model_id: a, max_tokens: 5}, c]}}\n"
     text += "policies: {quick: {targets: [b]}, more: {targets: [b]}}"
     applied = configuration.apply_document(text, label="by hand", write=True, prune=True)
     assert applied.exit_status == 2
     assert {finding.code.name for finding in applied.findings} == {"owned"}
-    assert Provider.objects.get().priority == 1
-    assert {row.model_id: row.max_tokens for row in ProviderModel.objects.all()} == {"a": None, "b": None, "c": None}
+    assert "remove" not in {change.action for change in applied.changes}
+    assert (Provider.objects.get(pk=provider.pk).priority, provider.api_keys.count()) == (1, 1)
+    assert Provider.objects.count() == 2
+    assert {row.model_id: row.max_tokens for row in provider.models.all()} == {"a": None, "b": None, "c": None}
     assert {row.name: row.document["targets"][0]["model"] for row in Policy.objects.all()} == {
         "quick": "a",
         "more": "b",
