@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from providers import breaker_settings
+from providers.capabilities import TASKS
 from providers.importers import findings
 from providers.importers.config_values import LeftOut, Unusable, flag, price
 from providers.importers.documents import place
@@ -140,8 +141,11 @@ class _Reading:
     def _model(self, where: str, raw: dict[str, Any]) -> dict[str, Any]:
         model = dict(raw)
         task = model.pop("task", None)
-        if isinstance(task, str) and task:
+        if task in TASKS:
             model["tasks"] = list(dict.fromkeys([*model.get("tasks", []), task]))
+        elif task:
+            detail = f"{task!r} is none of {', '.join(TASKS)}."
+            self._told.find("models", where, findings.UNKNOWN_NAME, "rejected", detail, "task")
         if kind := next((_TYPE_OF_TASK[one] for one in model.get("tasks", ()) if one in _TYPE_OF_TASK), None):
             model.setdefault("model_type", kind)
         said = list(model.get("capabilities") or ())

@@ -121,6 +121,13 @@ def test_the_seeds_other_dicts_say_the_same(document):
     assert model.facts == {"display_name": "GPT-4 Turbo", "context_window": 128000, "max_tokens": 4096}
 
 
+def test_a_task_that_nobody_can_ask_for_is_named():
+    found = read(SEED_003.replace("embedding,", "embeding,"))
+    (told,) = [one for one in found.configuration.findings if one.field == "task"]
+    assert (told.code.name, "'embeding'" in told.detail) == ("unknown_name", True)
+    assert "tasks" not in found.providers[0].models[0].facts
+
+
 def test_a_gateways_yaml_with_nested_parameters():
     openai, claude = read(NESTED).providers
     assert openai.provider.facts["connection_params"] == {
