@@ -200,7 +200,8 @@ class Dispatcher:
             if about_the_key and _has_another_key(model, tried):
                 reason = "next_key"
             else:
-                pause = self._pause(failure, ruling, retried) if retried < retries else None
+                again = retried < retries and not _is_given_up(model)
+                pause = self._pause(failure, ruling, retried) if again else None
                 if pause is None:
                     return None
                 reason, retried = "retry", retried + 1
@@ -348,6 +349,11 @@ def choose_key(keys: Sequence[UpstreamKey], tried: set[int], known: Health) -> U
     chosen = random.choices(fresh, [max(key.weight, 0) or 1e-9 for key in fresh])[0]
     tried.add(chosen.key_id)
     return chosen
+
+
+def _is_given_up(model: ModelView) -> bool:
+    """Its breaker opened, by what this very request saw or another one."""
+    return health.current().conditions().of(model.route).breaker == "open"
 
 
 def _has_another_key(model: ModelView, tried: set[int]) -> bool:

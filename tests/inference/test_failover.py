@@ -140,6 +140,13 @@ async def test_the_last_candidate_is_retried_as_often_as_configured(serve, quick
     assert (len(a.calls), len(b.calls)) == (1, calls)
 
 
+async def test_a_candidate_whose_breaker_opened_is_not_retried(serve, quick) -> None:
+    defaults = RoutingDefaults(retries=3, retry_delay_seconds=0.001)
+    [a] = chain(serve, raising(FAILED), breaker=BreakerSettings(failure_threshold=2), defaults=defaults)
+    await quick.chat(model="p")
+    assert len(a.calls) == 2
+
+
 async def test_a_policy_s_own_retries_are_for_every_candidate(serve, quick) -> None:
     document = {"retries": {"attempts": 2, "delay_seconds": 0.001}}
     a, b = chain(serve, raising(FAILED), raising(FAILED), document=document, defaults=RoutingDefaults(retries=0))
