@@ -61,6 +61,7 @@ def decide(
     Of a pool of very many models the best are candidates and the first of the others are named with their reasons; the rest is
     counted in `unnamed`. `everything` names all of them, for whoever asks about one; the first candidates are the same.
     """
+    facts = _as_meant(facts, snapshot)
     plan = _plan(facts, snapshot)
     if plan is None:
         return RouteDecision(
@@ -78,6 +79,7 @@ def demanded(
     facts: RequestFacts, snapshot: Snapshot, conditions: Conditions = NOMINAL, *, now: float, chance: float = 0.0
 ) -> Asked | None:
     """What is demanded of a model that is to serve the request; None when nothing has the name that was asked for."""
+    facts = _as_meant(facts, snapshot)
     plan = _plan(facts, snapshot)
     return None if plan is None else _asked(facts, plan, snapshot, conditions, now, chance)
 
@@ -266,6 +268,13 @@ class _Deciding:
 
 
 # --- Whom a request means ---------------------------------------------------------------------------------------------------
+
+
+def _as_meant(facts: RequestFacts, snapshot: Snapshot) -> RequestFacts:
+    """A model that is named and preferred as well is a wish: others may serve when it cannot."""
+    if facts.model and facts.model == facts.preferred_model and _policy(facts.model, snapshot) is None:
+        return replace(facts, model="") if facts.model in snapshot.by_name else facts
+    return facts
 
 
 def _plan(facts: RequestFacts, snapshot: Snapshot) -> _Plan | None:

@@ -128,6 +128,14 @@ def test_a_wish_that_does_not_exist_is_said():
     assert decision.notices == ("the preferred model 'gone' does not exist",)
 
 
+def test_a_model_that_is_named_and_preferred_as_well_has_others_after_it():
+    assert order(asked(HELD, "b", preferred_model="b")) == ["b", "a", "c", "d"]
+    assert order(asked(HELD, "b", preferred_model="b", conditions={B.route: OPEN})) == ["a", "c", "d"]
+    assert order(asked(HELD, "b", preferred_model="b", allowed=("b",))) == ["b"]
+    assert order(asked(held(p=of("b")), preferred_model="p")) == ["b"]
+    assert asked(HELD, "gone", preferred_model="gone").candidates == ()
+
+
 def test_a_preferred_model_that_the_key_is_not_allowed_does_not_exist_to_it():
     held = snapshot(model("gpt-4o"), model("secret"), model("small", context_window=1))
     for preferred, told in (("secret", "does not exist"), ("small", "may not serve this request")):
