@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from inference.errors import InvalidRequest
@@ -54,9 +55,21 @@ async def settle_model(request: ParsedRequest, identity: Identity | None) -> Non
     Code of this process that asks in nobody's name selects under an empty prefix.
     """
     if not request.model and not request.task:
-        prefix = "" if identity is None else identity.prefix
-        embeddings = request.operation.name == "embeddings"
-        request.model = await selections.selected(prefix, request.session_id, embeddings=embeddings) or ""
+        whose, embeddings = _selects(request, identity)
+        request.model = await selections.selected(*whose, embeddings=embeddings) or ""
+
+
+def settle_model_now(request: ParsedRequest, identity: Identity | None) -> None:
+    """As `settle_model`, for synchronous code that asks what a live request would get."""
+    if not request.model and not request.task:
+        whose, embeddings = _selects(request, identity)
+        with contextlib.suppress(selections.SelectionsAway):
+            request.model = selections.read(*whose, embeddings=embeddings) or ""
+
+
+def _selects(request: ParsedRequest, identity: Identity | None) -> tuple[tuple[str, str | None], bool]:
+    prefix = "" if identity is None else identity.prefix
+    return (prefix, request.session_id), request.operation.name == "embeddings"
 
 
 def facts_of(request: ParsedRequest, identity: Identity | None) -> RequestFacts:

@@ -20,7 +20,7 @@ from inference.errors import InvalidRequest
 from inference.models import DecisionRecord, UsageRecord
 from inference.refusing import refusal
 from inference.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, OPERATIONS, Operation, ParsedRequest, parse
-from routing import asked, explain, health, selections, snapshot
+from routing import asked, explain, health, snapshot
 from routing.decide import decide
 from routing.filters import permits, permits_name
 from routing.types import Conditions, Identity, RequestFacts, RouteDecision, Snapshot
@@ -34,6 +34,7 @@ READS_REGISTRY = "registry:read"
 
 _OWN = ("operation", "strategy", "capabilities", "max_cost_tier", "local_only", "data_tags")
 """Members that a request does not have, or has in its headers."""
+_LONGEST_NAME = 512
 _PLACEHOLDERS: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "-"}],
     "prompt": "-",
@@ -77,7 +78,7 @@ def read(body: Mapping[str, Any], identity: Identity | None, sent: Mapping[bytes
         parsed.node = node.removeprefix("node/")
         parsed.model = f"node/{parsed.node}"
     identity = _whose(client_key, identity)
-    _settle_model(parsed, identity)
+    asking.settle_model_now(parsed, identity)
     facts = _with_own(asking.facts_of(parsed, identity), own)
     if context_size is not None:
         facts = replace(facts, prompt_bytes=0, input_tokens=context_size)
@@ -133,20 +134,12 @@ def _whose(client_key: str, identity: Identity | None) -> Identity | None:
     return view.identity
 
 
-def _settle_model(request: ParsedRequest, identity: Identity | None) -> None:
-    """As `inference.asking.settle_model` does it for live requests."""
-    if request.model or not request.session_id or identity is None:
-        return
-    try:
-        request.model = selections.read(identity.prefix, request.session_id) or ""
-    except selections.SelectionsAway:
-        return
-
-
 def _word(told: dict[str, Any], name: str) -> str:
     value = told.pop(name, None)
     if value is not None and not isinstance(value, str):
         raise InvalidRequest(f"Invalid type for '{name}': expected a string.", param=name)
+    if value and len(value) > _LONGEST_NAME:
+        raise InvalidRequest(f"'{name}' is longer than {_LONGEST_NAME} characters.", param=name)
     return (value or "").strip()
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 TASKS = ("embedding", "chat_small", "chat_large", "chat_smart", "vision", "audio", "image_generation")
 
+MOST_WORDS, LONGEST_WORD = 50, 100
+"""Of capabilities, and of tags, that one request demands: what it says is remembered while the registry is as it is."""
+
 _SYNONYMS = {
     "embeddings": "embedding",
     "text-generation": "completion",

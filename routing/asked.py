@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from providers.capabilities import OPERATION_NEEDS, TASKS, canonical
+from providers.capabilities import LONGEST_WORD, MOST_WORDS, OPERATION_NEEDS, TASKS, canonical
 from providers.cost_tiers import COST_TIERS, is_tier
 from routing import strategies
 from routing.types import Identity, RequestFacts
@@ -110,6 +110,8 @@ def _words(name: str, told: Any) -> frozenset[str] | None:
         return None
     if not isinstance(told, list | tuple) or not all(isinstance(word, str) and word.strip() for word in told):
         raise BadRequest(name, "A list of words is needed.")
+    if len(told) > MOST_WORDS or any(len(word) > LONGEST_WORD for word in told):
+        raise BadRequest(name, f"At most {MOST_WORDS} words of at most {LONGEST_WORD} characters are taken.")
     return frozenset(word.strip() for word in told)
 
 

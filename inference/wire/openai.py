@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import orjson
@@ -20,7 +20,7 @@ import orjson
 from inference.errors import InvalidRequest, MethodNotAllowed, NotFound
 from inference.wire import pictures, sse
 from inference.wire.pictures import NO_PICTURES, PictureLimits
-from providers.capabilities import TASKS, canonical
+from providers.capabilities import LONGEST_WORD, MOST_WORDS, TASKS, canonical
 from providers.cost_tiers import COST_TIERS, is_tier
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _MONEY = re.compile(rb"[0-9]{1,12}(?:\.[0-9]{1,24})?(?:[eE][+-]?[0-9]{1,2})?").fullmatch
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
-_list_of_texts = msgspec.json.Decoder(list[str])
+_Word = Annotated[str, msgspec.Meta(max_length=LONGEST_WORD)]
+_list_of_words: msgspec.json.Decoder[list[str]] = msgspec.json.Decoder(
+    Annotated[list[_Word], msgspec.Meta(max_length=MOST_WORDS)]
+)
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _KINDS = {ord("{"): "object", ord("["): "array", ord('"'): "string"}
@@ -226,9 +229,10 @@ def _tier(name: str, raw: msgspec.Raw) -> str:
 
 def _words(name: str, raw: msgspec.Raw) -> list[str]:
     try:
-        return _list_of_texts.decode(raw)
+        return _list_of_words.decode(raw)
     except msgspec.DecodeError:
-        raise InvalidRequest(f"Invalid type for '{name}': expected an array of strings.", param=name) from None
+        what = f"an array of at most {MOST_WORDS} strings of at most {LONGEST_WORD} characters"
+        raise InvalidRequest(f"Invalid type for '{name}': expected {what}.", param=name) from None
 
 
 def _account(raw: msgspec.Raw) -> tuple[bool, bool]:

@@ -81,6 +81,8 @@ def test_a_header_that_says_nothing_known_is_refused_by_its_name(sent, param) ->
         ("task", 7),
         ("preferred_model", {}),
         ("x_gateway", "on"),
+        ("gateway_capabilities", ["x" * 101]),
+        ("gateway_capabilities", ["x"] * 51),
     ],
 )
 def test_a_member_that_cannot_be_read_is_refused_by_its_name(member, value) -> None:

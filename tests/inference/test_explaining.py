@@ -21,7 +21,7 @@ from inference.errors import InvalidRequest
 from inference.models import DecisionRecord, UsageRecord
 from inference.reasons import asked_text, explained
 from inference.wire.openai import CHAT, parse
-from routing import health, snapshot, strategies
+from routing import health, selections, snapshot, strategies
 from routing.types import Conditions, Identity, Prices, RouteCondition, Snapshot
 from tests.inference import registry, workers
 from tests.routing.policy_snapshots import with_policies
@@ -120,10 +120,27 @@ def test_headers_count_as_they_do_on_requests() -> None:
     assert (facts.model, facts.local_only, facts.data_tags) == ("node/writer", True, {"pii", "health"})
 
 
-def test_what_is_wrong_is_named() -> None:
-    with pytest.raises(InvalidRequest, match="max_cost_tier") as raised:
-        explaining.read({"max_cost_tier": "CHEAP"}, CALLER)
-    assert raised.value.param == "max_cost_tier"
+def test_what_was_selected_counts_as_it_does_on_requests() -> None:
+    selections.select(CALLER.prefix, None, "mine")
+    selections.select(CALLER.prefix, "s", "of-the-session")
+    selections.select(CALLER.prefix, None, "for-vectors", embeddings=True)
+    for body, model_id in (
+        ({}, "mine"),
+        ({"session_id": "s"}, "of-the-session"),
+        ({"operation": "embeddings"}, "for-vectors"),
+        ({"task": "vision", "session_id": "s"}, ""),
+        ({"model": "another"}, "another"),
+    ):
+        assert explaining.read(body, CALLER).facts.model == model_id
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [({"max_cost_tier": "CHEAP"}, "max_cost_tier"), ({"wanted": "m" * 513}, "wanted")]
+)
+def test_what_is_wrong_is_named(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest, match=param) as raised:
+        explaining.read(body, CALLER)
+    assert raised.value.param == param
 
 
 def test_without_a_prompt_one_is_assumed_and_said_so() -> None:

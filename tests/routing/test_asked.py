@@ -67,6 +67,8 @@ def test_facts_come_back_from_their_document(facts):
         ({"max_cost": True}, "max_cost"),
         ({"capabilities": "vision"}, "capabilities"),
         ({"capabilities": [1]}, "capabilities"),
+        ({"capabilities": ["x" * 101]}, "capabilities"),
+        ({"data_tags": ["x"] * 51}, "data_tags"),
         ({"max_cost_tier": "CHEAP"}, "max_cost_tier"),
         ({"model": 5}, "model"),
         ({"model": "x" * 1001}, "model"),
