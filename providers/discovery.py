@@ -152,6 +152,11 @@ def _is_storable(model_id: str) -> bool:
 def _deployed(listed: list[dict[str, Any]], facts: upstream.Upstream) -> list[Offered]:
     """The models that are deployed now; one that is only being deployed is not offered yet."""
     found = kamiwaza.models(kamiwaza.deployments(listed, facts.connection))
+    active = sum(len(model.base_urls) for model in found)
+    if active > kamiwaza.MOST_ACTIVE:
+        raise DiscoveryFailed(
+            f"The platform lists {active:,} deployments; at most {kamiwaza.MOST_ACTIVE} are followed."
+        )
     return [
         Offered(
             model.name,

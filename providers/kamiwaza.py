@@ -6,6 +6,7 @@ deployment, which ends in /v1 and is all that there is then.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,12 @@ OPEN_KEY = "local"
 MODEL_IN_CALLS = "model"
 """A deployment serves one model and takes this for its name."""
 
+MOST_ACTIVE = 500
+"""Deployments that are followed. Platforms have dozens; a list of thousands is a mistake or an attack."""
+
 _HTTPS_PORT = 443
+_PATH = re.compile(r"(?!.*(?:^|/)\.\.?(?:/|$))[A-Za-z0-9._~!$&'()*+,;=:@%/-]{1,1000}")
+"""What may stand in a URL as a path, and leads nowhere else."""
 _CLIENT_ID = "kamiwaza-platform"
 _TOKEN_SECONDS = 300.0
 """How long a token is taken for good where the platform does not say."""
@@ -111,14 +117,16 @@ def base_url(row: Mapping[str, Any], endpoint: str, rule: str, scheme: str = "")
     if rule == BY_PORT:
         return f"{scheme or 'http'}://{host}:{port}/v1" if port else ""
     scheme = scheme or "https"
-    path = row.get("access_path")
+    path = row.get("access_path") or ""
+    if not isinstance(path, str) or (path and not _PATH.fullmatch(path)):
+        return ""
     if not path and port and port != _HTTPS_PORT:
         return f"{scheme}://{host}:{port}/v1"
     authority = f"{host}:{parts.port}" if parts.port and parts.scheme == scheme else host
     root = f"{scheme}://{authority}{parts.path.rstrip('/').removesuffix('/api')}"
     if not path:
         return f"{root}/runtime/models/{quote(str(row.get('id')), safe='')}/v1"
-    return f"{root}/{str(path).strip('/').removesuffix('/v1').rstrip('/')}/v1"
+    return f"{root}/{path.strip('/').removesuffix('/v1').rstrip('/')}/v1"
 
 
 def signs_in(connection: Mapping[str, Any]) -> bool:

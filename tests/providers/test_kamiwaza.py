@@ -76,6 +76,13 @@ def models(*rows: Any, **connection: Any) -> list[kamiwaza.Deployed]:
     return kamiwaza.models(kamiwaza.deployments(rows, {"base_url": ENDPOINT, **connection}))
 
 
+@pytest.mark.parametrize(
+    "path", ["/a/../../b", "..", "/a?b=", "/a#b", "/a b", "/a\r\nHost: b", "\\b", "/\u00fc", "/a" * 600, {"a": 1}, 5]
+)
+def test_a_path_that_is_none_or_leads_elsewhere_tells_no_url(path: Any) -> None:
+    assert kamiwaza.base_url({"id": "1", "access_path": path, "lb_port": 8000}, "https://host/api", kamiwaza.NOW) == ""
+
+
 def test_a_deployment_without_a_name_is_called_by_its_id() -> None:
     assert [model.name for model in models(deployment(m_name=None), deployment(id="x", m_name="  "))] == [
         f"model-{ID}",

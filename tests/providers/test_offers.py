@@ -10,7 +10,7 @@ import redis
 from django.test import Client
 from django.urls import reverse
 
-from providers import discovery, offers, probes, tasks
+from providers import discovery, kamiwaza, offers, probes, tasks
 from providers.models import AuditEntry, Offer, Provider, ProviderModel, RegistryRevision
 from tests.callers import caller
 from tests.fakes.kamiwaza import FakeKamiwaza
@@ -130,6 +130,17 @@ def test_a_platform_that_is_down_keeps_its_models_and_says_when_they_were_read(
     assert enabled(provider) == ["llama3"]
     platform.down = False
     assert not offers.refresh(provider).stale
+
+
+def test_a_list_of_too_many_deployments_is_not_followed(
+    platform: FakeKamiwaza, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.deploy("llama3")
+    offers.refresh(provider)
+    monkeypatch.setattr(kamiwaza, "MOST_ACTIVE", 1)
+    platform.deploy("qwen")
+    assert offers.refresh(provider).problem == "The platform lists 2 deployments; at most 1 are followed."
+    assert enabled(provider) == ["llama3"]
 
 
 def test_a_user_signs_in_to_read_the_list() -> None:
