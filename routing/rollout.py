@@ -16,15 +16,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 from hashlib import blake2b
 
+from routing.types import BUCKETS as BUCKETS
 from routing.types import RolloutView
 
 GATEWAY = "gateway"
 LEGACY = "legacy"
 SHADOW = "shadow"
 """No side: a copy that the gateway served to compare, and that no client asked for."""
-
-BUCKETS = 10_000
-"""A hundredth of a percent each."""
 
 GENERATION_PATHS = ("/v1", "/generate", "/api/llm/gateway")
 """What clients generate by, here and at the legacy side, with everything below: decided by the share."""

@@ -15,6 +15,9 @@ from providers.prices import Prices as Prices
 from providers.secrets import Secret
 from routing.policy_documents import PolicyDocument, Requirements, Retries, Timeouts
 
+BUCKETS = 10_000
+"""Of clients, wherever only a share of them is served in one way: a hundredth of a percent each."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamKey:
@@ -249,7 +252,7 @@ class RouteDecision:
     """The name of the policy that decided; empty when a model was named or any would do."""
     version: int = 0
     bucket: int | None = None
-    """Of 10,000, when a share of the clients gets another version of the policy."""
+    """Of `BUCKETS`, when a share of the clients gets another version of the policy."""
     strategy: str = ""
     confidence: float = 1.0
     notices: tuple[str, ...] = ()
@@ -314,7 +317,7 @@ class OverrideView:
 
 @dataclass(frozen=True, slots=True)
 class PolicyView:
-    """A policy as requests meet it. `share` buckets of 10,000 get the `candidate` version."""
+    """A policy as requests meet it. `share` of `BUCKETS` get the `candidate` version."""
 
     name: str
     kind: str
@@ -351,7 +354,7 @@ class RolloutView:
     gateway_enabled: bool
     """Off sends everything that the legacy system knows to it."""
     share: int
-    """Buckets served here: 0 to 10,000."""
+    """Buckets served here: 0 to `BUCKETS`."""
     salt: bytes
     digest_key: bytes
     """Under it, clients with credentials that are not ours are told apart without being known."""
@@ -367,14 +370,14 @@ class RolloutView:
     extra_paths: tuple[str, ...] = ()
     """Path prefixes beyond the known ones that the share decides on."""
     shadow_share: int = 0
-    """Buckets of generating requests of which the other side gets a copy: 0 to 10,000."""
+    """Buckets of generating requests of which the other side gets a copy: 0 to `BUCKETS`."""
     shadow_daily_cap: Decimal = Decimal(0)
     """Money that the copies of a day may cost."""
 
     @property
     def parts(self) -> bool:
         """Whether any request goes to the legacy side."""
-        return not self.gateway_enabled or self.share < 10_000
+        return not self.gateway_enabled or self.share < BUCKETS
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from routing.strategies.base import CONDITIONS, Asked, Parts, Strategy, by
-from routing.strategies.points import cheapness, performance_of, preferred, price, registry
+from routing.strategies.points import best_first, cheapness, performance_of, registry
 from routing.types import Candidate
 
 
@@ -13,10 +11,7 @@ def score(candidate: Candidate, asked: Asked) -> float:
     return 0.6 * performance_of(candidate, asked) + 0.4 * cheapness(candidate.model)
 
 
-def key(candidate: Candidate, asked: Asked) -> Any:
-    model = candidate.model
-    written = registry(model, asked.requirements)
-    return -score(candidate, asked), -preferred(model, asked), -written, price(model), candidate.order
+key = best_first(score)
 
 
 def parts(candidate: Candidate, asked: Asked) -> Parts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 from providers.cost_tiers import rank
 from routing.policy_documents import Requirements
@@ -66,3 +68,14 @@ def cheapness(model: ModelView) -> float:
 def dearness_bonus(model: ModelView) -> float:
     """What is dear is taken to be able."""
     return _DEARNESS_BONUS[rank(model.cost_tier)]
+
+
+def best_first(score: Callable[[Candidate, Asked], float]) -> Callable[[Candidate, Asked], Any]:
+    """To sort by: of as many points, what is preferred, then what is written of the model, its price and its place decide."""
+
+    def key(candidate: Candidate, asked: Asked) -> Any:
+        model = candidate.model
+        written = registry(model, asked.requirements)
+        return -score(candidate, asked), -preferred(model, asked), -written, price(model), candidate.order
+
+    return key
