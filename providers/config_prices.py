@@ -11,15 +11,21 @@ from django.core.exceptions import ValidationError
 from providers import exporting
 from providers.config_sections import Document, Entry, Part, Section
 from providers.importers.config_forms import Problem
-from providers.importers.config_values import LeftOut, Reader, Unusable, moment, price, text
+from providers.importers.config_values import LeftOut, Read, Reader, Unusable, moment, price, text
 from providers.importers.documents import place
 from providers.models import PriceOverride, Provider
+
+
+def _currency(value: Any) -> Read:
+    """As it is stored; without one, the usual one."""
+    return Read(text(3)(value).value.upper() or "USD")
+
 
 _FIELDS: Mapping[str, Reader] = {
     "input_cost_per_million": price,
     "output_cost_per_million": price,
     "cached_input_cost_per_million": price,
-    "currency": text(3),
+    "currency": _currency,
     "note": text(500),
 }
 _NAMES = ("provider", "model_prefix", "valid_from")
@@ -51,6 +57,8 @@ class Prices(Section):
         provider, prefix = raw.get("provider") or None, raw.get("model_prefix")
         if not isinstance(prefix, str) or not prefix.strip():
             wrong.append(Problem(place(at, "model_prefix"), "the beginning of a model's id is needed."))
+        elif prefix != prefix.strip():
+            wrong.append(Problem(place(at, "model_prefix"), "there are blanks at its ends."))
         if provider is not None and not isinstance(provider, str):
             wrong.append(Problem(place(at, "provider"), "a provider's id is needed, or none for any."))
         document: dict[str, Any] = {"provider": provider, "model_prefix": prefix}

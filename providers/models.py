@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -363,13 +364,18 @@ class PriceOverride(RegistryModel):
         return f"{self.model_prefix} from {self.valid_from:%Y-%m-%d}"
 
     @staticmethod
-    def problem(input_cost: Any, output_cost: Any) -> str:
-        """What is wrong with such a price, in words; empty when nothing is."""
-        return "" if (input_cost, output_cost) != (None, None) else "Say what input costs, or output, or both."
+    def problems(input_cost: Any, output_cost: Any, valid_from: datetime | None) -> dict[str, str]:
+        """What is wrong with such a price, in words by field; empty when nothing is."""
+        found = {}
+        if (input_cost, output_cost) == (None, None):
+            found["input_cost_per_million"] = "Say what input costs, or output, or both."
+        if valid_from is not None and not 1970 <= valid_from.year <= 2999:
+            found["valid_from"] = "A time between 1970 and 2999 is needed."
+        return found
 
     def clean(self) -> None:
-        if wrong := self.problem(self.input_cost_per_million, self.output_cost_per_million):
-            raise ValidationError({"input_cost_per_million": wrong})
+        if wrong := self.problems(self.input_cost_per_million, self.output_cost_per_million, self.valid_from):
+            raise ValidationError(wrong)
         self.currency = self.currency.upper()
 
     def audit_name(self) -> str:

@@ -21,6 +21,14 @@ _NONCE_BYTES = 12
 _KEY_BYTES = 32
 
 
+_OURS = ("GATEWAY_", "DJANGO_", "DATABASE_URL", "REDIS_URL", "PG", "CELERY_")
+
+
+def is_ours(variable: str) -> bool:
+    """Whether the environment variable belongs to the gateway itself, so that no registry and no file may refer to it."""
+    return variable.upper().startswith(_OURS)
+
+
 class SecretError(Exception):
     """A secret could not be read or written; the text never holds the secret."""
 

@@ -19,9 +19,7 @@ from providers import provider_types
 from providers.connection import canonical, secrets_in
 from providers.models import ApiKey, ConnectionParameter, Provider
 from providers.provider_types import ProviderType
-from providers.secrets import Secret, SecretError
-
-_OUR_VARIABLES = ("GATEWAY_", "DJANGO_", "DATABASE_URL", "REDIS_URL", "PG", "CELERY_")
+from providers.secrets import Secret, SecretError, is_ours
 
 
 class UnusableProvider(Exception):
@@ -101,7 +99,7 @@ def resolve_reference(secret: Secret) -> Secret:
 
 
 def _variable(name: str) -> Secret:
-    if name.upper().startswith(_OUR_VARIABLES):
+    if is_ours(name):
         raise LookupError(f"it refers to {name}, which is the gateway's own")
     if name not in os.environ:
         raise LookupError(f"it refers to the environment variable {name}, which is not set")

@@ -53,9 +53,9 @@ class PriceResource(ResourceSerializer):
         return value.upper()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        told = {name: attrs.get(name, getattr(self.instance, name, None)) for name in _MEMBERS}
-        if wrong := PriceOverride.problem(told["input_cost_per_million"], told["output_cost_per_million"]):
-            raise serializers.ValidationError({"input_cost_per_million": [wrong]})
+        names = ("input_cost_per_million", "output_cost_per_million", "valid_from")
+        if wrong := PriceOverride.problems(*(attrs.get(name, getattr(self.instance, name, None)) for name in names)):
+            raise serializers.ValidationError(wrong)
         return attrs
 
 

@@ -128,7 +128,7 @@ class _Reading:
         preload = self._flag("MODEL_PRELOAD")
         if preload is not None:
             params["preload"] = preload
-        paths = {"heavy": self._text("MODEL_7B_PATH"), "light": self._text("MODEL_1B_PATH")}
+        paths = {"heavy": self._path("MODEL_7B_PATH"), "light": self._path("MODEL_1B_PATH")}
         window = {"context_window": params["context_size"]} if "context_size" in params else {}
         models = {role: model_of(path) for role, path in paths.items() if path}
         self._roles("llama_cpp", "llama_cpp", "Local models", params, models)
@@ -249,6 +249,13 @@ class _Reading:
             return ""
         self._used.add(name)
         return self._variables[name]
+
+    def _path(self, name: str) -> str:
+        said = self._text(name)
+        if said and not said.strip("/\\"):
+            self._wrong(name, "the path of a file is needed.")
+            return ""
+        return said
 
     def _flag(self, name: str) -> bool | None:
         said = self._text(name).lower()

@@ -15,10 +15,9 @@ from typing import Any
 from providers.importers.documents import place
 from providers.importers.findings import ENTRY_REFUSED, NO_PLACE, VARIABLE_MISSING, Code, Finding
 from providers.importers.object_secrets import reads_like_secret
+from providers.secrets import is_ours
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_NOT_TO_READ = re.compile(r"GATEWAY_|DJANGO_|DATABASE_URL|REDIS_URL|PG|CELERY_")
-"""The gateway's own variables: a file may not bring them into the registry, where others read them."""
 
 
 @dataclass(slots=True)
@@ -92,7 +91,7 @@ def _expanded(
 
     def value_of(found: re.Match[str]) -> str:
         variable, otherwise = found[1], found[2]
-        if _NOT_TO_READ.match(variable):
+        if is_ours(variable):
             refused.append(f"The variable {variable} belongs to the gateway itself and is not read into a file.")
             return ""
         value = variables.get(variable) or otherwise

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from providers import actions, revision
+from providers import actions, configuration, revision
 from providers.config_prices import Prices
 from providers.models import AuditEntry, PriceOverride
 from tests.callers import REGISTRY, caller
@@ -55,6 +55,7 @@ def test_a_price_is_written_read_changed_and_deleted():
         ({"input_cost_per_million": 1}, "model_prefix"),
         ({"model_prefix": "gpt", "input_cost_per_million": 1, "provider_id": "nobody"}, "provider_id"),
         ({"model_prefix": "gpt", "input_cost_per_million": 1, "prise": 1}, "prise"),
+        ({"model_prefix": "gpt", "input_cost_per_million": 1, "valid_from": "9999-12-31T23:59:59Z"}, "valid_from"),
     ],
 )
 def test_a_bad_price_is_refused_by_its_field(body, field):
@@ -176,6 +177,14 @@ def test_the_page_of_a_price_that_a_file_owns_is_for_reading(admin_client):
     page = admin_client.get(f"/admin/providers/priceoverride/{row.pk}/change/").content.decode()
     assert 'name="input_cost_per_million"' not in page
     assert f"from {OWNER}" in admin_client.get("/admin/providers/priceoverride/").content.decode()
+
+
+def test_a_price_in_a_file_is_told_as_it_is_stored():
+    text = "version: 1\nprices: [{model_prefix: gpt, valid_from: 2026-01-01, input_cost_per_million: 1, currency: %s}]"
+    for told, currency in (("eur", "EUR"), ("", "USD")):
+        configuration.apply_document(text % told, label="file", write=True)
+        assert PriceOverride.objects.get().currency == currency
+        assert configuration.apply_document(text % told, label="file").changes == ()
 
 
 def test_a_file_lets_go_of_a_price_and_of_no_other_files():

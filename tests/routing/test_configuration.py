@@ -354,6 +354,11 @@ def test_an_unknown_backend_is_a_mistake_that_lists_the_three():
         apply("MODEL_BACKEND=lama_cpp")
 
 
+def test_a_path_of_no_file_is_a_mistake():
+    with pytest.raises(BadConfiguration, match="MODEL_1B_PATH: the path of a file is needed"):
+        apply("MODEL_BACKEND=llama_cpp\nMODEL_1B_PATH=//")
+
+
 def test_the_bridges_old_variables_become_a_provider():
     applied = apply(seeds.BRIDGE_BEFORE)
     assert applied.exit_status == 0
