@@ -9,6 +9,7 @@ from typing import Any
 from inference.errors import InvalidRequest
 from providers.capabilities import canonical
 from providers.cost_tiers import COST_TIERS, is_tier
+from routing import unwritten_nodes
 from routing.types import RequestFacts, Snapshot
 
 CAPABILITIES = {
@@ -121,11 +122,15 @@ def read_legacy(told: Any) -> ChatRequest:
 
 
 def name_for(asked: ChatRequest, snapshot: Snapshot) -> str:
-    """What to ask routing for: the model that is named, else the node's policy where there is one, else whatever fits."""
-    if asked.model:
+    """What to ask routing for: the model that is named, else the node's policy, for a node that nobody wrote down any logical
+    model, else whatever fits."""
+    if asked.model or not asked.node:
         return asked.model
     node = f"node/{asked.node}"
-    return node if asked.node and node in snapshot.policies else ""
+    if node in snapshot.policies:
+        return node
+    unwritten = not asked.wished and unwritten_nodes.stand_in(snapshot) is not None
+    return unwritten_nodes.ANY_NODE if unwritten else ""
 
 
 def shows(model_capabilities: frozenset[str]) -> dict[str, bool]:

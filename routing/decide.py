@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from providers.capabilities import TASKS
 from providers.cost_tiers import rank
-from routing import estimates, filters, rollout, strategies
+from routing import estimates, filters, rollout, strategies, unwritten_nodes
 from routing.nearest import nearest
 from routing.policy_documents import PolicyDocument, Requirements
 from routing.shortlists import ENOUGH, LeftOut, any_model, candidate_of, shorten
@@ -310,7 +310,9 @@ def _plan_without_name(facts: RequestFacts, snapshot: Snapshot) -> _Plan:
 
 def _policy(name: str, snapshot: Snapshot) -> PolicyView | None:
     policy = snapshot.policies.get(name)
-    if policy is None or not policy.stands_for:
+    if policy is None:
+        return unwritten_nodes.stand_in(snapshot) if name == unwritten_nodes.ANY_NODE else None
+    if not policy.stands_for:
         return policy
     return snapshot.policies.get(policy.stands_for, policy)
 

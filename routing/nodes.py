@@ -1,31 +1,24 @@
 """Nodes and logical models, in the words of a source system: who serves a node, and who could. Pure.
 
-A node is a policy of kind `node`, a logical model one of kind `logical`. A node that nobody wrote down chooses among all
-logical models, or among all models where there are none, by what the request itself demands.
+A node is a policy of kind `node`, a logical model one of kind `logical`; see `unwritten_nodes` for a node that is no policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from routing.decide import decide
-from routing.policy_documents import LOGICAL, PolicyDocument, Target
-from routing.shortlists import any_model
 from routing.types import (
     Candidate,
     Conditions,
-    PolicyTarget,
-    PolicyVersionView,
     PolicyView,
     RequestFacts,
     RouteDecision,
     Snapshot,
 )
+from routing.unwritten_nodes import NODE, as_policy
 
-NODE = "node"
-UNKNOWN_NODES_STRATEGY = "balanced"
 USUAL_INPUT_TOKENS = 1000
 """Of the request that estimates are made for; the answer has half as many."""
 _LONGER = {"long_context": Decimal(2), "reasoning": Decimal("1.5")}
@@ -69,7 +62,7 @@ def select(
     """Who would serve the node now. Without a strategy its own decides."""
     policy = find(name, snapshot)
     if policy is None:
-        policy = _unknown(name, snapshot)
+        policy = as_policy(name, snapshot)
         snapshot = _with(policy, snapshot)
     length = USUAL_INPUT_TOKENS * _longer(capabilities)
     facts = RequestFacts(
@@ -100,22 +93,6 @@ def _longer(capabilities: frozenset[str]) -> Decimal:
         if capability in capabilities:
             times *= more
     return times
-
-
-def _unknown(name: str, snapshot: Snapshot) -> PolicyView:
-    logical = of_kind(LOGICAL, snapshot)
-    targets = _targets(logical) if logical else tuple(any_model(snapshot))
-    document = PolicyDocument(targets=(Target(kind=LOGICAL),) if logical else (), strategy=UNKNOWN_NODES_STRATEGY)
-    chains = {one: policy.active.fallbacks for one, policy in logical.items()}
-    return PolicyView(name, NODE, PolicyVersionView(0, document, targets, (), chains))
-
-
-def _targets(logical: Mapping[str, PolicyView]) -> tuple[PolicyTarget, ...]:
-    found: dict[str, PolicyTarget] = {}
-    for name, policy in logical.items():
-        for target in policy.active.targets:
-            found.setdefault(target.model.route, PolicyTarget(target.model, name, order=len(found)))
-    return tuple(found.values())
 
 
 def name_of(candidate: Candidate) -> str:

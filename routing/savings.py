@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from routing import nodes
+from routing import nodes, unwritten_nodes
 from routing.types import Candidate, Conditions, Snapshot
 
 _LESS_RELIABLE = 0.02
@@ -39,7 +39,7 @@ def find(snapshot: Snapshot, conditions: Conditions, *, now: float) -> list[Savi
     """The best saving of every node that has one, largest first."""
     found = [
         saving
-        for name in nodes.of_kind(nodes.NODE, snapshot)
+        for name in nodes.of_kind(unwritten_nodes.NODE, snapshot)
         if (saving := _of_node(name, snapshot, conditions, now)) is not None
     ]
     return sorted(found, key=lambda saving: saving.per_request, reverse=True)

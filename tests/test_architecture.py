@@ -49,7 +49,7 @@ PURE += (
     "routing.what_if",
 )
 PURE += ("routing.breakers", "routing.performance", "routing.key_exhaustion")
-PURE += ("routing.validation", "routing.nodes", "routing.savings", "routing.drafts")
+PURE += ("routing.validation", "routing.nodes", "routing.unwritten_nodes", "routing.savings", "routing.drafts")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")

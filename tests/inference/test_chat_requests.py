@@ -6,6 +6,8 @@ import pytest
 
 from inference import chat_requests
 from inference.errors import InvalidRequest
+from routing.unwritten_nodes import ANY_NODE
+from tests.routing.policy_snapshots import seed_001
 from tests.routing.views import model, snapshot
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -79,6 +81,14 @@ def test_a_node_is_asked_for_where_it_has_a_policy() -> None:
     assert chat_requests.name_for(asked, held) == "node/writer"
     named = chat_requests.read({"messages": MESSAGES, "node_name": "writer", "model": "gpt-4o"}, STRATEGIES)
     assert chat_requests.name_for(named, held) == "gpt-4o"
+
+
+def test_a_node_that_nobody_wrote_down_asks_for_any_logical_model() -> None:
+    held = seed_001()
+    asked = chat_requests.read({"messages": MESSAGES, "node_name": "formatter"}, STRATEGIES)
+    assert chat_requests.name_for(asked, held) == ANY_NODE
+    wished = chat_requests.read_legacy({"messages": "hi", "mode": "code"})
+    assert chat_requests.name_for(wished, held) == ""
 
 
 def test_a_model_s_capabilities_are_shown_in_nine_words() -> None:
