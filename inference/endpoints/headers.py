@@ -24,6 +24,7 @@ READ = frozenset(
         b"x-client-request-id",
         b"x-trace-id",
         b"trace-id",
+        b"request-id",
         b"traceparent",
         *ROUTING,
     }
@@ -60,7 +61,7 @@ def trace_id(read: dict[bytes, bytes], shown: bytes) -> bytes:
     parent = read.get(b"traceparent")
     if parent is not None and (found := _TRACEPARENT(parent)):
         return found.group(1)
-    sent = read.get(b"x-trace-id") or read.get(b"trace-id")
+    sent = read.get(b"x-trace-id") or read.get(b"trace-id") or read.get(b"x-request-id") or read.get(b"request-id")
     return sent if sent is not None and _SAFE_ID(sent) else shown
 
 

@@ -140,6 +140,12 @@ async def test_the_trace_id_is_that_of_the_traceparent(door: Door) -> None:
     assert answer.headers["x-trace-id"] == "0af7651916cd43dd8448eb211c80319c"
 
 
+@pytest.mark.parametrize("name", ["x-trace-id", "trace-id", "x-request-id", "request-id"])
+async def test_the_trace_may_be_named_in_any_of_four_headers(door: Door, name: str) -> None:
+    answer = await door.call("/v1/chat/completions", chat_body(), headers={name: "mine-1"})
+    assert answer.headers["x-trace-id"] == "mine-1"
+
+
 async def test_a_new_snapshot_serves_the_next_request(serve, door: Door) -> None:
     assert (await door.chat(model="new-model")).status == 404
     serve(registry.model(registry.provider(), "new-model"), revision=9)
