@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.core import exceptions as django_errors
 from django.db import IntegrityError
 from django.http import Http404
@@ -28,6 +29,11 @@ class Conflict(exceptions.APIException):
     status_code = 409
     default_detail = "This exists already."
     default_code = "already_exists"
+
+
+class BodyTooLarge(exceptions.APIException):
+    status_code = 413
+    default_code = "request_too_large"
 
 
 class StoredSecretUnreadable(exceptions.APIException):
@@ -71,6 +77,8 @@ def _known(error: Exception) -> exceptions.APIException | None:
         case SecretError():
             log.error("a stored secret does not open: %s", error)
             return StoredSecretUnreadable()
+        case django_errors.RequestDataTooBig():
+            return BodyTooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
         case RecursionError():
             return exceptions.ParseError("The body is nested too deeply.")
     return None

@@ -223,6 +223,13 @@ def test_a_selection_that_does_not_read_is_refused(admin, body, field):
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
 
 
+def test_a_body_that_is_too_large_is_refused_as_such(admin, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1024
+    answer = post(admin, "test-selection", {"node_name": "w" * 2000})
+    assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+    assert "1024 bytes" in answer.json()["detail"]
+
+
 def test_trying_a_selection_changes_nothing(admin, seed):
     before = snapshot.refresh()
     post(admin, "test-selection", {"node_name": "formatter"})
