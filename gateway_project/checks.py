@@ -131,7 +131,7 @@ def stored_policies_can_serve(app_configs: Any, databases: Any = None, **kwargs:
     named = "; ".join(f"{issue.name}: {issue.sentence}" for issue in issues[:3])
     return [
         Warning(
-            f"{len(issues)} issues with the policies: {named}{' …' if len(issues) > 3 else ''}",
+            f"{_counted(len(issues), 'issue')} with the policies: {named}{' …' if len(issues) > 3 else ''}",
             hint="manage.py validate_policies names all of them.",
             id="gateway.W007",
         )
@@ -154,8 +154,12 @@ def models_in_use_have_a_price(app_configs: Any, databases: Any = None, **kwargs
     named = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")
     return [
         Warning(
-            f"Nobody knows what {len(unknown)} models in use cost: {named}",
+            f"Nobody knows the price of {_counted(len(unknown), 'model')} in use: {named}",
             hint="Limits of cost refuse them. Add prices, or set them on the models; manage.py prices --unknown lists them.",
             id="gateway.W008",
         )
     ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -39,6 +39,7 @@ def test_models_in_use_that_nobody_can_price_are_pointed_out():
     actions.add_model(provider, {"model_id": "unheard-of-too"})
     (finding,) = models_in_use_have_a_price(None)
     assert (finding.id, "openai/unheard-of-too" in finding.msg) == ("gateway.W008", True)
+    assert "the price of 1 model in use" in finding.msg
 
 
 def test_a_strategy_of_another_package_that_cannot_be_used_is_named(monkeypatch):
