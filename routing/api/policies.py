@@ -14,6 +14,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from providers import ownership
 from providers.models import validate_identifier
 from providers.resources import NewestFirst, Resource, ResourceSerializer
 from routing import policy_actions, policy_documents, snapshot, strategies
@@ -207,7 +208,8 @@ class Policies(Resource):
         body = RestoreBody(data=request.data)
         body.is_valid(raise_exception=True)
         with transaction.atomic():
-            row = self._free_to_change()
+            row = self._unchanged(self._locked())
+            ownership.refuse_if_owned(row)
             row = policy_actions.restore(row, body.validated_data["version"], body.validated_data["note"])
             return self._ended(self.shown(row))
 
