@@ -13,6 +13,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any
@@ -183,6 +184,10 @@ async def _complete(
 def _parsed(body: Mapping[str, Any], operation: str, provider_id: str | None, session_id: str | None) -> ParsedRequest:
     if operation not in OPERATIONS:
         raise InvalidRequest(f"Unknown operation '{operation}'.", param="operation")
+    limit = body.get("max_cost")
+    if isinstance(limit, float | Decimal):
+        # As a text: JSON has neither decimals nor NaN, and what is no amount must not read as no limit.
+        body = {**body, "max_cost": str(limit)}
     try:
         raw = orjson.dumps(body)
     except TypeError as error:

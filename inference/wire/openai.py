@@ -38,7 +38,7 @@ READ_WITH_THE_PROMPT = frozenset({"tools", "functions", "response_format"})
 """Members that upstreams turn into text before the prompt, and count with it."""
 
 _LONGEST_NAME = 512
-_MOST_DIGITS = 9
+_MOST = 1_000_000_000
 _PICTURE_LIMITS = PictureLimits()
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _MONEY = re.compile(rb"[0-9]{1,12}(?:\.[0-9]{1,24})?(?:[eE][+-]?[0-9]{1,2})?").fullmatch
@@ -253,18 +253,15 @@ def _session_of(user: msgspec.Raw) -> str | None:
 
 
 def _most_output(fields: dict[str, msgspec.Raw]) -> int | None:
-    raw = fields.get("max_completion_tokens")
-    if raw is None:
-        raw = fields.get("max_tokens")
-        if raw is None:
-            return None
-    return _whole(raw)
+    """Of the two names, the first that says something: a null is as good as nothing to upstreams."""
+    told = _whole(fields.get("max_completion_tokens"))
+    return _whole(fields.get("max_tokens")) if told is None else told
 
 
 def _whole(raw: msgspec.Raw | None) -> int | None:
-    """None where it is no count; what is wrong with it, the upstream shall say."""
+    """None where it is no count, which the upstream shall judge. Some read 1e3 as one, and none may be too large to be seen."""
     value = b"" if raw is None else bytes(raw)
-    return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else None
+    return int(min(float(value), _MOST)) if value[:1].isdigit() else None
 
 
 def prompt_of(request: ParsedRequest) -> list[bytes]:

@@ -118,6 +118,9 @@ def test_the_answer_s_length_is_read_where_it_is_one() -> None:
     assert asked(max_tokens=5, max_completion_tokens=7).max_output_tokens == 7
     assert asked(max_tokens=5).max_output_tokens == 5
     assert asked(max_tokens=-5).max_output_tokens is None
+    assert asked(max_tokens=5, max_completion_tokens=None).max_output_tokens == 5
+    assert asked(max_tokens=16000.0).max_output_tokens == 16000
+    assert asked(max_tokens=10**15).max_output_tokens == 10**9
 
 
 @pytest.mark.parametrize("stream", [False, True])

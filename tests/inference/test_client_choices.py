@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -57,6 +58,13 @@ def test_the_four_examples_of_the_bridge_s_client() -> None:
     seen = client.chat_with_image("What's in this image?", image_url="https://example.com/image.jpg")
     assert seen.model_id == "seeing"
     assert client.chat("Hello", max_cost=0.01).generated_content == "Hello"
+
+
+def test_a_limit_of_cost_is_an_amount_in_any_type_of_number() -> None:
+    assert client.chat("Hello", max_cost=Decimal("0.01")).generated_content == "Hello"
+    for nothing in (float("nan"), float("inf"), Decimal("NaN")):
+        with pytest.raises(errors.InvalidRequest, match="max_cost"):
+            client.chat("Hello", max_cost=nothing)
 
 
 async def test_the_same_from_async_code() -> None:
