@@ -40,6 +40,8 @@ def fold_headers(request: ParsedRequest, sent: Mapping[bytes, bytes]) -> None:
             raise unknown_task("x-gateway-task", request.task)
     tags = sent.get(DATA_TAGS)
     if tags:
+        if len(tags) > _LONGEST:  # a tag that was cut off would no longer hold
+            raise InvalidRequest(f"'x-gateway-data-tags' is longer than {_LONGEST} bytes.", param="x-gateway-data-tags")
         request.data_tags |= {tag for one in _text(tags).split(",") if (tag := one.strip())}
     local_only = sent.get(LOCAL_ONLY)
     if local_only is not None:

@@ -28,6 +28,7 @@ def _told(trail: Trail, cost: Decimal | None, why: bool) -> dict[str, Any]:
         "attempts": trail.attempts,
         "fallback": trail.fallback,
         "cost": None if cost is None else float(cost),
+        "currency": None if trail.model is None else trail.model.prices.currency,
     }
     if trail.ruling is None:
         return told

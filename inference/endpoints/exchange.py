@@ -229,7 +229,7 @@ class Exchange:
             body = account.added_to(body, self.trail, self.cost, why=self.wants_reason)
         now = perf_counter()
         headers = self._headers(now)
-        if self.cost is not None:
+        if self.cost is not None and self.trail.model is not None and self.trail.model.prices.currency == "USD":
             headers.append((b"x-gateway-cost-usd", h.money(self.cost)))
         headers.append((b"content-type", reply.content_type))
         headers.append((b"content-length", b"%d" % len(body)))

@@ -24,7 +24,7 @@ _SECRETS = re.compile(
     r"(?i)((?:authorization[\"'=:\s]+)?(?:bearer|basic)\s+|authorization[\"'=:\s]+|api[-_]?key[\"'=:\s]+"
     r"|\b(?:sk|gsk|xai|gw|pk|rk)-)[^\s\"',;}]+"
 )
-_CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
+_CREDENTIALS_IN_URL = re.compile(r"(\w{1,20}://)[^/@\s]+@")
 _LINE_ENDS = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
 
 

@@ -22,6 +22,7 @@ from inference.wire import pictures, sse
 from inference.wire.pictures import NO_PICTURES, PictureLimits
 from providers.capabilities import LONGEST_WORD, MOST_WORDS, TASKS, canonical
 from providers.cost_tiers import COST_TIERS, is_tier
+from routing import strategies
 
 if TYPE_CHECKING:
     from inference.backends.base import Chunk, Usage
@@ -177,7 +178,7 @@ def _take_wish(request: ParsedRequest, name: str, fields: dict[str, msgspec.Raw]
     elif name == "gateway_max_cost_tier":
         request.max_cost_tier = _tier(name, raw)
     elif name == "gateway_strategy":
-        request.strategy = _optional_text(name, raw) or ""
+        request.strategy = _strategy(name, raw)
     elif name == "x_gateway":
         request.wants_account, request.wants_reason = _account(raw)
     del fields[name]
@@ -227,10 +228,17 @@ def _tier(name: str, raw: msgspec.Raw) -> str:
     return tier
 
 
+def _strategy(name: str, raw: msgspec.Raw) -> str:
+    strategy = _optional_text(name, raw) or ""
+    if strategy and strategy not in strategies.names():
+        raise InvalidRequest(f"'{name}' must be one of: {', '.join(strategies.names())}.", param=name)
+    return strategy
+
+
 def _words(name: str, raw: msgspec.Raw) -> list[str]:
     try:
         return _list_of_words.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         what = f"an array of at most {MOST_WORDS} strings of at most {LONGEST_WORD} characters"
         raise InvalidRequest(f"Invalid type for '{name}': expected {what}.", param=name) from None
 
@@ -240,7 +248,10 @@ def _account(raw: msgspec.Raw) -> tuple[bool, bool]:
     value = bytes(raw)
     if value[:1] != b"{":
         return _flag("x_gateway", raw), False
-    explain = _members.decode(value).get("explain")
+    try:
+        explain = _members.decode(value).get("explain")
+    except UnicodeDecodeError:
+        raise InvalidRequest("'x_gateway' is not valid UTF-8.", param="x_gateway") from None
     return True, explain is not None and _flag("x_gateway.explain", explain)
 
 

@@ -94,7 +94,7 @@ def _pictures(messages: msgspec.Raw) -> Iterator[tuple[str, _Part]]:
                     part = _part.decode(raw)
                     if part.type in _KINDS:
                         yield f"messages[{number}].content[{place}].image_url", part
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return
 
 
@@ -103,7 +103,7 @@ def _url(raw: msgspec.Raw) -> bytes | None:
     if memoryview(raw)[0] == ord("{"):
         try:
             raw = _address.decode(raw).url
-        except msgspec.ValidationError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
     spelled = bytes(raw)
     return spelled[1:-1] if spelled[:1] == b'"' else None

@@ -60,6 +60,7 @@ def test_headers_say_what_members_say() -> None:
     [
         ({b"x-gateway-task": b"chat_fast"}, "x-gateway-task"),
         ({b"x-gateway-local-only": b"maybe"}, "x-gateway-local-only"),
+        ({b"x-gateway-data-tags": b"a," * 200 + b"secret"}, "x-gateway-data-tags"),
     ],
 )
 def test_a_header_that_says_nothing_known_is_refused_by_its_name(sent, param) -> None:
@@ -81,6 +82,7 @@ def test_a_header_that_says_nothing_known_is_refused_by_its_name(sent, param) ->
         ("task", 7),
         ("preferred_model", {}),
         ("x_gateway", "on"),
+        ("gateway_strategy", "luck"),
         ("gateway_capabilities", ["x" * 101]),
         ("gateway_capabilities", ["x"] * 51),
     ],
@@ -89,6 +91,15 @@ def test_a_member_that_cannot_be_read_is_refused_by_its_name(member, value) -> N
     with pytest.raises(InvalidRequest) as caught:
         asked(**{member: value})
     assert (caught.value.status, caught.value.param) == (400, member)
+
+
+@pytest.mark.parametrize(
+    ("member", "raw"), [("x_gateway", b'{"\xff":1}'), ("gateway_capabilities", b'["\xff"]'), ("model", b'"\xff"')]
+)
+def test_what_is_no_utf_8_is_refused_by_its_name(member, raw) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(CHAT, b'{"messages":[{}],"%s":%s}' % (member.encode(), raw))
+    assert caught.value.param == member
 
 
 def test_money_is_read_to_the_last_digit() -> None:

@@ -13,7 +13,7 @@ from inference import errors
 from inference.backends.base import Reply, UpstreamCall
 from providers.breaker_settings import BreakerSettings
 from routing import health, snapshot
-from routing.types import RoutingDefaults
+from routing.types import Prices, RoutingDefaults
 from tests.fakes.upstream import FakeUpstream
 from tests.inference import registry, scripted
 from tests.inference.door import Answer, Door, chat_body
@@ -445,6 +445,14 @@ async def test_a_reply_tells_its_cost_and_on_demand_its_way(serve, quick) -> Non
     assert "m-a" in told["reason"]
     assert answer.headers["content-length"] == str(len(answer.body))
     assert b"x_gateway" not in (await quick.chat(model="p")).body
+
+
+async def test_a_cost_in_another_currency_is_not_called_dollars(serve, quick) -> None:
+    _, view = far("a", whole())
+    serve(registry.model(view, "m", prices=Prices(Decimal(1), Decimal(2), currency="EUR")))
+    answer = await quick.chat(model="m", x_gateway=True)
+    assert "x-gateway-cost-usd" not in answer.headers
+    assert (answer.json["x_gateway"]["cost"], answer.json["x_gateway"]["currency"]) == (0.000019, "EUR")
 
 
 async def test_a_row_tells_the_policy_the_request_and_every_try(serve, quick) -> None:

@@ -89,7 +89,14 @@ def test_other_formats_and_addresses_are_refused(url) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", ["[7]", '["text"]', '[{"content":7}]', '[{"content":[1,"image_url",{"type":"image_url"}]}]']
+    "odd",
+    [
+        "[7]",
+        '["text"]',
+        '[{"content":7}]',
+        '[{"content":[1,"image_url",{"type":"image_url"}]}]',
+        '[{"content":[{"type":"ÿ"}]}]',
+    ],
 )
 def test_what_reads_as_no_message_is_left_to_the_upstream(odd) -> None:
-    parsed(raw=b'{"model":"m","x":"image_url","messages":' + odd.encode() + b"}")
+    parsed(raw=b'{"model":"m","x":"image_url","messages":' + odd.encode("latin-1") + b"}")
