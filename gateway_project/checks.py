@@ -122,6 +122,8 @@ def the_kill_switch_has_a_side_to_turn_to(app_configs: Any, databases: Any = Non
 
 @register(Tags.database)
 def stored_policies_can_serve(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    if not databases:
+        return []  # it reads the whole registry, which not every command should wait for
     try:
         issues = policy_checks.current().issues
     except (DatabaseError, KeyringError, OSError):
@@ -140,6 +142,8 @@ def stored_policies_can_serve(app_configs: Any, databases: Any = None, **kwargs:
 
 @register(Tags.database)
 def models_in_use_have_a_price(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    if not databases:
+        return []  # it reads the whole registry, which not every command should wait for
     try:
         in_use = ProviderModel.objects.filter(enabled=True, provider__enabled=True).select_related("provider")
         rows = {row.pk: row for row in in_use.order_by("provider__priority", "id")}

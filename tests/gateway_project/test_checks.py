@@ -35,10 +35,11 @@ def test_models_in_use_that_nobody_can_price_are_pointed_out():
     provider = actions.create_provider({"provider_id": "openai", "provider_type": "openai"})
     actions.add_model(provider, {"model_id": "gpt-4o"})
     actions.add_model(provider, {"model_id": "unheard-of", "enabled": False})
-    assert models_in_use_have_a_price(None) == []
+    assert models_in_use_have_a_price(None, databases=["default"]) == []
     actions.add_model(provider, {"model_id": "unheard-of-too"})
-    (finding,) = models_in_use_have_a_price(None)
+    (finding,) = models_in_use_have_a_price(None, databases=["default"])
     assert (finding.id, "openai/unheard-of-too" in finding.msg) == ("gateway.W008", True)
+    assert models_in_use_have_a_price(None) == []
     assert "the price of 1 model in use" in finding.msg
 
 

@@ -49,9 +49,9 @@ def test_warnings_fail_only_when_asked_to() -> None:
 
 def test_the_system_check_names_the_policies() -> None:
     store_seed_001()
-    (found,) = stored_policies_can_serve(None)
+    (found,) = stored_policies_can_serve(None, databases=["default"])
     assert (found.id, "search_perplexity" in found.msg) == ("gateway.W007", True)
 
 
 def test_the_system_check_is_silent_when_nothing_is_wrong() -> None:
-    assert stored_policies_can_serve(None) == []
+    assert stored_policies_can_serve(None, databases=["default"]) == []
