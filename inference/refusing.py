@@ -17,12 +17,12 @@ from inference.errors import (
     PermissionDenied,
     UnsupportedCapability,
 )
-from routing.filters import permits_name
+from routing.filters import PASSING_REASONS, permits_name
 from routing.types import Dropped, RequestFacts, RouteDecision
 
 _SOONEST_SECONDS = 1.0
 
-PASSING = frozenset({"no_usable_key", "auto_disabled", "keys_exhausted", "breaker_open", "breaker_half_open"})
+PASSING = PASSING_REASONS | {"breaker_half_open"}
 """What keeps a model from serving for now only: it would have served otherwise."""
 
 Refuse = Callable[[RequestFacts, Sequence[Dropped]], GatewayError]

@@ -89,7 +89,8 @@ def reset_view(request: HttpRequest) -> HttpResponse:
 @require_POST
 def enable_view(request: HttpRequest) -> HttpResponse:
     _need(request, CHANGE)
-    rows = ProviderModel.objects.filter(pk=request.POST.get("pk") or 0).select_related("provider")
+    pk = request.POST.get("pk", "")
+    rows = ProviderModel.objects.filter(pk=int(pk) if pk.isdecimal() and len(pk) < 19 else 0).select_related("provider")
     with actor.giving_reason(request.POST.get("reason", "")[:500]):
         back = health_actions.enable_again(rows)
     messages.success(request, f"In service again: {', '.join(back) or 'nothing was out'}.")

@@ -338,7 +338,7 @@ class PolicyAdmin(SwitchableAdmin):
         self._need_change(request, row)
         number, note = request.POST.get("version", ""), request.POST.get("note", "")[:500]
         try:
-            stored = policy_actions.restore(row, int(number) if number.isdecimal() else 0, note)
+            stored = policy_actions.restore(row, int(number) if number.isdecimal() and len(number) < 10 else 0, note)
         except policy_actions.NoSuchVersion as error:
             messages.error(request, f"Nothing was changed: {error}.")
         except ValidationError as error:

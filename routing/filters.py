@@ -259,6 +259,9 @@ def breaker_open(model: ModelView, asked: Asked) -> Dropped | None:
 
 PASSING = (no_usable_key, disabled_itself, keys_exhausted, breaker_open)
 
+PASSING_REASONS = frozenset({"no_usable_key", "auto_disabled", "keys_exhausted", "breaker_open"})
+"""What waiting, or a key, may cure."""
+
 
 def _listed(words: frozenset[str]) -> str:
     return ", ".join(sorted(words))

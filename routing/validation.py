@@ -24,8 +24,6 @@ from routing.types import (
 )
 
 OPERATIONS = ("chat", "completions", "embeddings")
-_PASSING = frozenset({"no_usable_key", "auto_disabled", "keys_exhausted", "breaker_open"})
-"""Reasons that waiting, or a key, may cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def policies_of(snapshot: Snapshot) -> list[PolicyView]:
 
 def is_served(decision: RouteDecision) -> bool:
     """Whether somebody may serve, now or once what passes has passed."""
-    return bool(decision.candidates) or any(dropped.reason in _PASSING for dropped in decision.dropped)
+    return bool(decision.candidates) or any(_passes(dropped) for dropped in decision.dropped)
 
 
 class _Checking:
@@ -280,7 +278,7 @@ class _Checking:
 
 
 def _passes(dropped: Dropped) -> bool:
-    return dropped.reason in _PASSING
+    return dropped.reason in filters.PASSING_REASONS
 
 
 def _refused(target: PolicyTarget, asked: Asked) -> bool:

@@ -62,7 +62,8 @@ def test_a_button_resets_and_names_the_user(provider, admin_client, admin_user):
 
 def test_a_button_enables_again(provider, admin_client):
     row = ProviderModel.objects.get(model_id="gone")
-    admin_client.post("/admin/health/enable/", {"pk": row.pk})
+    for pk in ("", "one", "9" * 5000, row.pk):
+        admin_client.post("/admin/health/enable/", {"pk": pk})
     row.refresh_from_db()
     assert row.auto_disabled_at is None
 

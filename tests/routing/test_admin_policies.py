@@ -211,6 +211,9 @@ def test_versions_show_what_they_changed_and_are_restored_with_a_note(admin_clie
     html = page(admin_client, policy)
     assert "two is quicker" in html
     assert '<td class="gw-del"><pre><span class="gw-sign">−</span>one</pre></td>' in html
+    for version in ("one", "7", "9" * 5000):
+        answer = admin_client.post(url(policy, "restore"), {"version": version}, follow=True)
+        assert "has no version" in answer.content.decode()
     admin_client.post(url(policy, "restore"), {"version": "1", "note": "it was not"})
     policy.refresh_from_db()
     assert (policy.version, policy.document["targets"]) == (3, [{"model": "one"}])
