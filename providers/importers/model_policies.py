@@ -41,6 +41,9 @@ KEY_VARIABLES = {
 }
 ADDRESS_VARIABLES = {"openrouter": "OPENROUTER_BASE_URL"}
 
+USUAL_CONTEXT_WINDOW, USUAL_MAX_TIER = 4000, "HIGH"
+"""What a node demands there that says nothing of them."""
+
 _OF_A_POLICY = {
     *("provider", "provider_model_id", "capabilities", "cost_tier", "context_window", "input_cost_per_1k"),
     *("output_cost_per_1k", "fallback_models", "admin_overridable", "description", "max_tokens", "logical_id"),
@@ -170,8 +173,10 @@ class _Reading:
             "preferred_capabilities": wrong.trying(
                 _known, said.get("preferred_capabilities"), "preferred_capabilities"
             ),
-            "min_context_window": wrong.trying(whole, said.get("min_context_window"), "min_context_window"),
-            "max_cost_tier": wrong.trying(_tier, said.get("max_cost_tier"), "max_cost_tier"),
+            "min_context_window": wrong.trying(
+                whole, said.get("min_context_window", USUAL_CONTEXT_WINDOW), "min_context_window"
+            ),
+            "max_cost_tier": wrong.trying(_tier, said.get("max_cost_tier", USUAL_MAX_TIER), "max_cost_tier"),
             "reasoning": wrong.trying(_flag, said.get("reasoning_required"), "reasoning_required"),
         }
         wrong.end()
