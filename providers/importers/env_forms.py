@@ -77,12 +77,14 @@ class _Reading:
         verify = self._flag("KAMIWAZA_VERIFY_SSL")
         if verify is not None:
             params["verify_tls"] = verify
+        most = self._whole("MAX_COMPLETION_TOKENS")
+        limit = {} if most is None else {"max_tokens": most}
         provider: dict[str, Any] = {
             "provider_id": "kamiwaza",
             "provider_type": "kamiwaza",
             "display_name": "Kamiwaza",
             "connection_params": params,
-            "models": [{"model_id": name} for name in dict.fromkeys(filter(None, (default, fallback)))],
+            "models": [{"model_id": name, **limit} for name in dict.fromkeys(filter(None, (default, fallback)))],
         }
         self._with_key(provider, "KAMIWAZA_API_KEY")
         self._told.providers.append(("KAMIWAZA_ENDPOINT", provider))

@@ -290,6 +290,13 @@ def test_a_variable_is_read_into_an_address_and_no_secret_into_a_plain_place(mon
 # --- Variables ---------------------------------------------------------------------------------------------------------------
 
 
+def test_a_node_demands_what_it_did_where_it_came_from():
+    apply("nodes:\n  formatter:\n    required_capabilities: [streaming]\n  any:\n    max_cost_tier: PREMIUM\n")
+    demands = stored("formatter")["requirements"]
+    assert (demands["min_context_window"], demands["max_cost_tier"]) == (4000, "HIGH")
+    assert stored("any")["requirements"]["max_cost_tier"] == "PREMIUM"
+
+
 def test_the_seven_variables_of_kamiwaza_become_a_provider_and_its_aliases():
     applied = apply(seeds.KAMIWAZA)
     assert applied.exit_status == 0
@@ -305,6 +312,11 @@ def test_the_seven_variables_of_kamiwaza_become_a_provider_and_its_aliases():
     for name in ("gpt-5-mini", "gpt-4o-mini", "gpt-3.5-turbo"):
         assert chosen(name) == ["mistral"]
     assert ("always_so", "KAMIWAZA_STREAMING") in codes(applied)
+
+
+def test_the_most_tokens_of_kamiwaza_limit_its_models():
+    apply(seeds.KAMIWAZA + "MAX_COMPLETION_TOKENS=16000\n")
+    assert set(ProviderModel.objects.values_list("model_id", "max_tokens")) == {("llama3", 16000), ("mistral", 16000)}
 
 
 def test_the_variables_of_llama_cpp_become_heavy_and_light():
