@@ -388,6 +388,8 @@ def read_configuration_files() -> None:
         call_command("apply_config", reload=True, no_color=True, stdout=OutputWrapper(sys.stderr))
     except (CommandError, DatabaseError) as error:
         log.error("the configuration files were not read: %s", error)
+    except Exception:  # a mistake of ours in reading a file must not keep the gateway from serving
+        log.exception("the configuration files were not read")
     except SystemExit as ended:
         log.error("some of the configuration files were not applied whole (status %s); see above", ended.code)
     finally:

@@ -132,6 +132,9 @@ def test_the_web_process_reads_the_files_before_it_serves(file, monkeypatch, cap
     file.unlink()
     server.read_configuration_files()
     assert "not applied whole (status 1)" in capsys.readouterr().err
+    monkeypatch.setattr(configuration, "own_file", lambda path: [][0])
+    server.read_configuration_files()
+    assert "IndexError" in capsys.readouterr().err
 
 
 def test_a_reading_waits_for_the_one_before_it(file, monkeypatch):
