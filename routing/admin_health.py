@@ -102,7 +102,7 @@ def _state(request: HttpRequest) -> dict[str, Any]:
     seen = health.look()
     rows = route_health.routes(seen)
     unwell = [row for row in rows if row.state != "closed"]
-    well = [row for row in rows if row.state == "closed"]
+    well = [row for row in rows if row.state == "closed" and row.enabled]
     keys = route_health.resting_keys(seen)
     states = [row.state for row in rows]
     return {

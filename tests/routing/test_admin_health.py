@@ -49,6 +49,12 @@ def test_the_page_tells_what_is_out_and_why(provider, admin_client):
     assert "p/fine" in admin_client.get("/admin/health/live/").content.decode()
 
 
+def test_what_is_switched_off_is_not_told_to_be_in_service(provider, admin_client):
+    ProviderModel.objects.filter(model_id="fine").update(enabled=False)
+    page = admin_client.get("/admin/health/").content.decode()
+    assert ("p/fine" in page, "p/org/broken" in page) == (False, True)
+
+
 def test_without_redis_the_page_says_so(provider, admin_client):
     with override_settings(REDIS_URL="redis://127.0.0.1:1/0"):
         assert "Redis does not answer" in admin_client.get("/admin/health/").content.decode()
