@@ -20,9 +20,8 @@ from inference.wire import openai, sse
 from routing.types import ModelView, ProviderView, UpstreamKey
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the upstream counted them; `estimated` when we had to count ourselves."""
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the upstream counted them; `estimated` when we had to count ourselves. A struct, since each request makes one."""
 
     input_tokens: int = 0
     output_tokens: int = 0
