@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 import pytest_django
 
@@ -25,6 +26,10 @@ from tests import services
 DATABASE = os.environ.get("GATEWAY_TEST_DATABASE", "sqlite")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 MISSING = "missing on this machine: "
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _closing = contextlib.ExitStack()
 atexit.register(_closing.close)
