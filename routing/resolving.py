@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -78,8 +79,9 @@ class Resolving:
         self._with_kind = {f"{kind}/{name}": name for name, kind in kinds.items() if f"{kind}/{name}" not in documents}
         self._every: tuple[PolicyTarget, ...] | None = None
         self._chains: dict[str, tuple[PolicyTarget, ...]] = {}
-        self._alone: dict[str, tuple[PolicyTarget, ...]] = {}
-        """What a name means by itself: policies that fall back on one another ask for it over and over."""
+        self._alone: dict[tuple[str, str], tuple[PolicyTarget, ...]] = {}
+        """What a name means by itself, and to a policy that demands something: those that fall back on one another ask for it
+        over and over."""
 
     def version(self, name: str, number: int, document: PolicyDocument) -> PolicyVersionView:
         targets = _once(self._of_targets(document.targets, (name,))) if document.targets else self._all()
@@ -93,10 +95,9 @@ class Resolving:
         name = self._with_kind.get(name, name)
         document = self._documents.get(name)
         if document is not None and name not in within:
-            demanded = document.requirements
-            for target in self._of_targets(document.targets, (*within, name)) if document.targets else self._all():
-                if demanded == _NOTHING or filters.meets(target.model, demanded):
-                    yield PolicyTarget(target.model, target.via or name, weight, target.order)
+            its = tuple(self._of_targets(document.targets, (*within, name))) if document.targets else self._all()
+            for target in meeting(document.requirements, its):
+                yield PolicyTarget(target.model, target.via or name, weight, target.order)
         elif document is None or not within or name == within[-1]:
             # A policy may be named as the model that it stands for.
             for model in self._by_name.get(name, ()):
@@ -119,31 +120,46 @@ class Resolving:
 
     def _chain(self, name: str) -> tuple[PolicyTarget, ...]:
         if name not in self._chains:
-            self._chains[name] = self._fallbacks(self._documents[name], name)
+            document = self._documents[name]
+            self._chains[name] = meeting(document.requirements, self._fallbacks(document, name))
         return self._chains[name]
 
     def _fallbacks(self, document: PolicyDocument, name: str) -> tuple[PolicyTarget, ...]:
-        """The policies' own fallbacks follow those that name them, until nothing new comes."""
+        """The policies' own fallbacks follow those that name them, and are what these demand, until nothing new comes."""
         found: list[PolicyTarget] = []
-        waiting, seen = list(document.fallbacks), {name}
+        waiting = deque((fallback, "") for fallback in document.fallbacks)
+        seen: set[object] = {name}
         while waiting:
-            fallback = waiting.pop(0)
+            fallback, whose = waiting.popleft()
             fallback = self._with_kind.get(fallback, fallback)
-            if fallback in seen:
+            if fallback in seen or (whose and (fallback, whose) in seen):
                 continue
-            seen.add(fallback)
-            if fallback not in self._alone:
-                self._alone[fallback] = tuple(self.named(fallback))
-            found += self._alone[fallback]
+            seen.add((fallback, whose) if whose else fallback)
+            found += self._by_itself(fallback, whose)
             further = self._documents.get(fallback)
             if further is not None:
-                waiting += further.fallbacks
+                demanding = fallback if further.requirements != _NOTHING else ""
+                waiting += ((one, demanding) for one in further.fallbacks)
         return _once(found)
+
+    def _by_itself(self, name: str, whose: str) -> tuple[PolicyTarget, ...]:
+        found = self._alone.get((name, whose))
+        if found is None:
+            demanded = self._documents[whose].requirements if whose else _NOTHING
+            found = self._alone[name, whose] = meeting(demanded, tuple(self.named(name)))
+        return found
 
     def _all(self) -> tuple[PolicyTarget, ...]:
         if self._every is None:
             self._every = tuple(PolicyTarget(model, order=order) for order, model in enumerate(self._models))
         return self._every
+
+
+def meeting(demanded: Requirements, targets: tuple[PolicyTarget, ...]) -> tuple[PolicyTarget, ...]:
+    """Those that are what a policy demands through which they are reached."""
+    if demanded == _NOTHING:
+        return targets
+    return tuple(target for target in targets if filters.meets(target.model, demanded))
 
 
 def _once(targets: Iterator[PolicyTarget] | Sequence[PolicyTarget]) -> tuple[PolicyTarget, ...]:

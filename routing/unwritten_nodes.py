@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from routing.policy_documents import LOGICAL, PolicyDocument, Target
+from routing.resolving import meeting
 from routing.shortlists import any_model
 from routing.types import PolicyTarget, PolicyVersionView, PolicyView, Snapshot
 
@@ -25,7 +26,7 @@ def as_policy(name: str, snapshot: Snapshot) -> PolicyView:
     logical = _logical(snapshot)
     targets = _targets(logical) if logical else any_model(snapshot)
     document = PolicyDocument(targets=(Target(kind=LOGICAL),) if logical else (), strategy=STRATEGY)
-    chains = {one.name: one.active.fallbacks for one in logical}
+    chains = {one.name: meeting(one.active.document.requirements, one.active.fallbacks) for one in logical}
     return PolicyView(name, NODE, PolicyVersionView(0, document, targets, (), chains))
 
 
@@ -36,6 +37,6 @@ def _logical(snapshot: Snapshot) -> list[PolicyView]:
 def _targets(logical: list[PolicyView]) -> tuple[PolicyTarget, ...]:
     found: dict[str, PolicyTarget] = {}
     for policy in logical:
-        for target in policy.active.targets:
+        for target in meeting(policy.active.document.requirements, policy.active.targets):
             found.setdefault(target.model.route, PolicyTarget(target.model, policy.name, order=len(found)))
     return tuple(found.values())

@@ -78,3 +78,16 @@ def test_what_stands_over_a_policy_is_left_out_of_its_draft():
     over = replace(held.policies["p"], override=OverrideView("n", (PolicyTarget(OTHER),)))
     draft = with_document(replace(held, policies={"p": over}), "p", PolicyDocument((Target("n"),)))
     assert draft.policies["p"].override is None
+
+
+def test_who_follows_by_way_of_a_policy_is_what_that_one_demands():
+    here, there = model("here", of=replace(provider("own"), local=True)), model("there", of=provider("far"))
+    held = snapshot(here, there)
+    inner = PolicyDocument((Target("here"),), Requirements(local_only=True), fallbacks=("there",))
+    held = with_document(held, "inner", inner)
+    chosen = with_document(held, "p", PolicyDocument((Target("inner"),))).policies["p"].active
+    assert (routes(chosen.targets), routes(chosen.chains["inner"])) == (["own/here"], [])
+    fallen = with_document(held, "p", PolicyDocument((Target("gone"),), fallbacks=("inner",))).policies["p"].active
+    assert routes(fallen.fallbacks) == ["own/here"]
+    told = PolicyDocument((Target("gone"),), fallbacks=("inner", "there"))
+    assert routes(with_document(held, "p", told).policies["p"].active.fallbacks) == ["own/here", "far/there"]

@@ -4,7 +4,7 @@ from routing import nodes
 from routing.decide import decide
 from routing.types import NOMINAL, RequestFacts
 from routing.unwritten_nodes import ANY_NODE
-from tests.routing.policy_snapshots import seed_001
+from tests.routing.policy_snapshots import seed_001, with_policies
 from tests.routing.views import model, snapshot
 
 NOW = 1_000.0
@@ -25,6 +25,12 @@ def test_it_is_served_by_what_a_selection_says():
 
 def test_what_the_request_demands_holds():
     assert served(seed_001(), capabilities=frozenset({"web_search"})).candidates == ()
+
+
+def test_what_a_logical_model_demands_holds():
+    inner = {"targets": ["gpt-4o"], "requirements": {"local_only": True}}
+    held = with_policies(model("gpt-4o"), policies={"inner": inner}, kinds={"inner": "logical"})
+    assert served(held).candidates == ()
 
 
 def test_without_logical_models_nothing_has_that_name():
