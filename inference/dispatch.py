@@ -140,9 +140,10 @@ class Dispatcher:
             async with asyncio.timeout(seconds):
                 return await walk
         except TimeoutError:
+            was_asked = trail.shared is not None  # and not waited for between two tries
             await self.release(trail)
             error = UpstreamTimeout(f"Nobody answered within the {seconds:g} seconds that the policy allows.")
-            if trail.model is not None:
+            if was_asked and trail.model is not None:
                 health.current().failed(trail.model, error.code)
             error.attempts = trail.shown()
             raise error from None

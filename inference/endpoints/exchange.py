@@ -309,7 +309,8 @@ class Exchange:
 
     async def _finish(self, failure: GatewayError | None) -> None:
         """The reply's end when it is not a good one; nothing is said to a client that is gone."""
-        if isinstance(failure, UpstreamError) and (self.first_byte is not None or self.timed_out):
+        broke_off = self.first_byte is not None or (self.timed_out and self.trail.shared is not None)
+        if isinstance(failure, UpstreamError) and broke_off:
             self._plane.dispatcher.broke_off(self.trail, failure)
         try:
             if failure is not None and not self.client_left:

@@ -185,6 +185,13 @@ async def test_all_attempts_together_have_their_time(serve, quick) -> None:
     assert a.cancelled.is_set()
 
 
+async def test_time_that_runs_out_between_two_tries_speaks_against_nobody(serve, quick) -> None:
+    document = {"retries": {"attempts": 1, "delay_seconds": 5}, "timeouts": {"total_seconds": 0.03}}
+    [a] = chain(serve, raising(FAILED), document=document)
+    assert (await quick.chat(model="p")).error["code"] == "upstream_timeout"
+    assert (len(a.calls), health.current().conditions().of("a/m-a").recent_failures) == (1, 1)
+
+
 # Health ------------------------------------------------------------------------------------------------------------
 
 
