@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -38,11 +39,19 @@ def prices_of(row: ProviderModel, provider_type: str, base_url: str, local: bool
         row.provider.provider_id,
         provider_type,
         row.model_id,
-        Prices(
-            row.input_cost_per_million, row.output_cost_per_million, row.cached_input_cost_per_million, row.currency
-        ),
+        entered_on(row),
         is_free(provider_types.find(provider_type), local),
         base_url=base_url,
+    )
+
+
+def entered_on(row: Any) -> Prices:
+    """The prices of a model's own row, or of its columns. Old systems write the currency in any case, or not at all."""
+    return Prices(
+        row.input_cost_per_million,
+        row.output_cost_per_million,
+        row.cached_input_cost_per_million,
+        row.currency.upper() or "USD",
     )
 
 

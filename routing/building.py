@@ -18,7 +18,7 @@ from django.utils import timezone
 from providers import breaker_settings, cost_tiers, keyring, locality, price_rows, provider_types, revision, upstream
 from providers.capabilities import canonical
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
-from providers.prices import Book, Prices
+from providers.prices import Book
 from providers.provider_types import ProviderType
 from providers.secrets import Secret, SecretError
 from routing import policy_views, rollout, shortlists
@@ -187,9 +187,7 @@ def _model(row: _Row, provider: ProviderView, book: Book) -> ModelView:
         provider.provider_id,
         provider.provider_type,
         row.model_id,
-        Prices(
-            row.input_cost_per_million, row.output_cost_per_million, row.cached_input_cost_per_million, row.currency
-        ),
+        price_rows.entered_on(row),
         price_rows.is_free(kind, provider.local),
         base_url=str(provider.connection.get("base_url") or ""),
     )

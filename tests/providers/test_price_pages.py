@@ -23,7 +23,7 @@ def models():
     openai = actions.create_provider({"provider_id": "openai", "provider_type": "openai"})
     actions.add_model(openai, {"model_id": "gpt-4o-mini-2024-07-18"})
     actions.add_model(openai, {"model_id": "unheard-of"})
-    actions.add_model(openai, {"model_id": "mine", "input_cost_per_million": 7})
+    actions.add_model(openai, {"model_id": "mine", "input_cost_per_million": 7, "currency": "usd"})
     local = actions.create_provider({"provider_id": "local", "provider_type": "vllm"})
     actions.add_model(local, {"model_id": "gpt-4o"})
 
@@ -84,6 +84,7 @@ def test_every_model_is_told_with_its_price_and_source(models):
         "mine": ("own", "7.0000000000"),
         "gpt-4o": ("free", "0.0000000000"),
     }
+    assert {row["currency"] for row in rows} == {"USD"}
 
 
 def test_models_that_nobody_can_price_are_found(models):
