@@ -76,7 +76,7 @@ def _wanted(sent: QueryDict) -> str:
 
 def names(held: Snapshot) -> list[str]:
     """What may be asked for: policies, then models, then single routes."""
-    offered = dict.fromkeys([*(view.name for view in held.policies.values()), *held.by_name])
+    offered = dict.fromkeys([*(policy.name for policy in held.each_policy()), *held.by_name])
     return list(offered)[:NAMES_OFFERED]
 
 

@@ -19,7 +19,6 @@ SIGN_IN_PATH = "/auth/token"
 DEPLOYED = "DEPLOYED"
 
 NOW, BY_PORT, AUTO = "now", "lb_port", "auto"
-URL_RULES = (AUTO, NOW, BY_PORT)
 
 OPEN_KEY = "local"
 """What the platform's own client shows to deployments where nobody signed in."""

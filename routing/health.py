@@ -163,10 +163,6 @@ class Health:
             self.take_keys({key_id: after})
             self._tell_key(key_id, after)
 
-    def key_exhausted(self, model: ModelView, key_id: int, until: float) -> None:
-        """Not to be used before `until`, in epoch seconds."""
-        self.key_failed(model, key_id, "rate_limit_exceeded", until - time())
-
     # From here on: for those who share and show ------------------------------------------------------------------------
 
     def now(self) -> int:

@@ -41,7 +41,7 @@ class Selection:
 
 
 def of_kind(kind: str, snapshot: Snapshot) -> dict[str, PolicyView]:
-    return {name: policy for name, policy in snapshot.policies.items() if policy.kind == kind and name == policy.name}
+    return {policy.name: policy for policy in snapshot.each_policy() if policy.kind == kind}
 
 
 def find(name: str, snapshot: Snapshot) -> PolicyView | None:

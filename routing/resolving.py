@@ -28,15 +28,13 @@ def with_document(snapshot: Snapshot, name: str, document: PolicyDocument, *, nu
     An override and a version on trial are left out of the policy: they stand over what it says. A name that no policy has
     becomes one.
     """
-    views = {view.name: view for view in snapshot.policies.values()}
-    known = views.get(name)
+    views = snapshot.each_policy()
+    known = next((view for view in views if view.name == name), None)
     kind = known.kind if known is not None else "policy"
-    documents = {view.name: view.active.document for view in views.values()} | {name: document}
-    kinds = {view.name: view.kind for view in views.values()} | {name: kind}
-    resolving = Resolving(documents, kinds, snapshot.models, snapshot.by_name)
+    resolving = Resolving.over(snapshot, name, kind, document)
     found = [
         replace(view, active=resolving.version(view.name, view.active.number, view.active.document), stands_for="")
-        for view in views.values()
+        for view in views
         if view.name != name
     ]
     version = resolving.version(name, number, document)
@@ -82,6 +80,14 @@ class Resolving:
         self._alone: dict[tuple[str, str], tuple[PolicyTarget, ...]] = {}
         """What a name means by itself, and to a policy that demands something: those that fall back on one another ask for it
         over and over."""
+
+    @classmethod
+    def over(cls, snapshot: Snapshot, name: str, kind: str, document: PolicyDocument) -> Resolving:
+        """What the policies of a snapshot mean when this one says the document."""
+        policies = snapshot.each_policy()
+        documents = {policy.name: policy.active.document for policy in policies} | {name: document}
+        kinds = {policy.name: policy.kind for policy in policies} | {name: kind}
+        return cls(documents, kinds, snapshot.models, snapshot.by_name)
 
     def version(self, name: str, number: int, document: PolicyDocument) -> PolicyVersionView:
         targets = _once(self._of_targets(document.targets, (name,))) if document.targets else self._all()

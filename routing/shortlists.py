@@ -102,7 +102,7 @@ def warm(snapshot: Snapshot) -> None:
 
 def _large_pools(snapshot: Snapshot) -> Iterator[tuple[PolicyDocument, Sequence[PolicyTarget]]]:
     yield PolicyDocument(), any_model(snapshot)
-    for policy in snapshot.policies.values():
+    for policy in snapshot.each_policy():
         yield policy.active.document, policy.active.targets
 
 

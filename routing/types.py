@@ -407,3 +407,7 @@ class Snapshot:
     """What was left out while building, such as a key that does not decrypt: sentences without secrets."""
     memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What was worked out from the rest once and is true as long as the snapshot is; see `routing.shortlists`."""
+
+    def each_policy(self) -> list[PolicyView]:
+        """Every policy once, though it is found by `kind/name` too."""
+        return [policy for name, policy in self.policies.items() if name == policy.name]

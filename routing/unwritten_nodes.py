@@ -31,7 +31,7 @@ def as_policy(name: str, snapshot: Snapshot) -> PolicyView:
 
 
 def _logical(snapshot: Snapshot) -> list[PolicyView]:
-    return [one for name, one in snapshot.policies.items() if one.kind == LOGICAL and name == one.name]
+    return [policy for policy in snapshot.each_policy() if policy.kind == LOGICAL]
 
 
 def _targets(logical: list[PolicyView]) -> tuple[PolicyTarget, ...]:

@@ -61,17 +61,12 @@ def validate(snapshot: Snapshot, *, now: float | None = None, disabled: Collecti
     which the snapshot does not hold.
     """
     checking = _Checking(snapshot, snapshot.built_at if now is None else now, frozenset(disabled))
-    policies = policies_of(snapshot)
+    policies = snapshot.each_policy()
     for policy in policies:
         checking.policy(policy)
     checking.cycles(policies)
     checking.defaults()
     return Validation(tuple(checking.issues), tuple(checking.warnings))
-
-
-def policies_of(snapshot: Snapshot) -> list[PolicyView]:
-    """Each policy once: a snapshot has them by `kind/name` too."""
-    return [policy for name, policy in snapshot.policies.items() if name == policy.name]
 
 
 def is_served(decision: RouteDecision) -> bool:

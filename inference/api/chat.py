@@ -31,9 +31,9 @@ from inference.attempts import Trail
 from inference.backends.base import Usage
 from inference.chat_requests import CAPABILITIES, ChatRequest
 from inference.errors import GatewayError
+from inference.recording import cost_of
 from inference.refusing import refusal
 from inference.wire import problems, sse
-from providers import pricing
 from routing import health, snapshot, strategies
 from routing.decide import decide
 from routing.types import Identity, ModelView, RequestFacts, RouteDecision, Snapshot
@@ -387,12 +387,5 @@ def _cost(model: ModelView | None, usage: Usage) -> float | None:
     """USD; None where the price is not known, or is in another currency."""
     if model is None or model.prices.currency != "USD":
         return None
-    told = pricing.cost(
-        model.prices.input_cost_per_million,
-        model.prices.output_cost_per_million,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=min(usage.cached_tokens, usage.input_tokens),
-        cached_input_cost_per_million=model.prices.cached_input_cost_per_million,
-    )
+    told = cost_of(model, usage)
     return None if told is None else float(told)

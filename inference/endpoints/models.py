@@ -22,8 +22,8 @@ def listing(identity: Identity, snapshot: Snapshot) -> bytes:
     listed = {told["id"] for told in objects}
     objects += [
         _policy_object(policy, snapshot)
-        for name, policy in snapshot.policies.items()
-        if name == policy.name and name not in listed and _may_use(policy, identity)
+        for policy in snapshot.each_policy()
+        if policy.name not in listed and _may_use(policy, identity)
     ]
     return orjson.dumps({"object": "list", "data": objects})
 
