@@ -33,13 +33,20 @@ User.objects.create_superuser("ada", password="{PASSWORD}")
 """
 
 
+@contextlib.contextmanager
+def prepared(folder: Path, redis_url: str, code: str) -> Iterator[Installation]:
+    """An installation in which the code has run."""
+    with contextlib.ExitStack() as closing:
+        made = Installation(folder, redis_url)
+        closing.callback(made.stop)
+        command = [sys.executable, "manage.py", "shell", "-c", code]
+        subprocess.run(command, cwd=ROOT, env=made.environment, check=True, stdout=subprocess.DEVNULL)
+        yield made
+
+
 @pytest.fixture
 def installation(tmp_path: Path, redis_url: str) -> Iterator[Installation]:
-    with contextlib.ExitStack() as closing:
-        made = Installation(tmp_path, redis_url)
-        closing.callback(made.stop)
-        command = [sys.executable, "manage.py", "shell", "-c", ADA]
-        subprocess.run(command, cwd=ROOT, env=made.environment, check=True, stdout=subprocess.DEVNULL)
+    with prepared(tmp_path, redis_url, ADA) as made:
         yield made
 
 

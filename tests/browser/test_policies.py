@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import logged_in
-from tests.browser.test_cutover import ADA, ROOT
+from tests.browser.test_cutover import ADA, prepared
 from tests.inference.test_forwarding_processes import PATIENCE_SECONDS, Installation
 from tests.inference.workers import eventually
 
@@ -34,11 +31,7 @@ policy_actions.create({"name": "best", "document": {"targets": ["fake-chat"]}})
 
 @pytest.fixture
 def installation(tmp_path: Path, redis_url: str) -> Iterator[Installation]:
-    with contextlib.ExitStack() as closing:
-        made = Installation(tmp_path, redis_url)
-        closing.callback(made.stop)
-        command = [sys.executable, "manage.py", "shell", "-c", FILL]
-        subprocess.run(command, cwd=ROOT, env=made.environment, check=True, stdout=subprocess.DEVNULL)
+    with prepared(tmp_path, redis_url, FILL) as made:
         yield made
 
 

@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -11,7 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from django.db import connections
 
+from inference import client, loop, usage_rows
+from inference.metrics import Metrics
+from inference.recording import Recorder
 from routing import snapshot
 from routing.types import ModelView, Snapshot
 from tests.inference import registry, workers
@@ -29,6 +34,24 @@ def serve() -> Iterator[Callable[..., Snapshot]]:
 
     yield put
     snapshot.replace(None)
+
+
+@pytest.fixture
+def client_recorder(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """The in-process client's own: usage is written before the test's tables are emptied, and no thread keeps a connection."""
+
+    def write(rows: Any) -> None:
+        try:
+            usage_rows.write(rows)
+        finally:
+            connections.close_all()
+
+    recorder = Recorder(write, Metrics())
+    monkeypatch.setattr(client, "_recorder", recorder)
+    monkeypatch.setattr(loop, "_background_plane", None)
+    monkeypatch.setattr(client, "close_old_connections", connections.close_all)
+    yield recorder
+    recorder.stop()
 
 
 @pytest.fixture

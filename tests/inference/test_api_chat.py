@@ -8,11 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import Client
 
-from inference import client, loop, usage_rows
-from inference.metrics import Metrics
 from inference.models import UsageRecord
 from inference.recording import Recorder
 from routing import snapshot
@@ -26,25 +23,7 @@ MESSAGES = [{"role": "user", "content": "one two three"}]
 
 
 @pytest.fixture(autouse=True)
-def recorder(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """Usage is written before the test's tables are emptied, and no thread keeps a connection."""
-
-    def write(rows: Any) -> None:
-        try:
-            usage_rows.write(rows)
-        finally:
-            connections.close_all()
-
-    made = Recorder(write, Metrics())
-    monkeypatch.setattr(client, "_recorder", made)
-    monkeypatch.setattr(loop, "_background_plane", None)
-    monkeypatch.setattr(client, "close_old_connections", connections.close_all)
-    yield made
-    made.stop()
-
-
-@pytest.fixture(autouse=True)
-def registry(recorder: Recorder) -> Iterator[None]:
+def registry(client_recorder: Recorder) -> Iterator[None]:
     workers.fresh_registry()
     echo = workers.add_provider("echo", "fake", priority=1)
     prices = {"input_cost_per_million": 1, "output_cost_per_million": 2}
@@ -184,7 +163,7 @@ def test_tools_and_json_mode_pass_through(key: str) -> None:
     assert isinstance(json.loads(answer["content"]), dict)
 
 
-def test_what_would_be_chosen_is_told_without_asking_it(key: str, recorder: Recorder) -> None:
+def test_what_would_be_chosen_is_told_without_asking_it(key: str, client_recorder: Recorder) -> None:
     told = post(key, "select-model?node_name=writer", {}).json()
     assert (told["selected_model"], told["provider"]) == ("coder", "echo")
     assert told["capabilities"]["function_calling"] is True
@@ -193,7 +172,7 @@ def test_what_would_be_chosen_is_told_without_asking_it(key: str, recorder: Reco
     assert post(key, "select-model", {"node_name": "x", "capabilities": ["code_generation"]}).json()[
         "selected_model"
     ] == ("coder")
-    recorder.stop()
+    client_recorder.stop()
     assert not UsageRecord.objects.exists()
 
 

@@ -6,11 +6,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from django.db import connections
 from django.test import Client
 
-from inference import client, loop
-from inference.metrics import Metrics
 from inference.recording import Recorder
 from routing import snapshot
 from tests.fakes.upstream import FakeUpstream
@@ -20,17 +17,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def registry(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    recorder = Recorder(lambda rows: None, Metrics())
-    monkeypatch.setattr(client, "_recorder", recorder)
-    monkeypatch.setattr(loop, "_background_plane", None)
-    monkeypatch.setattr(client, "close_old_connections", connections.close_all)
+def registry(client_recorder: Recorder) -> Iterator[None]:
     workers.fresh_registry()
     fake = workers.add_provider("fake", "fake")
     workers.add_model(fake, "words", capabilities=["chat"])
     workers.add_model(fake, "nomic-embed-text", "embedding", dimension=12)
     yield
-    recorder.stop()
     snapshot.replace(None)
 
 

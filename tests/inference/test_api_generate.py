@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import Client
 
-from inference import client, loop, usage_rows
-from inference.metrics import Metrics
 from inference.models import UsageRecord
 from inference.recording import Recorder
 from routing import snapshot
@@ -25,25 +22,7 @@ BACKOFFICE = "/api/llm/gateway/generate"
 
 
 @pytest.fixture(autouse=True)
-def _own_recorder(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Usage is written before the test's tables are emptied, and no thread keeps a connection."""
-
-    def write(rows: Any) -> None:
-        try:
-            usage_rows.write(rows)
-        finally:
-            connections.close_all()
-
-    recorder = Recorder(write, Metrics())
-    monkeypatch.setattr(client, "_recorder", recorder)
-    monkeypatch.setattr(loop, "_background_plane", None)
-    monkeypatch.setattr(client, "close_old_connections", connections.close_all)
-    yield
-    recorder.stop()
-
-
-@pytest.fixture(autouse=True)
-def registry(_own_recorder: None) -> Iterator[None]:
+def registry(client_recorder: Recorder) -> Iterator[None]:
     workers.fresh_registry()
     workers.add_model(workers.add_provider("first", "fake", priority=1, reply="from the first"), "words")
     workers.add_model(workers.add_provider("second", "fake", priority=2, reply="from the second"), "words")

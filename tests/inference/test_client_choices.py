@@ -8,11 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import Client
 
-from inference import client, errors, loop
-from inference.metrics import Metrics
+from inference import client, errors
 from inference.recording import Recorder
 from routing import selections, snapshot
 from routing.models import Policy
@@ -25,18 +23,8 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 
 
 @pytest.fixture(autouse=True)
-def _own_recorder(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    recorder = Recorder(lambda rows: None, Metrics())
-    monkeypatch.setattr(client, "_recorder", recorder)
-    monkeypatch.setattr(loop, "_background_plane", None)
-    monkeypatch.setattr(client, "close_old_connections", connections.close_all)
+def registry(client_recorder: Recorder) -> Iterator[None]:
     selections._of_keys.clear()
-    yield
-    recorder.stop()
-
-
-@pytest.fixture(autouse=True)
-def registry(_own_recorder: None) -> Iterator[None]:
     workers.fresh_registry()
     cheap = workers.add_provider("cheap", "fake", priority=1)
     workers.add_model(cheap, "llama3.1:8b")

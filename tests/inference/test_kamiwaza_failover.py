@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from django.db import connections
 
-from inference import client, errors, loop
-from inference.metrics import Metrics
+from inference import client, errors
 from inference.recording import Recorder
 from providers import offers
 from providers.models import Provider
@@ -22,11 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def platform(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKamiwaza]:
-    recorder = Recorder(lambda rows: None, Metrics())
-    monkeypatch.setattr(client, "_recorder", recorder)
-    monkeypatch.setattr(loop, "_background_plane", None)
-    monkeypatch.setattr(client, "close_old_connections", connections.close_all)
+def platform(client_recorder: Recorder) -> Iterator[FakeKamiwaza]:
     workers.fresh_registry()
     health.replace(None)
     with FakeKamiwaza() as fake:
@@ -46,7 +40,6 @@ def platform(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
         }
         Policy.objects.create(name="default", kind="alias", document=document)
         yield fake
-    recorder.stop()
     health.replace(None)
     snapshot.replace(None)
 
