@@ -27,7 +27,7 @@ class GatewayAdminSite(UnfoldAdminSite):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from gateway_project import dashboard  # the site exists before the models that the dashboard reads
 
-        shown = dashboard.context() if request.user.has_perm("inference.view_usagerecord") else {"restricted": True}
+        shown = dashboard.context() if request.user.has_perm("inference.view_trace") else {"restricted": True}
         return super().index(request, {**shown, **(extra_context or {})})
 
 
@@ -54,14 +54,14 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 ("Policies", "alt_route", "admin:routing_policy_changelist", "routing.view_policy"),
                 ("Health", "monitor_heart", "admin:health", "providers.view_providermodel"),
                 ("Explain a route", "troubleshoot", "admin:explain", "providers.view_providermodel"),
-                ("Replay", "history_toggle_off", "admin:replay", "inference.view_usagerecord"),
+                ("Replay", "history_toggle_off", "admin:replay", "inference.view_trace"),
                 ("Settings", "tune", "admin:routing_routingsettings_changelist", "routing.view_routingsettings"),
             ],
         ),
         (
             "Traffic",
             [
-                ("Requests", "receipt_long", "admin:inference_usagerecord_changelist", "inference.view_usagerecord"),
+                ("Requests", "receipt_long", "admin:inference_trace_changelist", "inference.view_trace"),
                 ("Jobs", "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
                 ("Cut-over", "swap_horiz", "admin:routing_rollout_changelist", "routing.view_rollout"),
             ],

@@ -14,7 +14,7 @@ from django.db.models.functions import TruncHour
 from django.urls import reverse
 from django.utils import timezone
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from providers import cells
 from providers.models import ProbeResult, Provider, ProviderModel
 from routing import snapshot
@@ -56,7 +56,7 @@ class Finding:
 
 def context(now: datetime | None = None) -> dict[str, Any]:
     now = now or timezone.now()
-    ours = UsageRecord.objects.filter(side=GATEWAY)
+    ours = Trace.objects.filter(side=GATEWAY)
     today = ours.filter(at__gte=now - DAY, at__lte=now)
     yesterday = ours.filter(at__gte=now - 2 * DAY, at__lt=now - DAY)
     return {
@@ -182,7 +182,7 @@ def _busiest(today: QuerySet) -> list[dict[str, Any]]:
 
 
 def _troubles(today: QuerySet) -> list[dict[str, Any]]:
-    listed = reverse("admin:inference_usagerecord_changelist")
+    listed = reverse("admin:inference_trace_changelist")
     rows = (
         today.order_by()
         .filter(_FAILED)
@@ -223,8 +223,8 @@ def _steps() -> list[tuple[str, bool, str]]:
         ("Create a client key", ClientKey.objects.exists(), reverse("admin:routing_clientkey_add")),
         (
             "Send the first request",
-            UsageRecord.objects.exists(),
-            reverse("admin:inference_usagerecord_changelist"),
+            Trace.objects.exists(),
+            reverse("admin:inference_trace_changelist"),
         ),
     ]
     return [] if all(done for _, done, _ in steps) else steps

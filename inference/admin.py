@@ -18,7 +18,7 @@ from inference import (
     admin_replay,  # noqa: F401  (registers its page)
     explaining,
 )
-from inference.models import Job, UsageRecord
+from inference.models import Job, Trace
 from providers import cells
 from providers.tables import ReadOnlyAdmin
 from routing.rollout import GATEWAY, LEGACY
@@ -52,7 +52,7 @@ class SideFilter(admin.SimpleListFilter):
         return queryset.filter(side=self.value()) if self.value() else queryset
 
 
-@admin.register(UsageRecord)
+@admin.register(Trace)
 class UsageRecordAdmin(ReadOnlyAdmin):
     list_display = (
         "when",
@@ -78,17 +78,17 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """The row, below why it was served so."""
-        row = UsageRecord.objects.filter(pk=object_id).first() if object_id.isdigit() else None
+        row = Trace.objects.filter(pk=object_id).first() if object_id.isdigit() else None
         past = explaining.past_of(row) if row is not None and row.side != LEGACY else None
         shown = {"past": admin_explain.shown_past(past)} if past is not None else {}
         return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
 
     @admin.display(description="When", ordering="id")
-    def when(self, row: UsageRecord) -> SafeString:
+    def when(self, row: Trace) -> SafeString:
         return cells.ago(row.at)
 
     @admin.display(description="Request")
-    def what(self, row: UsageRecord) -> SafeString:
+    def what(self, row: Trace) -> SafeString:
         stream = ", streamed" if row.stream else ""
         return format_html(
             '<span class="gw-name"><strong>{}</strong><small title="{}">{}{}</small></span>',
@@ -99,7 +99,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         )
 
     @admin.display(description="Served by")
-    def served_by(self, row: UsageRecord) -> Any:
+    def served_by(self, row: Trace) -> Any:
         if row.side == LEGACY:
             return "the legacy side"
         name = f"{row.provider_id}/{row.model_id}" if row.provider_id else "nobody"
@@ -107,41 +107,41 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         return format_html('<a class="gw-link" href="{}" title="Why it was served so">{}</a>', link, name)
 
     @admin.display(description="Outcome")
-    def outcome(self, row: UsageRecord) -> SafeString:
+    def outcome(self, row: Trace) -> SafeString:
         if row.status < 400 and not row.error_code:
             return cells.pill(str(row.status), "good")
         return cells.pill(f"{row.status} {row.error_code}".strip(), "bad" if row.status >= 500 else "warn")
 
     @admin.display(description="Tries")
-    def tries(self, row: UsageRecord) -> SafeString:
+    def tries(self, row: Trace) -> SafeString:
         return cells.number(row.attempts)
 
     @admin.display(description="First byte")
-    def first_byte(self, row: UsageRecord) -> SafeString:
+    def first_byte(self, row: Trace) -> SafeString:
         return cells.milliseconds(row.first_byte_ms)
 
     @admin.display(description="Took")
-    def took(self, row: UsageRecord) -> SafeString:
+    def took(self, row: Trace) -> SafeString:
         return cells.milliseconds(row.duration_ms)
 
     @admin.display(description="Overhead")
-    def overhead(self, row: UsageRecord) -> SafeString:
+    def overhead(self, row: Trace) -> SafeString:
         return cells.milliseconds(row.overhead_ms)
 
     @admin.display(description="In")
-    def tokens_in(self, row: UsageRecord) -> SafeString:
+    def tokens_in(self, row: Trace) -> SafeString:
         return cells.number(row.input_tokens)
 
     @admin.display(description="Out")
-    def tokens_out(self, row: UsageRecord) -> SafeString:
+    def tokens_out(self, row: Trace) -> SafeString:
         return cells.number(row.output_tokens)
 
     @admin.display(description="Cost")
-    def cost_cell(self, row: UsageRecord) -> SafeString:
+    def cost_cell(self, row: Trace) -> SafeString:
         return cells.money(row.cost, row.currency)
 
     @admin.display(description="Key")
-    def key(self, row: UsageRecord) -> Any:
+    def key(self, row: Trace) -> Any:
         return row.client_key_prefix or cells.EMPTY
 
 

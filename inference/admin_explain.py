@@ -27,7 +27,7 @@ from routing import snapshot
 from routing.types import Snapshot
 
 MAY_EXPLAIN = "providers.view_providermodel"
-MAY_SEE_REQUESTS = "inference.view_usagerecord"
+MAY_SEE_REQUESTS = "inference.view_trace"
 
 NAMES_OFFERED = 2000
 LISTED = 200

@@ -31,7 +31,7 @@ from routing.policy_documents import BadPolicy
 from routing.replay import Choice, Difference, Report, SideSums
 from routing.types import Snapshot
 
-MAY_REPLAY = ("routing.view_policy", "inference.view_usagerecord")
+MAY_REPLAY = ("routing.view_policy", "inference.view_trace")
 MOST_REQUESTS = 20_000
 MOST_SECONDS = 8.0
 SPANS = {"24h": timedelta(days=1), "7d": timedelta(days=7), "4w": timedelta(weeks=4)}

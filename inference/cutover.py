@@ -15,7 +15,7 @@ from django.db.models import Avg, Count, Q, QuerySet, Sum
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing.rollout import GATEWAY, LEGACY
 
 HOUR = timedelta(hours=1)
@@ -78,7 +78,7 @@ class Figures:
 def figures(since: datetime, until: datetime | None = None) -> Figures:
     """Both sides between two moments; `until` is now when it is not given."""
     until = until or timezone.now()
-    rows = UsageRecord.objects.filter(at__gte=since, at__lt=until, operation__in=_GENERATING).order_by()
+    rows = Trace.objects.filter(at__gte=since, at__lt=until, operation__in=_GENERATING).order_by()
     totals = {row["side"]: row for row in rows.values("side").annotate(**_totals())}
     costs: dict[str, dict[str, Decimal]] = {}
     for row in rows.filter(cost__isnull=False).values("side", "currency").annotate(cost=Sum("cost")):

@@ -17,7 +17,7 @@ import orjson
 from inference import asking
 from inference import loop as bridge
 from inference.errors import InvalidRequest
-from inference.models import DecisionRecord, UsageRecord
+from inference.models import DecisionRecord, Trace
 from inference.refusing import refusal
 from inference.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, OPERATIONS, Operation, ParsedRequest, parse
 from routing import asked, explain, health, snapshot
@@ -226,7 +226,7 @@ class Past:
     """A request that was served or refused. `document` is None when its explanation was deleted or never written; `question`
     asks the same again today, and is None when that cannot be told any more, for the reason in `problem`."""
 
-    usage: UsageRecord
+    usage: Trace
     document: dict[str, Any] | None
     attempts: list[dict[str, Any]]
     question: Question | None
@@ -235,11 +235,11 @@ class Past:
 
 def past(request_id: str) -> Past | None:
     """The request of that id, with why it was served as it was."""
-    usage = UsageRecord.objects.filter(request_id=request_id).first()
+    usage = Trace.objects.filter(request_id=request_id).first()
     return None if usage is None else past_of(usage)
 
 
-def past_of(usage: UsageRecord) -> Past:
+def past_of(usage: Trace) -> Past:
     stored = DecisionRecord.objects.filter(digest=usage.decision).first() if usage.decision else None
     question, problem = _asked_again(usage)
     return Past(
@@ -251,7 +251,7 @@ def past_of(usage: UsageRecord) -> Past:
     )
 
 
-def _request_of(usage: UsageRecord) -> dict[str, Any]:
+def _request_of(usage: Trace) -> dict[str, Any]:
     """The document of what was asked, as `routing.asked` words it, out of the row's columns."""
     told: dict[str, Any] = json.loads(usage.asked) if usage.asked else {}
     told |= {"model": usage.requested_model, "operation": usage.operation}
@@ -264,7 +264,7 @@ def _request_of(usage: UsageRecord) -> dict[str, Any]:
     return told
 
 
-def _asked_again(usage: UsageRecord) -> tuple[Question | None, str]:
+def _asked_again(usage: Trace) -> tuple[Question | None, str]:
     told = _request_of(usage)
     view = snapshot.refresh().client_keys.get(usage.client_key_prefix)
     if usage.client_key_prefix and view is None:

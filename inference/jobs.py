@@ -30,7 +30,7 @@ from inference import loop as bridge
 from inference.client import LLMRequest, LLMResponse
 from inference.deciding import candidates_for
 from inference.errors import GatewayError, InvalidKey, WorkerLost
-from inference.models import Job, UsageRecord
+from inference.models import Job
 from inference.reasons import explained
 from inference.recording import Entry, row_of
 from inference.wire import openai
@@ -197,7 +197,7 @@ def _end(mine: Any, held: Claim, state: Job.State, entry: Entry, **outcome: Any)
             reason = explained(entry.ruling)
             entry.ruling.digest = reason.digest
             usage_rows.write_reasons([reason])
-        UsageRecord.objects.create(**row_of(entry)._asdict())
+        usage_rows.insert([row_of(entry)])
     _say_over(held.job_id, held.fence)
     return True
 

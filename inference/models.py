@@ -1,4 +1,4 @@
-"""What ran: background jobs and the usage of every request."""
+"""What ran: background jobs, what happened to every request, and what it used and cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inference.old_paths import OldPathTracking, OldPathUse
 from inference.shadow_pairs import ShadowPair
 from routing.rollout import GATEWAY
 
-__all__ = ["DecisionRecord", "Job", "OldPathTracking", "OldPathUse", "ShadowPair", "UsageRecord"]
+__all__ = ["DecisionRecord", "Job", "OldPathTracking", "OldPathUse", "ShadowPair", "Trace", "UsageRecord"]
 
 
 class Job(models.Model):
@@ -71,33 +71,48 @@ class DecisionRecord(models.Model):
         return self.digest
 
 
-class UsageRecord(models.Model):
-    """What one request used and cost, written once, after the reply. Prices may change later; `cost` does not."""
+class Trace(models.Model):
+    """What happened to one request: the decision, every attempt, the times. Kept for some days; the ledger is `UsageRecord`."""
 
-    request_id = models.CharField(max_length=64, unique=True)
-    at = models.DateTimeField(db_index=True)
+    request_id = models.CharField(max_length=64)
+    trace_id = models.CharField(
+        max_length=128, blank=True, db_default="", help_text="As the client named it, else ours."
+    )
+    parent_span_id = models.CharField(max_length=16, blank=True, db_default="", help_text="Of W3C traceparent.")
+    at = models.DateTimeField()
     operation = models.CharField(max_length=16)
     client_key_id = models.BigIntegerField(null=True)
     client_key_prefix = models.CharField(max_length=32, blank=True)
+    team_id = models.BigIntegerField(null=True)
     requested_model = models.CharField(max_length=255)
     provider_id = models.CharField(max_length=255, blank=True)
     model_id = models.CharField(max_length=255, blank=True)
     stream = models.BooleanField(default=False)
     status = models.PositiveSmallIntegerField()
     error_code = models.CharField(max_length=64, blank=True)
+    error_owner = models.CharField(
+        max_length=8, blank=True, db_default="", help_text="Whose fault: caller, policy, provider or gateway."
+    )
     attempts = models.PositiveSmallIntegerField(default=0)
+    fallback = models.BooleanField(default=False, db_default=False, help_text="The answer is not the first choice's.")
     input_tokens = models.PositiveIntegerField(default=0)
     output_tokens = models.PositiveIntegerField(default=0)
     cached_tokens = models.PositiveIntegerField(default=0)
     reasoning_tokens = models.PositiveIntegerField(default=0)
     estimated = models.BooleanField(default=False)
-    cost = models.DecimalField(max_digits=20, decimal_places=10, null=True)
+    cost = models.DecimalField(
+        max_digits=20, decimal_places=10, null=True, help_text="Of all attempts together; null: nobody knows a price."
+    )
     currency = models.CharField(max_length=3, default="USD")
     duration_ms = models.FloatField(default=0)
+    queue_ms = models.FloatField(default=0, db_default=0, help_text="Waited for its turn: for limits and for a worker.")
     first_byte_ms = models.FloatField(null=True)
     upstream_ms = models.FloatField(default=0)
     overhead_ms = models.FloatField(default=0)
     session_id = models.CharField(max_length=255, blank=True)
+    tags = models.CharField(
+        max_length=255, blank=True, db_default="", help_text="One after the other, with commas around."
+    )
     side = models.CharField(
         max_length=8,
         default=GATEWAY,
@@ -123,10 +138,57 @@ class UsageRecord(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
+            models.Index(fields=["request_id"], name="trace_by_request"),
+            models.Index(fields=["at"], name="trace_by_time"),
             models.Index(
-                fields=["policy", "policy_version", "at"], name="usage_of_a_policy", condition=~models.Q(policy="")
-            )
+                fields=["policy", "policy_version", "at"], name="trace_by_policy", condition=~models.Q(policy="")
+            ),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.status}"
+
+
+class UsageRecord(models.Model):
+    """The ledger: what one attempt used and cost, written once and never changed.
+
+    Attempt 0 is the request's own, whatever became of it; further ones are tries that failed and were paid for all the same, so
+    requests are counted where `attempt` is 0. `cost` is by the prices of that moment, which stand in `prices`; a correction is a
+    row of its own.
+    """
+
+    request_id = models.CharField(max_length=64)
+    attempt = models.PositiveSmallIntegerField(default=0, db_default=0)
+    at = models.DateTimeField(db_index=True)
+    operation = models.CharField(max_length=16)
+    client_key_id = models.BigIntegerField(null=True)
+    client_key_prefix = models.CharField(max_length=32, blank=True)
+    team_id = models.BigIntegerField(null=True)
+    requested_model = models.CharField(max_length=255)
+    policy = models.CharField(max_length=255, blank=True)
+    provider_id = models.CharField(max_length=255, blank=True)
+    model_id = models.CharField(max_length=255, blank=True)
+    stream = models.BooleanField(default=False)
+    status = models.PositiveSmallIntegerField()
+    input_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+    cached_tokens = models.PositiveIntegerField(default=0)
+    reasoning_tokens = models.PositiveIntegerField(default=0)
+    estimated = models.BooleanField(default=False, help_text="The upstream did not say; counted by what was seen.")
+    cost = models.DecimalField(max_digits=20, decimal_places=10, null=True, help_text="Null: nobody knows the price.")
+    currency = models.CharField(max_length=3, default="USD")
+    prices = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="JSON: the prices per million tokens that the cost is by, and their source.",
+    )
+    session_id = models.CharField(max_length=255, blank=True)
+    tags = models.CharField(max_length=255, blank=True)
+    side = models.CharField(max_length=8, default=GATEWAY)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["request_id", "attempt"], name="usage_once")]
 
     def __str__(self) -> str:
         return f"{self.request_id}: {self.input_tokens} in, {self.output_tokens} out"

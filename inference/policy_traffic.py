@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing.policy_traffic import HOURS, Traffic
 from routing.rollout import GATEWAY
 
@@ -20,7 +20,7 @@ def of(names: Collection[str]) -> dict[str, Traffic]:
     """By policy; those that served nothing are left out."""
     since = timezone.now() - timedelta(hours=HOURS)
     rows = (
-        UsageRecord.objects.filter(policy__in=list(names), at__gte=since, side=GATEWAY)
+        Trace.objects.filter(policy__in=list(names), at__gte=since, side=GATEWAY)
         .exclude(policy="")
         .order_by()
         .values("policy")

@@ -9,7 +9,7 @@ from django.db.models import Avg, Count, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from providers import actor
 from routing import trials
 from routing.models import Policy
@@ -24,7 +24,7 @@ _FAILED = (Q(status__gte=400) | ~Q(error_code="")) & ~Q(status=_CLIENT_LEFT)
 
 def figures(policy: str, version: int, since: datetime, until: datetime) -> Figures:
     """The version's requests of that time. Whoever hung up before the answer counts as neither good nor bad."""
-    rows = UsageRecord.objects.filter(policy=policy, policy_version=version, at__gte=since, at__lt=until, side=GATEWAY)
+    rows = Trace.objects.filter(policy=policy, policy_version=version, at__gte=since, at__lt=until, side=GATEWAY)
     rows = rows.exclude(status=_CLIENT_LEFT).order_by()
     told = rows.aggregate(requests=Count("pk"), errors=Count("pk", filter=_FAILED), cost=Avg("cost"))
     good = told["requests"] - told["errors"]

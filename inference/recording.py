@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -82,10 +82,30 @@ class Entry(NamedTuple):
     """See `Trail.log`."""
     cost: Decimal | None = None
     """Where it was counted for the reply already."""
+    owner: str = ""
+    """Whose fault a failure is; see `GatewayError.owner`."""
+    trace_id: str = ""
+    """As the client named it; empty: ours."""
+    parent_span_id: str = ""
+    tags: tuple[str, ...] = ()
+    address: str = ""
+    """The client's."""
+    queued: float = 0.0
+    """Seconds that it waited for its turn."""
+    paid: tuple[Paid, ...] = ()
+    """Tries that failed and cost money all the same."""
+
+
+class Paid(NamedTuple):
+    """A failed try of which the upstream told what it used."""
+
+    model: ModelView
+    usage: Usage
+    status: int
 
 
 class Row(NamedTuple):
-    """The columns of `UsageRecord`, in order."""
+    """What is written of one request: the columns of `Trace` and of `UsageRecord`, which have most in common."""
 
     request_id: str
     at: datetime
@@ -117,6 +137,35 @@ class Row(NamedTuple):
     decision: str = ""
     asked: str = ""
     attempts_log: str = ""
+    error_owner: str = ""
+    trace_id: str = ""
+    parent_span_id: str = ""
+    team_id: int | None = None
+    fallback: bool = False
+    queue_ms: float = 0.0
+    tags: str = ""
+    prices: str = ""
+    """Of the ledger alone, as are those that follow."""
+    attempt: int = 0
+    paid: tuple[PaidRow, ...] = ()
+    """Further rows of the ledger: what differs in them."""
+
+
+class PaidRow(NamedTuple):
+    """What a failed try used; the other columns are the request's."""
+
+    attempt: int
+    provider_id: str
+    model_id: str
+    status: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+    cost: Decimal | None
+    currency: str
+    prices: str
 
 
 Write = Callable[[list[Row]], None]
@@ -203,6 +252,8 @@ def row_of(entry: Entry) -> Row:
     served = None if entry.side == LEGACY else model
     ruling = entry.ruling
     cost = entry.cost if entry.cost is not None else cost_of(model, usage)
+    paid = _paid_rows(entry.paid) if entry.paid else ()
+    tags = entry.tags if identity is None or not identity.tags else (*identity.tags, *entry.tags)
     # By position: this runs once for every request, and names would double its cost.
     return Row(
         entry.request_id,
@@ -235,7 +286,43 @@ def row_of(entry: Entry) -> Row:
         "" if ruling is None else ruling.digest or "",
         "" if ruling is None else _bounded(asked_text(ruling, entry.asked)),
         "" if entry.log is None else _bounded(orjson.dumps(attempts.document(entry.log, usage, cost)).decode()),
+        entry.owner,
+        entry.trace_id or entry.request_id,
+        entry.parent_span_id,
+        None if identity is None else identity.team_id,
+        entry.attempts > 1,
+        entry.queued * 1000,
+        joined_tags(tags) if tags else "",
+        "" if model is None or cost is None else model.prices.document,
+        0,
+        paid,
     )
+
+
+def _paid_rows(paid: tuple[Paid, ...]) -> tuple[PaidRow, ...]:
+    return tuple(
+        PaidRow(
+            number,
+            one.model.provider.provider_id,
+            one.model.model_id,
+            one.status,
+            one.usage.input_tokens,
+            one.usage.output_tokens,
+            one.usage.cached_tokens,
+            one.usage.reasoning_tokens,
+            one.usage.estimated,
+            cost_of(one.model, one.usage),
+            one.model.prices.currency,
+            one.model.prices.document,
+        )
+        for number, one in enumerate(paid, 1)
+    )
+
+
+def joined_tags(tags: Iterable[str]) -> str:
+    """As columns hold them: `,a,b,`, so that one can be looked for with its commas."""
+    known = ",".join(sorted(set(tags)))
+    return f",{_storable(known)}," if known else ""
 
 
 _NO_USAGE = Usage()

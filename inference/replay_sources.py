@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from inference import asking
 from inference.errors import GatewayError
-from inference.models import UsageRecord
+from inference.models import Trace
 from inference.wire import openai
 from routing import asked
 from routing.asked import OPERATIONS, BadRequest
@@ -59,14 +59,14 @@ class _Row(NamedTuple):
 Keys = Mapping[str, ClientKeyView]
 
 
-def rows(since: datetime, until: datetime, names: Iterable[str] = ()) -> QuerySet[UsageRecord]:
+def rows(since: datetime, until: datetime, names: Iterable[str] = ()) -> QuerySet[Trace]:
     """What this gateway served or refused in the span, to everybody or to those who came by one of a policy's names."""
-    found = UsageRecord.objects.filter(at__gte=since, at__lt=until, side=GATEWAY, operation__in=OPERATIONS)
+    found = Trace.objects.filter(at__gte=since, at__lt=until, side=GATEWAY, operation__in=OPERATIONS)
     names = list(names)
     return found.filter(Q(policy__in=names) | Q(requested_model__in=names)) if names else found
 
 
-def usage(found: QuerySet[UsageRecord], keys: Keys, *, most: int | None = None) -> Iterator[Past]:
+def usage(found: QuerySet[Trace], keys: Keys, *, most: int | None = None) -> Iterator[Past]:
     """The newest first, some at a time. `keys` are today's client keys, by prefix. What was asked in words that nobody knows any
     more is passed over."""
     last, left = None, most

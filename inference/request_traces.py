@@ -14,16 +14,16 @@ from typing import Any
 from django.db.models import Avg, Count, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing.rollout import GATEWAY
 
 MOST_OPERATIONS = 200
 _FAILED = Q(status__gte=400)
 
 
-def rows(hours: int, now: datetime) -> QuerySet[UsageRecord]:
+def rows(hours: int, now: datetime) -> QuerySet[Trace]:
     """What was asked of the gateway in the last hours, newest first."""
-    return UsageRecord.objects.filter(side=GATEWAY, at__gte=now - timedelta(hours=hours))
+    return Trace.objects.filter(side=GATEWAY, at__gte=now - timedelta(hours=hours))
 
 
 def listed(hours: int, limit: int, now: datetime) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def listed(hours: int, limit: int, now: datetime) -> list[dict[str, Any]]:
 
 
 def trace(trace_id: str) -> dict[str, Any] | None:
-    row = UsageRecord.objects.filter(request_id=trace_id, side=GATEWAY).first()
+    row = Trace.objects.filter(request_id=trace_id, side=GATEWAY).first()
     if row is None:
         return None
     return {"trace_id": row.request_id, "spans": list(_spans(row)), "total_duration_ms": row.duration_ms}
@@ -64,7 +64,7 @@ def metrics(hours: int, now: datetime) -> dict[str, Any]:
     }
 
 
-def _summary(row: UsageRecord) -> dict[str, Any]:
+def _summary(row: Trace) -> dict[str, Any]:
     return {
         "trace_id": row.request_id,
         "operation": _operation(_node(row)),
@@ -75,7 +75,7 @@ def _summary(row: UsageRecord) -> dict[str, Any]:
     }
 
 
-def _spans(row: UsageRecord) -> Iterator[dict[str, Any]]:
+def _spans(row: Trace) -> Iterator[dict[str, Any]]:
     own = _span_id(row.request_id, 0)
     yield {
         "trace_id": row.request_id,
@@ -110,7 +110,7 @@ def _spans(row: UsageRecord) -> Iterator[dict[str, Any]]:
         }
 
 
-def _metadata(row: UsageRecord) -> dict[str, Any]:
+def _metadata(row: Trace) -> dict[str, Any]:
     return {
         "model": row.model_id,
         "provider": row.provider_id,
@@ -124,7 +124,7 @@ def _metadata(row: UsageRecord) -> dict[str, Any]:
     }
 
 
-def _node(row: UsageRecord) -> str:
+def _node(row: Trace) -> str:
     return row.policy or row.requested_model
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Max, Sum
 
-from inference.models import OldPathTracking, OldPathUse, UsageRecord
+from inference.models import OldPathTracking, OldPathUse, Trace
 from routing import rollout
 from routing.models import ClientKey, Rollout
 
@@ -110,7 +110,7 @@ def _served(after: datetime) -> list[Use]:
 
 def _forwarded(after: datetime) -> list[Use]:
     rows = (
-        UsageRecord.objects.filter(side=rollout.LEGACY, at__gte=after)
+        Trace.objects.filter(side=rollout.LEGACY, at__gte=after)
         .order_by()
         .values("client_key_prefix")
         .annotate(total=Count("id"), last=Max("at"))

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, connection, models, transaction
 from django.db.models.constants import OnConflict
 
-from inference.models import DecisionRecord, UsageRecord
+from inference.models import DecisionRecord, Trace, UsageRecord
 from inference.reasons import TELL_AGAIN_SECONDS, Reason
 from inference.recording import Row
 from providers.models import ApiKey
@@ -25,9 +26,7 @@ from routing.models import ClientKey
 
 logger = logging.getLogger("gateway.recording")
 
-_TABLE = UsageRecord._meta.db_table
-_COST: Any = UsageRecord._meta.get_field("cost")
-_AT, _COST_AT = Row._fields.index("at"), Row._fields.index("cost")
+_COST: Any = Trace._meta.get_field("cost")
 _ROWS_AT_ONCE = 100
 _MOST_DELETES = 1_000
 _UTC_OFFSET = len("+00:00")
@@ -38,13 +37,33 @@ def write(rows: Sequence[Row]) -> None:
     """Insert the rows, each at most once however often this is repeated. Raises when the database is away."""
     _renew_connection()
     try:
-        with transaction.atomic():
-            if connection.vendor == "postgresql":
-                _copy(rows)
-            else:
-                _insert(rows)
+        insert(rows)
     except (DataError, IntegrityError):
-        _insert_one_by_one(rows)
+        _write_one_by_one(rows)
+
+
+def insert(rows: Sequence[Row]) -> None:
+    """All the rows or none. Raises `IntegrityError` when one of them was written before."""
+    with transaction.atomic():
+        _LEDGER.add([line for row in rows for line in _ledger_lines(row)])
+        _TRACES.add(rows)
+
+
+def _write_one_by_one(rows: Sequence[Row]) -> None:
+    """Some were written before, or one does not fit, which must not take the others with it. The ledger knows which are new."""
+    for row in rows:
+        try:
+            with transaction.atomic():
+                if _LEDGER.add(_ledger_lines(row), unless_there=True):
+                    _TRACES.add([row])
+        except (DataError, IntegrityError) as error:
+            logger.error("a usage row does not fit the table: request_id=%s %s", row.request_id, error)
+
+
+def _ledger_lines(row: Row) -> list[Row]:
+    if not row.paid:
+        return [row]
+    return [row, *(row._replace(**paid._asdict()) for paid in row.paid)]
 
 
 def write_reasons(reasons: Sequence[Reason]) -> None:
@@ -102,57 +121,74 @@ def close() -> None:
     connection.close()
 
 
-def _copy(rows: Sequence[Row]) -> None:
-    columns = ", ".join(map(connection.ops.quote_name, Row._fields))
-    statement = f"COPY {connection.ops.quote_name(_TABLE)} ({columns}) FROM STDIN"
-    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row._replace(cost=_money(row.cost)))
+class _Table:
+    """One of the tables that a row is written to, by those of its columns that are the row's."""
+
+    def __init__(self, model: type[models.Model]) -> None:
+        own = {field.attname for field in model._meta.concrete_fields}
+        self.columns = tuple(name for name in Row._fields if name in own)
+        self._name = model._meta.db_table
+        self._pick = itemgetter(*map(Row._fields.index, self.columns))
+        self._at, self._cost = self.columns.index("at"), self.columns.index("cost")
+
+    def add(self, rows: Sequence[Row], *, unless_there: bool = False) -> int:
+        """How many were written. `unless_there` passes over what is there already, which else raises `IntegrityError`."""
+        if connection.vendor == "postgresql" and not unless_there:
+            return self._copy(rows)
+        return self._insert(rows, unless_there)
+
+    def _copy(self, rows: Sequence[Row]) -> int:
+        names = ", ".join(map(connection.ops.quote_name, self.columns))
+        statement = f"COPY {connection.ops.quote_name(self._name)} ({names}) FROM STDIN"
+        cost = self._cost
+        with connection.cursor() as cursor, connection.wrap_database_errors, cursor.cursor.copy(statement) as copy:
+            for row in rows:
+                values = self._pick(row)
+                copy.write_row((*values[:cost], _money(values[cost]), *values[cost + 1 :]))
+        return len(rows)
+
+    def _insert(self, rows: Sequence[Row], unless_there: bool) -> int:
+        """Many rows a statement: `executemany` would let go of the interpreter at each row, and wait to get it back."""
+        adapted = self._for_sqlite if connection.vendor == "sqlite" else self._adapted
+        written = 0
+        with connection.cursor() as cursor:
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                some = rows[start : start + _ROWS_AT_ONCE]
+                statement = _statement(self._name, self.columns, len(some), unless_there)
+                cursor.execute(statement, [value for row in some for value in adapted(row)])
+                written += cursor.rowcount
+        return written
+
+    def _adapted(self, row: Row) -> Sequence[Any]:
+        """The row as the driver takes it."""
+        values = list(self._pick(row))
+        values[self._at] = connection.ops.adapt_datetimefield_value(row.at)
+        values[self._cost] = connection.ops.adapt_decimalfield_value(
+            _money(row.cost), _COST.max_digits, _COST.decimal_places
+        )
+        return values
+
+    def _for_sqlite(self, row: Row) -> Sequence[Any]:
+        """As Django stores it, without Django's general way, which costs as much as the insert."""
+        values = list(self._pick(row))
+        values[self._at] = str(row.at)[:-_UTC_OFFSET]
+        if row.cost is not None:
+            values[self._cost] = format(row.cost.quantize(_CENT), "f")
+        return values
 
 
-def _insert(rows: Sequence[Row]) -> None:
-    """Many rows a statement: `executemany` would let go of the interpreter at each row, and wait to get it back."""
-    adapted = _for_sqlite if connection.vendor == "sqlite" else _adapted
-    with connection.cursor() as cursor:
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            cursor.execute(_statement(len(some)), [value for row in some for value in adapted(row)])
+_LEDGER, _TRACES = _Table(UsageRecord), _Table(Trace)
 
 
-@lru_cache(maxsize=_ROWS_AT_ONCE)
-def _statement(rows: int) -> str:
+@lru_cache(maxsize=4 * _ROWS_AT_ONCE)
+def _statement(table: str, columns: tuple[str, ...], rows: int, unless_there: bool) -> str:
     ops = connection.ops
-    columns = ", ".join(map(ops.quote_name, Row._fields))
-    places = ", ".join(["%s"] * len(Row._fields))
-    begin = ops.insert_statement(on_conflict=OnConflict.IGNORE)
-    end = ops.on_conflict_suffix_sql(["id"], OnConflict.IGNORE, [], []) or ""
-    return f"{begin} {ops.quote_name(_TABLE)} ({columns}) VALUES {', '.join([f'({places})'] * rows)} {end}"
-
-
-def _insert_one_by_one(rows: Sequence[Row]) -> None:
-    """One row that does not fit must not take the others with it."""
-    for row in rows:
-        try:
-            with transaction.atomic():
-                _insert([row])
-        except (DataError, IntegrityError) as error:
-            logger.error("a usage row does not fit the table: request_id=%s %s", row.request_id, error)
-
-
-def _adapted(row: Row) -> Sequence[Any]:
-    """The row as the driver takes it."""
-    at = connection.ops.adapt_datetimefield_value(row.at)
-    cost = connection.ops.adapt_decimalfield_value(_money(row.cost), _COST.max_digits, _COST.decimal_places)
-    return (*row[:_AT], at, *row[_AT + 1 : _COST_AT], cost, *row[_COST_AT + 1 :])
-
-
-def _for_sqlite(row: Row) -> Sequence[Any]:
-    """As Django stores it, without Django's general way, which costs as much as the insert."""
-    values = list(row)
-    values[_AT] = str(row.at)[:-_UTC_OFFSET]
-    if row.cost is not None:
-        values[_COST_AT] = format(row.cost.quantize(_CENT), "f")
-    return values
+    conflict = OnConflict.IGNORE if unless_there else None
+    names = ", ".join(map(ops.quote_name, columns))
+    places = ", ".join(["%s"] * len(columns))
+    begin = ops.insert_statement(on_conflict=conflict)
+    end = ops.on_conflict_suffix_sql(["id"], conflict, [], []) or ""
+    return f"{begin} {ops.quote_name(table)} ({names}) VALUES {', '.join([f'({places})'] * rows)} {end}"
 
 
 def _money(cost: Decimal | None) -> Decimal | None:

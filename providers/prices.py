@@ -13,6 +13,7 @@ Where nobody knows, the price is unknown: None, never zero.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,11 @@ class Prices:
     """Where they come from: `own` (the model's row), `override`, `list`, `free`, or empty where nothing is known."""
     note: str = ""
     """The source in words, with its date or version."""
+    document: str = field(init=False, compare=False, repr=False)
+    """As the ledger keeps them with what was paid by them: JSON."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "document", _document(self))
 
     @property
     def known(self) -> bool:
@@ -45,6 +51,21 @@ class Prices:
     def says_something(self) -> bool:
         """A price for cached input alone prices nothing."""
         return self.input_cost_per_million is not None or self.output_cost_per_million is not None
+
+
+def _document(prices: Prices) -> str:
+    told = {
+        "input": prices.input_cost_per_million,
+        "output": prices.output_cost_per_million,
+        "cached_input": prices.cached_input_cost_per_million,
+    }
+    known = {name: format(price.normalize(), "f") for name, price in told.items() if price is not None}
+    if not known:
+        return ""
+    return json.dumps({**known, "source": prices.source, "note": prices.note[:_LONGEST_NOTE]}, separators=(",", ":"))
+
+
+_LONGEST_NOTE = 80
 
 
 UNKNOWN = Prices()

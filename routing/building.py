@@ -275,13 +275,23 @@ def _client_key(row: ClientKey) -> ClientKeyView:
             prefix=row.prefix,
             name=row.name,
             scopes=frozenset(row.scopes),
-            allowed_models=tuple(row.allowed_models) if row.allowed_models is not None else None,
+            allowed_models=_patterns(row.allowed_models),
+            allowed_policies=_patterns(row.allowed_policies),
+            allowed_providers=_patterns(row.allowed_providers),
+            team_id=row.team_id,
+            tags=tuple(row.tags),
+            role=row.role,
+            captures_content=row.captures_content,
         ),
         digest=bytes.fromhex(row.digest),
         pepper_id=row.pepper_id,
         enabled=row.enabled,
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
     )
+
+
+def _patterns(stored: list[str] | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(stored)
 
 
 def _peppers() -> dict[str, bytes]:

@@ -18,30 +18,77 @@ from providers.addresses import AddressRefused, check_url
 from providers.fields import EncryptedField
 from providers.models import RegistryModel
 from providers.secrets import Secret
+from routing.budgets import ROLE_FACTORS, Budget, BudgetRaise
 from routing.client_keys import SCOPES
 from routing.policies import Override, Policy, PolicyVersion, RoutingSettings
+from routing.rate_limits import RateLimit
 from routing.rollout import is_below
 from routing.salts import new_salt
+from routing.teams import Team, TeamMember
 
-__all__ = ["ClientKey", "Override", "Policy", "PolicyVersion", "Rollout", "RoutingSettings"]
+__all__ = [
+    "Budget",
+    "BudgetRaise",
+    "ClientKey",
+    "Override",
+    "Policy",
+    "PolicyVersion",
+    "RateLimit",
+    "Rollout",
+    "RoutingSettings",
+    "Team",
+    "TeamMember",
+]
 
 
 class ClientKey(RegistryModel):
-    """A secret that a client shows. The prefix finds the row; the digest, under a pepper outside the database, proves it."""
+    """A secret that a client shows. The prefix finds the row; the digest, under a pepper outside the database, proves it.
+
+    A key that another system issued has no prefix of ours in it: it is found by its digest, which is made of its SHA-256, and its
+    `prefix` is only its name here.
+    """
 
     name = models.CharField(max_length=255)
     prefix = models.CharField(max_length=32, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
     pepper_id = models.CharField(max_length=32, editable=False)
+    imported_from = models.CharField(
+        max_length=32, blank=True, editable=False, help_text="The system that issued it; empty: this one."
+    )
+    previous_digest = models.CharField(max_length=64, blank=True, editable=False)
+    previous_pepper_id = models.CharField(max_length=32, blank=True, editable=False)
+    previous_until = models.DateTimeField(
+        null=True, editable=False, help_text="Until then the key before the last rotation is good as well."
+    )
+    team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.PROTECT, related_name="client_keys")
     scopes = models.JSONField(default=list)
     allowed_models = models.JSONField(
         null=True, blank=True, help_text="Patterns of model names, such as gpt-* or openai/*; empty allows all."
     )
-    enabled = models.BooleanField(default=True)
+    allowed_policies = models.JSONField(
+        null=True, blank=True, help_text="Patterns of policy names; empty allows all that its models allow."
+    )
+    allowed_providers = models.JSONField(null=True, blank=True, help_text="Patterns of provider ids; empty allows all.")
+    ip_ranges = models.JSONField(
+        null=True, blank=True, help_text="Addresses it may come from, such as 10.0.0.0/8; empty: from anywhere."
+    )
+    tags = models.JSONField(
+        default=list, blank=True, help_text="Put on every request of the key, for reports and budgets."
+    )
+    role = models.CharField(
+        max_length=16, blank=True, help_text="free, user, pro or premium: what budgets by role are multiplied by."
+    )
+    captures_content = models.BooleanField(
+        default=False, help_text="Keep prompts and answers of its requests with their traces, redacted."
+    )
+    enabled = models.BooleanField(default=True, help_text="Off suspends it; on lets it in again.")
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    revoked_reason = models.CharField(max_length=500, blank=True, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, editable=False)
+    last_used_from = models.GenericIPAddressField(null=True, editable=False)
 
-    unaudited = RegistryModel.unaudited | {"digest"}
+    unaudited = RegistryModel.unaudited | {"digest", "previous_digest", "last_used_from"}
 
     class Meta:
         ordering = ["-created_at"]
@@ -52,11 +99,14 @@ class ClientKey(RegistryModel):
     def clean(self) -> None:
         if not isinstance(self.scopes, list) or not self.scopes or set(self.scopes) - set(SCOPES):
             raise ValidationError({"scopes": f"One or more of: {', '.join(SCOPES)}."})
-        patterns = self.allowed_models
-        if patterns is not None and (
-            not isinstance(patterns, list) or not all(isinstance(item, str) for item in patterns)
-        ):
-            raise ValidationError({"allowed_models": "A list of patterns is needed."})
+        for name in ("allowed_models", "allowed_policies", "allowed_providers"):
+            patterns = getattr(self, name)
+            if patterns is not None and (
+                not isinstance(patterns, list) or not all(isinstance(item, str) for item in patterns)
+            ):
+                raise ValidationError({name: "A list of patterns is needed."})
+        if self.role and self.role not in ROLE_FACTORS:
+            raise ValidationError({"role": f"One of {', '.join(ROLE_FACTORS)}, or nothing."})
 
     def audit_name(self) -> str:
         return self.prefix

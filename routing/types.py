@@ -101,6 +101,15 @@ class Identity:
     scopes: frozenset[str]
     allowed_models: tuple[str, ...] | None = None
     """Patterns of model names; None allows all."""
+    allowed_policies: tuple[str, ...] | None = None
+    allowed_providers: tuple[str, ...] | None = None
+    team_id: int | None = None
+    tags: tuple[str, ...] = ()
+    """Put on every request of the key."""
+    role: str = ""
+    """`free`, `user`, `pro` or `premium`: what budgets by role are multiplied by; empty counts as `user`."""
+    captures_content: bool = False
+    """Prompts and answers of its requests are kept, redacted."""
 
     def may(self, scope: str) -> bool:
         """`admin` holds every scope."""

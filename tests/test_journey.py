@@ -206,9 +206,7 @@ def test_a_web_process_killed_under_load_comes_back_with_nothing_half_written(ga
     assert ask(client, remote)
     with sqlite3.connect(f"file:{gateway.data_dir}/db.sqlite3?mode=ro", uri=True) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        halves = (
-            "SELECT count(*) FROM inference_usagerecord WHERE status = 200 AND output_tokens = 0 AND operation = 'chat'"
-        )
+        halves = "SELECT count(*) FROM inference_trace WHERE status = 200 AND output_tokens = 0 AND operation = 'chat'"
         assert database.execute(halves).fetchone() == (0,)
 
 

@@ -15,7 +15,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing.models import Rollout
 from tests.browser.conftest import PASSWORD, Visit, logged_in
 from tests.inference.legacy_server import LegacyServer
@@ -134,7 +134,7 @@ def test_the_figures_move_while_the_page_is_open(visit: Visit) -> None:
     visit.page.goto(f"{visit.base}{PAGE}")
     expect(visit.page.locator("body")).to_contain_text("No generating request")
 
-    UsageRecord.objects.create(
+    Trace.objects.create(
         request_id="req_1", at=timezone.now(), operation="chat", status=200, duration_ms=5.0, side="legacy"
     )
 
@@ -151,7 +151,7 @@ def test_the_page_is_never_wider_than_the_window(visit: Visit, width: int, theme
     visit.page.emulate_media(color_scheme=theme)
     Rollout.change(percentage=Decimal("12.5"), legacy_base_url="https://legacy.a-rather-long-name.example/backoffice")
     for side in ("gateway", "legacy"):
-        UsageRecord.objects.create(
+        Trace.objects.create(
             request_id=f"req_{side}",
             at=timezone.now(),
             operation="chat",

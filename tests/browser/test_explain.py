@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing import snapshot
 from routing.models import Policy
 from tests.browser.conftest import Visit
@@ -44,7 +44,7 @@ def test_why_and_why_not_are_told(visit: Visit, registry: None) -> None:
     _ask(plain.new_page(), visit.base)
     plain.close()
 
-    assert UsageRecord.objects.count() == 0
+    assert Trace.objects.count() == 0
     assert visit.outside() == []
     assert visit.errors == []
 

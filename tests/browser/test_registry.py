@@ -155,7 +155,7 @@ def test_no_page_is_wider_than_the_window_or_asks_anybody_else(
         "providers/providermodel/",
         "providers/auditentry/",
         "routing/clientkey/",
-        "inference/usagerecord/",
+        "inference/trace/",
         "inference/job/",
     ):
         visit.page.goto("about:blank")  # an address that differs only behind # would not be loaded again

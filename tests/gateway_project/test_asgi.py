@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 from gateway_project import asgi
-from inference.models import UsageRecord
+from inference.models import Trace
 from providers.models import Provider, ProviderModel
 from routing import issuing, snapshot
 from tests.inference.door import Client, chat_body
@@ -81,7 +81,7 @@ async def test_a_request_is_served_and_its_row_is_in_the_database_after_the_stop
     async with Process() as process:
         answer = await process.call("/v1/chat/completions", chat_body("one two"), key=key)
         assert answer.json["choices"][0]["message"]["content"] == "one two"
-    row = await UsageRecord.objects.aget()
+    row = await Trace.objects.aget()
     assert (row.request_id, row.output_tokens) == (answer.headers["x-gateway-request-id"], 2)
 
 

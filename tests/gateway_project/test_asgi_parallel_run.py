@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from gateway_project import asgi
 from inference import old_paths
-from inference.models import OldPathTracking, OldPathUse, ShadowPair, UsageRecord
+from inference.models import OldPathTracking, OldPathUse, ShadowPair, Trace
 from routing.models import Rollout
 from tests.fakes.upstream import FakeUpstream
 from tests.gateway_project.test_asgi import Process
@@ -100,5 +100,5 @@ async def test_what_the_legacy_side_serves_is_copied_to_the_gateway(key: str, le
         await asgi.shadowing.idle()
     assert b"echo: hello" in reply.body
     assert await sync_to_async(_pairs)() == [("/v1/chat/completions", "legacy", "hello")]
-    sides = await sync_to_async(list)(UsageRecord.objects.values_list("side", flat=True))
+    sides = await sync_to_async(list)(Trace.objects.values_list("side", flat=True))
     assert sorted(sides) == ["legacy", "shadow"]

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from gateway_project import dashboard
-from inference.models import UsageRecord
+from inference.models import Trace
 from providers.models import ProbeResult, Provider
 from routing import snapshot
 
@@ -25,7 +25,7 @@ def _nothing_kept() -> None:
     snapshot.replace(None)
 
 
-def a_request(number: int, **fields: Any) -> UsageRecord:
+def a_request(number: int, **fields: Any) -> Trace:
     fields = {
         "operation": "chat",
         "requested_model": "gpt-test",
@@ -34,7 +34,7 @@ def a_request(number: int, **fields: Any) -> UsageRecord:
         "status": 200,
         "at": timezone.now(),
     } | fields
-    return UsageRecord.objects.create(request_id=f"req_{number}", **fields)
+    return Trace.objects.create(request_id=f"req_{number}", **fields)
 
 
 def kpis() -> dict[str, str]:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from inference import cutover_chart, cutover_history
 from inference.cutover import Hour, HourOfSide
-from inference.models import ShadowPair, UsageRecord
+from inference.models import ShadowPair, Trace
 from providers import actor
 from providers.models import AuditEntry
 from routing.models import Rollout
@@ -50,10 +50,10 @@ def share() -> Decimal:
 
 
 def requests(count: int, **fields: Any) -> None:
-    already = UsageRecord.objects.count()
+    already = Trace.objects.count()
     told = {"at": timezone.now() - timedelta(minutes=5), "operation": "chat", "status": 200, "side": "gateway"}
-    UsageRecord.objects.bulk_create(
-        UsageRecord(request_id=f"req_{already + n}", **{"duration_ms": 100.0} | told | fields) for n in range(count)
+    Trace.objects.bulk_create(
+        Trace(request_id=f"req_{already + n}", **{"duration_ms": 100.0} | told | fields) for n in range(count)
     )
 
 

@@ -13,7 +13,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from inference.models import DecisionRecord, UsageRecord
+from inference.models import DecisionRecord, Trace
 from routing import snapshot
 from routing.models import Override, Policy
 from tests.inference import workers
@@ -88,7 +88,7 @@ def test_a_past_request_is_shown_as_it_was_and_as_it_would_be(admin_client: Clie
     document["candidates"] = document["candidates"][1:]
     document["reason"] = "second/words: as it was then"
     DecisionRecord.objects.create(digest="d" * 32, body=json.dumps(document), at=datetime.now(UTC))
-    UsageRecord.objects.create(
+    Trace.objects.create(
         request_id="req_1",
         at=datetime.now(UTC),
         operation="chat",
@@ -105,9 +105,9 @@ def test_a_past_request_is_shown_as_it_was_and_as_it_would_be(admin_client: Clie
     assert "502 upstream_failed" in html
     assert "another choice" in html
     assert "first/words: first by priority" in html
-    row = text(admin_client.get(reverse("admin:inference_usagerecord_changelist")))
+    row = text(admin_client.get(reverse("admin:inference_trace_changelist")))
     assert "/admin/explain/?trace=req_1" in row
-    detail = text(admin_client.get(reverse("admin:inference_usagerecord_change", args=[UsageRecord.objects.get().pk])))
+    detail = text(admin_client.get(reverse("admin:inference_trace_change", args=[Trace.objects.get().pk])))
     assert "second/words: as it was then" in detail
     assert "Explain again now" in detail
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from django.utils import timezone
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from tests.callers import caller
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +36,7 @@ def record(number, *, ago=timedelta(0), **facts):
         "duration_ms": 120.0,
         "attempts": 1,
     }
-    return UsageRecord.objects.create(request_id=f"req-{number}", at=timezone.now() - ago, **(told | facts))
+    return Trace.objects.create(request_id=f"req-{number}", at=timezone.now() - ago, **(told | facts))
 
 
 def test_the_requests_of_the_last_hours_are_listed_newest_first(admin):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from inference.recording import Recorder
 from routing import snapshot
 from routing.models import Policy
@@ -173,7 +173,7 @@ def test_what_would_be_chosen_is_told_without_asking_it(key: str, client_recorde
         "selected_model"
     ] == ("coder")
     client_recorder.stop()
-    assert not UsageRecord.objects.exists()
+    assert not Trace.objects.exists()
 
 
 def test_nobody_who_can_be_chosen_is_an_error(key: str) -> None:

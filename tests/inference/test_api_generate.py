@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from inference.recording import Recorder
 from routing import snapshot
 from tests.fakes.upstream import FakeUpstream, rate_limited
@@ -159,7 +159,7 @@ def test_a_key_may_only_use_the_models_it_is_allowed(registry: None) -> None:
 def test_the_session_is_found_on_the_usage_row(key: str) -> None:
     body = {**request_for(), "initial_context": {"session_id": "session-42"}}
     assert post(key, "/generate", body).status_code == 200
-    assert workers.eventually(lambda: UsageRecord.objects.filter(session_id="session-42", status=200).count() == 1)
+    assert workers.eventually(lambda: Trace.objects.filter(session_id="session-42", status=200).count() == 1)
 
 
 @pytest.mark.parametrize("path", [BACKOFFICE, BACKOFFICE + "/"])

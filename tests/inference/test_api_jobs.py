@@ -13,7 +13,7 @@ import redis
 from django.test import AsyncClient, Client
 
 from inference import events, jobs
-from inference.models import Job, UsageRecord
+from inference.models import Job, Trace
 from routing import snapshot
 from tests.inference import workers
 
@@ -88,7 +88,7 @@ def test_a_finished_job_shows_its_result(key: str) -> None:
     job = get(key, f"/api/v1/jobs/{job_id}").json()
     assert (job["state"], job["error"]) == ("succeeded", None)
     assert job["result"]["generated_content"] == "one two three"
-    assert UsageRecord.objects.filter(request_id=jobs.request_id(uuid.UUID(job_id))).count() == 1
+    assert Trace.objects.filter(request_id=jobs.request_id(uuid.UUID(job_id))).count() == 1
 
 
 def test_a_job_that_nobody_can_serve_is_refused_at_once(key: str) -> None:

@@ -12,7 +12,7 @@ import redis
 from django.conf import settings
 from django.test import Client
 
-from inference.models import DecisionRecord, UsageRecord
+from inference.models import DecisionRecord, Trace
 from providers.capabilities import TASKS
 from routing import snapshot
 from routing.models import Policy
@@ -231,4 +231,4 @@ def test_nobody_is_called_and_nothing_is_written(upstream: FakeUpstream) -> None
         assert ask({"model": "far", "session_id": "s", "wanted": "gpt-4o"}, key).status_code == 200
         assert store.keys() == []
     assert upstream.requests == []
-    assert (UsageRecord.objects.count(), DecisionRecord.objects.count()) == (0, 0)
+    assert (Trace.objects.count(), DecisionRecord.objects.count()) == (0, 0)

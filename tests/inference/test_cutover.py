@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from inference.cutover import HourOfSide, figures
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing.rollout import GATEWAY, LEGACY
 from tests.callers import caller
 
@@ -20,9 +20,9 @@ HOUR = timedelta(hours=1)
 
 def rows(count: int = 1, **fields) -> None:
     told = {"at": NOW - HOUR / 4, "operation": "chat", "status": 200, "client_key_prefix": "gw-1", "side": GATEWAY}
-    already = UsageRecord.objects.count()
-    UsageRecord.objects.bulk_create(
-        UsageRecord(request_id=f"req_{already + number}", **{"duration_ms": number + 1.0} | told | fields)
+    already = Trace.objects.count()
+    Trace.objects.bulk_create(
+        Trace(request_id=f"req_{already + number}", **{"duration_ms": number + 1.0} | told | fields)
         for number in range(count)
     )
 

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from providers.models import AuditEntry
 from routing.models import Rollout
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused_and_nothing_changes(arguments, sentence):
 def test_the_last_hour_of_both_sides_is_shown():
     cutover("--legacy-url", LEGACY, "--percentage", "50")
     for number, side in enumerate(["gateway", "legacy", "legacy"]):
-        UsageRecord.objects.create(
+        Trace.objects.create(
             request_id=f"req_{number}",
             at=datetime.now(UTC),
             operation="chat",

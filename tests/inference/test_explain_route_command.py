@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing import snapshot
 from routing.models import Policy
 from tests.inference import workers
@@ -75,7 +75,7 @@ def test_another_keys_view_is_taken() -> None:
 
 
 def test_a_past_request_is_told_beside_what_would_be_decided_now() -> None:
-    UsageRecord.objects.create(
+    Trace.objects.create(
         request_id="req_1", at=timezone.now(), operation="chat", requested_model="words", status=200, model_id="words"
     )
     said = run("--trace", "req_1")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from inference import asking, deciding, explaining
 from inference.attempts import Trail
 from inference.errors import InvalidRequest
-from inference.models import DecisionRecord, UsageRecord
+from inference.models import DecisionRecord, Trace
 from inference.reasons import asked_text, explained
 from inference.wire.openai import CHAT, parse
 from routing import health, selections, snapshot, strategies
@@ -177,7 +177,7 @@ def recorded(request_id: str, body: dict[str, Any], held: Snapshot, identity: Id
     at = datetime.now(UTC)
     DecisionRecord.objects.create(digest=reason.digest, body=reason.body, at=at)
     trail = Trail(asked=(request.prompt_bytes, request.max_output_tokens))
-    UsageRecord.objects.create(
+    Trace.objects.create(
         request_id=request_id,
         at=at,
         operation="chat",

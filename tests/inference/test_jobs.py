@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from inference import answering, jobs
 from inference.errors import InvalidRequest, ModelNotFound, UpstreamFailed
-from inference.models import Job, UsageRecord
+from inference.models import Job, Trace, UsageRecord
 from inference.wire import openai
 from routing import issuing, snapshot
 from routing.models import ClientKey
@@ -77,11 +77,11 @@ def test_a_job_whose_lease_is_over_is_claimed_again_and_the_first_holder_can_do_
     assert second.fence == 2
     assert not jobs.renew(first)
     assert not jobs.complete(first, {"generated_content": "stale"}, entry_for(first))
-    assert not UsageRecord.objects.exists()
+    assert not Trace.objects.exists()
     assert jobs.complete(second, {"generated_content": "fresh"}, entry_for(second))
     job.refresh_from_db()
     assert (job.state, job.result) == ("succeeded", {"generated_content": "fresh"})
-    assert UsageRecord.objects.count() == 1
+    assert Trace.objects.count() == 1
 
 
 def test_an_end_is_written_once(job: Job) -> None:
@@ -90,7 +90,7 @@ def test_an_end_is_written_once(job: Job) -> None:
     assert not jobs.complete(held, {}, entry_for(held))
     job.refresh_from_db()
     assert (job.state, job.error["message"], job.result) == ("failed", "It broke.", None)
-    assert UsageRecord.objects.get().status == 502
+    assert Trace.objects.get().status == 502
 
 
 def test_a_result_whose_usage_cannot_be_written_is_not_written_either(job: Job) -> None:

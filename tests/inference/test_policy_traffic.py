@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from inference import policy_traffic
-from inference.models import UsageRecord
+from inference.models import Trace
 from routing import policy_actions
 from routing.policy_traffic import Traffic
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 def record(number, policy="best", *, ago=timedelta(0), **facts):
-    UsageRecord.objects.create(
+    Trace.objects.create(
         request_id=f"req-{number}",
         at=timezone.now() - ago,
         policy=policy,

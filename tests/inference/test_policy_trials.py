@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from inference import policy_trials
-from inference.models import UsageRecord
+from inference.models import Trace
 from inference.tasks import judge_policy_trials
 from providers import actions, revision
 from providers.models import AuditEntry
@@ -50,8 +50,8 @@ def served(
     version: int, count: int = 10, *, failed: int = 0, ms: float = 100.0, ago: float = 0.0, **facts: object
 ) -> None:
     at = timezone.now() - timedelta(seconds=ago)
-    UsageRecord.objects.bulk_create(
-        UsageRecord(
+    Trace.objects.bulk_create(
+        Trace(
             request_id=f"r{next(_numbers)}",
             at=at,
             operation="chat",

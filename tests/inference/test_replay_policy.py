@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from inference import replay_sources
-from inference.models import UsageRecord
+from inference.models import Trace
 from inference.replay_sources import BadLine
 from providers import actions
 from routing.models import Policy
@@ -61,7 +61,7 @@ def row(number=0, **more):
         "policy_version": 1,
         "asked": '{"prompt_bytes":4000}',
     }
-    return UsageRecord.objects.create(**{**told, **more})
+    return Trace.objects.create(**{**told, **more})
 
 
 def run(*arguments, **options):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inference import retirement
-from inference.models import OldPathTracking, OldPathUse, UsageRecord
+from inference.models import OldPathTracking, OldPathUse, Trace
 from routing import issuing
 from routing.models import Rollout
 
@@ -28,8 +28,8 @@ def use(days_ago: float, client: str = "key:gw-a", family: str = "/providers", r
 
 
 def forwarded(days_ago: float, prefix: str = "", side: str = "legacy") -> None:
-    UsageRecord.objects.create(
-        request_id=f"r{UsageRecord.objects.count()}",
+    Trace.objects.create(
+        request_id=f"r{Trace.objects.count()}",
         at=NOW - timedelta(days=days_ago),
         operation="chat",
         client_key_prefix=prefix,

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from inference import events, jobs, relay
-from inference.models import Job, UsageRecord
+from inference.models import Job, Trace
 from inference.wakeups import wake
 from routing import client_keys, snapshot
 from tests.fakes.upstream import FakeUpstream
@@ -89,7 +89,7 @@ def test_a_job_runs_to_its_result_and_leaves_its_events_and_its_usage(
     assert job.result["usage"] == {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
     metrics = job.result["performance_metrics"]
     assert metrics["total_duration_ms"] >= metrics["llm_latency_ms"] > 0
-    usage = UsageRecord.objects.get()
+    usage = Trace.objects.get()
     assert (usage.request_id, usage.input_tokens, usage.output_tokens) == (jobs.request_id(job.pk), 3, 3)
     assert (usage.client_key_prefix, usage.provider_id, usage.status) == (owner.prefix, provider_id, 200)
     assert eventually(lambda: log_of(store, job)[-1][0] == "over")
@@ -116,7 +116,7 @@ def test_a_failure_is_the_jobs_error_and_is_written_down(worker: Worker, owner: 
     assert (job.state, job.result) == ("failed", None)
     assert job.error["retryable"] is True
     assert job.error["details"]["status"] == 503
-    assert UsageRecord.objects.get().status == 503
+    assert Trace.objects.get().status == 503
 
 
 @pytest.mark.parametrize(("model", "provider_id"), [("words", "web"), ("local-words", "local")])
@@ -131,7 +131,7 @@ def test_a_cancelled_job_stops(worker: Worker, owner: Any, store: redis.Redis, m
     length = store.xlen(events.key(job.pk))
     time.sleep(0.5)
     assert store.xlen(events.key(job.pk)) == length
-    usage = UsageRecord.objects.get()
+    usage = Trace.objects.get()
     assert (usage.error_code, usage.estimated) == ("cancelled", True)
     assert 0 < usage.output_tokens < 600
 
@@ -168,7 +168,7 @@ def test_a_job_whose_worker_is_killed_is_taken_up_again_and_ends_once(
     job = ends(job, 30)
     assert (job.state, job.attempts) == ("succeeded", 2)
     assert job.result["generated_content"] == prompt
-    assert UsageRecord.objects.count() == 1
+    assert Trace.objects.count() == 1
     log = log_of(store, job)
     restarted = [kind for kind, _ in log].index("restarted")
     assert text_of(log[restarted:]) == prompt

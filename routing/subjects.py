@@ -1,0 +1,84 @@
+"""For whom a limit or a budget counts: one key, team, model, provider or tag, each of the keys or teams by itself, or all together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+
+from providers.models import RegistryModel
+
+ALL, EACH_KEY, EACH_TEAM = "all", "each_key", "each_team"
+KEY, TEAM, MODEL, PROVIDER, TAG = "key", "team", "model", "provider", "tag"
+
+SUBJECTS = {
+    ALL: "everything together",
+    EACH_KEY: "each client key by itself, where it has none of its own",
+    EACH_TEAM: "each team by itself, where it has none of its own",
+    KEY: "one client key",
+    TEAM: "one team",
+    MODEL: "one model at one provider",
+    PROVIDER: "one provider",
+    TAG: "requests with one tag",
+}
+_NAMED_BY = {KEY: "client_key", TEAM: "team", MODEL: "model", PROVIDER: "provider", TAG: "tag"}
+
+
+class Counted(RegistryModel):
+    """A row that counts for a subject."""
+
+    subject = models.CharField(max_length=16, choices=SUBJECTS, default=EACH_KEY)
+    client_key = models.ForeignKey("routing.ClientKey", null=True, blank=True, on_delete=models.CASCADE)
+    team = models.ForeignKey("routing.Team", null=True, blank=True, on_delete=models.CASCADE)
+    provider = models.ForeignKey("providers.Provider", null=True, blank=True, on_delete=models.CASCADE)
+    model = models.ForeignKey("providers.ProviderModel", null=True, blank=True, on_delete=models.CASCADE)
+    tag = models.CharField(max_length=64, blank=True)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        abstract = True
+
+    def clean(self) -> None:
+        if self.subject not in SUBJECTS:
+            raise ValidationError({"subject": f"One of {', '.join(SUBJECTS)}."})
+        needed = _NAMED_BY.get(self.subject)
+        if needed and not self._named(needed):
+            raise ValidationError({needed: f"Say which: this counts for {SUBJECTS[self.subject]}."})
+        for name in _NAMED_BY.values():
+            if name != needed and self._named(name):
+                raise ValidationError({name: f"Leave it empty: this counts for {SUBJECTS[self.subject]}."})
+
+    def _named(self, field: str) -> Any:
+        return self.tag if field == TAG else getattr(self, f"{field}_id")
+
+    @property
+    def subject_name(self) -> str:
+        """Such as `team research`, for people."""
+        field = _NAMED_BY.get(self.subject)
+        if field is None:
+            return SUBJECTS[self.subject].partition(",")[0]
+        if field == TAG:
+            return f"tag {self.tag}"
+        named = getattr(self, field)
+        return f"{self.subject} {'?' if named is None else named.audit_name()}"
+
+    @classmethod
+    def one_of_each(cls, *beside: str) -> list[models.UniqueConstraint]:
+        """Constraints that keep a subject from having two rows with the same fields `beside`."""
+        shared = [
+            models.UniqueConstraint(
+                fields=["subject", *beside],
+                condition=Q(subject__in=[ALL, EACH_KEY, EACH_TEAM]),
+                name="%(app_label)s_%(class)s_shared",
+            )
+        ]
+        return shared + [
+            models.UniqueConstraint(
+                fields=[field, *beside],
+                condition=Q(subject=subject),
+                name=f"%(app_label)s_%(class)s_of_{subject}",
+            )
+            for subject, field in _NAMED_BY.items()
+        ]
