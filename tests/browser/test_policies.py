@@ -56,8 +56,8 @@ def test_an_edit_an_override_and_a_restore_change_the_next_request(chromium: str
         page = visit.page
         expect.set_options(timeout=15_000)
         visit.open("/admin/routing/policy/")
-        page.click("a:has-text('best')")
-        page.wait_for_load_state()  # what is typed before the page's script listens is not explained
+        with page.expect_navigation():  # what is typed before the page's script listens is not explained
+            page.click("a:has-text('best')")
         page.fill("[name=targets-0-model]", "other-chat")
         expect(page.locator("#gw-explained .gw-verdict strong")).to_have_text("fake/other-chat")
         assert served_by("fake-chat")
