@@ -36,6 +36,9 @@ class Counted(RegistryModel):
     model = models.ForeignKey("providers.ProviderModel", null=True, blank=True, on_delete=models.CASCADE)
     tag = models.CharField(max_length=64, blank=True)
     enabled = models.BooleanField(default=True)
+    managed_by = models.CharField(
+        max_length=500, blank=True, editable=False, help_text="The configuration file that owns it."
+    )
 
     class Meta:
         abstract = True

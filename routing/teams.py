@@ -20,9 +20,16 @@ class Team(RegistryModel):
     name = models.CharField(max_length=255, unique=True, validators=[validate_identifier])
     description = models.TextField(blank=True)
     enabled = models.BooleanField(default=True, help_text="Off refuses every key of the team.")
+    managed_by = models.CharField(
+        max_length=500, blank=True, editable=False, help_text="The configuration file that owns it."
+    )
 
     class Meta:
         ordering = ["name"]
+        permissions = [
+            ("see_every_team", "Can see the keys, limits, spend and traces of every team, and of none"),
+            ("manage_every_team", "Can issue, rotate and revoke the keys of every team, and of none"),
+        ]
 
     def __str__(self) -> str:
         return self.name
