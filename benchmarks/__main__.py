@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import decisions, imports, local_inference, machine, report
+from benchmarks import decisions, imports, local_inference, machine, metered, report
 from benchmarks.contenders import CONTENDERS, Missing
 from benchmarks.measures import MEASURES, Bench, Plan
 from benchmarks.native import BUILD, CompilerMissing
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
         directory = Path(folder)
         wanted = [name for name in MEASURES if name in asked.only]
-        if wanted:
+        if wanted or "metered" in asked.only:
             _question(asked, plan, cores, directory, wanted, measured, notes, say)
         if "local" in asked.only:
             os.sched_setaffinity(0, {cores.contender, cores.load})
@@ -96,6 +96,8 @@ def _question(asked, plan, cores, directory, wanted, measured, notes, say) -> No
             begun = time.monotonic()
             measured[name] = MEASURES[name](bench)
             say(f"{name}: {time.monotonic() - begun:.0f} s")
+        if "metered" in asked.only:
+            measured["metered"] = metered.measure(bench)
     finally:
         for contender in running:
             contender.stop()
@@ -104,7 +106,7 @@ def _question(asked, plan, cores, directory, wanted, measured, notes, say) -> No
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    everything = [*MEASURES, "local", "decisions", "imports"]
+    everything = [*MEASURES, "metered", "local", "decisions", "imports"]
     names = [kind.name for kind in CONTENDERS]
     parser.add_argument("--quick", action="store_true", help="one short round of each: a look, not a result")
     parser.add_argument(

@@ -191,6 +191,10 @@ def _litellm_version(binary: Path) -> str:
 class Gateway(_Served):
     name = "gateway"
     how = "this gateway, one worker process, client key checked, every request recorded to SQLite"
+    module = "gateway_project.server"
+
+    def prepare(self, env: dict[str, str]) -> None:
+        """What else the installation needs before it serves."""
 
     def start(self, upstream_port: int, core: int, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -201,14 +205,15 @@ class Gateway(_Served):
             "REDIS_URL": "",
             "GATEWAY_ENVIRONMENT": "development",
         }
-        _set_up(["manage.py", "quickstart", "--setup-only"], env)
-        _set_up(["-m", "benchmarks.registry", str(upstream_port)], env)
+        set_up(["manage.py", "quickstart", "--setup-only"], env)
+        set_up(["-m", "benchmarks.registry", str(upstream_port)], env)
+        self.prepare(env)
         key = json.loads((directory / "quickstart.json").read_text())["client_key"]
         port = free_port()
         argv = [
             sys.executable,
             "-m",
-            "gateway_project.server",
+            self.module,
             "--host",
             "127.0.0.1",
             "--port",
@@ -221,7 +226,7 @@ class Gateway(_Served):
         self.target = Target(port, key=key)
 
 
-def _set_up(arguments: list[str], env: dict[str, str]) -> None:
+def set_up(arguments: list[str], env: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, **env},

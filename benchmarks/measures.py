@@ -84,10 +84,10 @@ def throughput(bench: Bench) -> Results:
                 contender, upstream.WHOLE, seconds=bench.plan.seconds, connections=bench.plan.connections, warmup=1.0
             )
             seen.setdefault(contender.name, []).append(findings)
-    return {name: _throughput(runs) for name, runs in seen.items()}
+    return {name: throughput_of(runs) for name, runs in seen.items()}
 
 
-def _throughput(runs: list[Findings]) -> Numbers:
+def throughput_of(runs: list[Findings]) -> Numbers:
     good = [_good(one) for one in runs]
     numbers = {
         "requests_per_second": _median(one.per_second for one in runs),

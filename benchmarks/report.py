@@ -72,6 +72,14 @@ PROMISES = (
         "requests/s per core", ">= 12,000", lambda x: x >= 12_000, _of_gateway("throughput", "per_core"), "/s", ",.0f"
     ),
     Promise(
+        "requests/s with limits, budgets, ledger and traces, against without",
+        ">= 0.85 x",
+        lambda x: x >= 0.85,
+        lambda measured: figure(measured, "metered", "gateway, metered", "of_bare"),
+        "x",
+        ",.3f",
+    ),
+    Promise(
         "CPU per relayed chunk, flat out",
         "<= 12 us",
         lambda x: x <= 12,
@@ -199,6 +207,16 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
             ("alone_p99_ms", "p99 alone", ",.2f"),
             ("relay_p99_ms", "streams' relay p99 ms", ",.2f"),
             ("cut", "cut", ",.0f"),
+            ("failed", "failed", ",.0f"),
+        ),
+    ),
+    "metered": (
+        "The books: without them, with them, with limits and budgets as well",
+        (
+            ("per_core", "requests/s per core", ",.0f"),
+            ("cpu_us_per_request", "CPU us per request", ",.1f"),
+            ("of_bare", "of bare", ",.3f"),
+            ("p99_ms", "p99 ms", ",.2f"),
             ("failed", "failed", ",.0f"),
         ),
     ),
