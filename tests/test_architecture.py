@@ -48,7 +48,7 @@ PURE += (
     "routing.remedies",
     "routing.what_if",
 )
-PURE += ("routing.breakers", "routing.performance", "routing.key_exhaustion")
+PURE += ("routing.breakers", "routing.performance", "routing.key_exhaustion", "routing.budget_periods")
 PURE += ("routing.validation", "routing.nodes", "routing.unwritten_nodes", "routing.savings", "routing.drafts")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
