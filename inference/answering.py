@@ -22,6 +22,7 @@ from inference.backends.base import Chunk, Usage
 from inference.backends.table import BackendTable
 from inference.client import Completion
 from inference.deciding import rule
+from inference.dispatch import outcome_of
 from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
 from inference.limits import Limits
 from inference.metrics import metrics
@@ -117,7 +118,7 @@ class Question:
             failed = "upstream_timeout"
             raise UpstreamTimeout("The request was not answered in time.") from None
         except GatewayError as error:
-            failed = error.code
+            failed = outcome_of(error)
             if self.first_byte is not None:
                 serving.dispatcher.broke_off(self.trail, error)
             raise
@@ -129,7 +130,7 @@ class Question:
             self.llm_seconds = self._ended - began
             await serving.dispatcher.release(self.trail)
             if (model := self.trail.model) is not None:
-                serving.metrics.requests[model.provider.provider_id, model.model_id, failed or "ok"] += 1
+                serving.metrics.ended(self.trail.ruling, model, failed or "ok")
 
     def _guessed(self) -> Usage:
         """When nobody told: about one token per event, and four bytes of the question each. Nothing before the first event."""

@@ -283,8 +283,7 @@ class _Call:
             await self.plane.dispatcher.release(trail)
         finally:
             if self.side == GATEWAY:
-                labels = (model.provider.provider_id, model.model_id) if model is not None else ("-", "-")
-                self.plane.metrics.requests[(*labels, self.outcome)] += 1
+                self.plane.metrics.ended(trail.ruling, model, self.outcome)
                 self.plane.metrics.duration[self.request.operation.name].observe(duration)
             self.plane.recorder.add(
                 Entry(

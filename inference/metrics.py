@@ -11,15 +11,21 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from inference import outcomes
 from routing import health, snapshot
 from routing.breakers import CLOSED, HALF_OPEN, OPEN
 from routing.rollout import GATEWAY, LEGACY
-from routing.types import Snapshot
+from routing.types import ModelView, Snapshot
+
+if TYPE_CHECKING:
+    from inference.deciding import Ruling
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -53,12 +59,20 @@ class Metrics:
     """One per process."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str, str], int] = defaultdict(int)
-        """By provider, model and outcome; a request that reached no model has `-` for both."""
+        self.requests: dict[tuple[str, str, str, str], int] = defaultdict(int)
+        """By policy, provider, model and outcome; `-` where there was none."""
         self.attempts: dict[tuple[str, str], int] = defaultdict(int)
         """By provider and outcome."""
-        self.tokens: dict[str, int] = defaultdict(int)
-        """By direction: `input`, `output`. Written by the recorder's thread only."""
+        self.tokens: dict[tuple[str, str, str], int] = defaultdict(int)
+        """By provider, model and direction: `input`, `output`. Written by the recorder's thread only, as are those that follow."""
+        self.cost: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        """USD by provider and model."""
+        self.unpriced: dict[tuple[str, str], int] = defaultdict(int)
+        """Answers that nobody knows a price of."""
+        self.answered: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
+        """Seconds from the arrival to the end of what a provider answered, by provider and model."""
+        self.demanded: dict[str, int] = defaultdict(int)
+        """Requests by the capability that they, or their policy, demanded."""
         self.duration: dict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         """By operation."""
         self.first_token = Histogram(SECONDS)
@@ -72,10 +86,23 @@ class Metrics:
         self.sources: list[Callable[[], Iterable[Metric]]] = []
         """Further families that others own: the snapshot's age, the recorder's queue."""
 
+    def ended(self, ruling: Ruling | None, model: ModelView | None, outcome: str) -> None:
+        """Count a request, on its path."""
+        policy = ruling.decision.policy if ruling is not None else ""
+        if model is None:
+            self.requests[policy or "-", "-", "-", outcome] += 1
+        else:
+            self.requests[policy or "-", model.provider.provider_id, model.model_id, outcome] += 1
+
     def collect(self) -> Iterator[Metric]:
         yield self._requests()
+        yield self._errors()
         yield self._attempts()
         yield self._tokens()
+        yield self._cost()
+        yield self._unpriced()
+        yield self._answered()
+        yield self._demanded()
         durations = HistogramMetricFamily(
             "gateway_request_duration_seconds", "From a request's arrival to its reply's end.", labels=["operation"]
         )
@@ -99,9 +126,25 @@ class Metrics:
 
     def _requests(self) -> Metric:
         family = CounterMetricFamily(
-            "gateway_requests", "Requests to /v1 by what became of them.", labels=["provider", "model", "outcome"]
+            "gateway_requests", "Requests by what became of them.", labels=["policy", "provider", "model", "outcome"]
         )
-        for labels, count in tuple(self.requests.items()):
+        counts: dict[tuple[str, str, str, str], int] = defaultdict(int)
+        for (policy, provider, model, outcome), count in tuple(self.requests.items()):
+            counts[policy, provider, model, outcomes.label_of(outcome)] += count
+        for labels, count in counts.items():
+            family.add_metric(labels, count)
+        return family
+
+    def _errors(self) -> Metric:
+        """Told of `requests`, so that whoever counts there need not count twice."""
+        family = CounterMetricFamily(
+            "gateway_errors", "Requests that failed, by whose fault it is.", labels=["owner", "code"]
+        )
+        counts: dict[tuple[str, str], int] = defaultdict(int)
+        for (*_, outcome), count in tuple(self.requests.items()):
+            if owner := outcomes.owner_of(outcome):
+                counts[owner, outcomes.label_of(outcome)] += count
+        for labels, count in counts.items():
             family.add_metric(labels, count)
         return family
 
@@ -121,17 +164,55 @@ class Metrics:
             labels=["side", "outcome"],
         )
         here: dict[str, int] = defaultdict(int)
-        for (_, _, outcome), count in tuple(self.requests.items()):
-            here[outcome] += count
+        for (*_, outcome), count in tuple(self.requests.items()):
+            here[outcomes.label_of(outcome)] += count
         for side, counts in ((GATEWAY, here), (LEGACY, self.forwarded)):
             for outcome, count in tuple(counts.items()):
                 family.add_metric([side, outcome], count)
         return family
 
     def _tokens(self) -> Metric:
-        family = CounterMetricFamily("gateway_tokens", "Tokens as recorded.", labels=["direction"])
-        for direction in ("input", "output"):
-            family.add_metric([direction], self.tokens[direction])
+        family = CounterMetricFamily("gateway_tokens", "Tokens as recorded.", labels=["provider", "model", "direction"])
+        for labels, count in tuple(self.tokens.items()):
+            family.add_metric(labels, count)
+        return family
+
+    def _cost(self) -> Metric:
+        family = CounterMetricFamily(
+            "gateway_cost_usd",
+            "USD by the prices of the moment; what has no price is in gateway_unpriced_requests_total.",
+            labels=["provider", "model"],
+        )
+        for labels, cost in tuple(self.cost.items()):
+            family.add_metric(labels, float(cost))
+        return family
+
+    def _unpriced(self) -> Metric:
+        family = CounterMetricFamily(
+            "gateway_unpriced_requests", "Answers of models without a known price in USD.", labels=["provider", "model"]
+        )
+        for labels, count in tuple(self.unpriced.items()):
+            family.add_metric(labels, count)
+        return family
+
+    def _answered(self) -> Metric:
+        family = HistogramMetricFamily(
+            "gateway_model_duration_seconds",
+            "From a request's arrival to the end of the answer, by who gave it.",
+            labels=["provider", "model"],
+        )
+        for labels, histogram in tuple(self.answered.items()):
+            family.add_metric(labels, histogram.buckets(), histogram.total)
+        return family
+
+    def _demanded(self) -> Metric:
+        family = CounterMetricFamily(
+            "gateway_capability_requests",
+            "Requests by what they demanded of a model; one may demand several.",
+            labels=["capability"],
+        )
+        for capability, count in tuple(self.demanded.items()):
+            family.add_metric([capability], count)
         return family
 
     def _shadow(self) -> Metric:

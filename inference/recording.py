@@ -11,9 +11,10 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,12 +22,13 @@ import orjson
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from inference import attempts
+from inference import attempts, outcomes
 from inference.attempts import Attempt
 from inference.backends.base import Usage
 from inference.deciding import Ruling
 from inference.metrics import Metrics
 from inference.reasons import Reason, Reasons, asked_text
+from inference.row_tallies import tally
 from providers import pricing
 from routing import calibration
 from routing.rollout import GATEWAY, LEGACY
@@ -169,6 +171,8 @@ class PaidRow(NamedTuple):
 
 
 Write = Callable[[list[Row]], None]
+Tell = Callable[[Sequence[Entry], Sequence[Row]], None]
+"""Somebody who wants to know of every request, in the recorder's thread: entry by entry with its row."""
 WriteReasons = Callable[[list[Reason]], None]
 WriteKeyUse = Callable[[dict[int, float], dict[int, float]], None]
 """Client keys and upstream keys by id, with the epoch second of their last use."""
@@ -286,7 +290,7 @@ def row_of(entry: Entry) -> Row:
         "" if ruling is None else ruling.digest or "",
         "" if ruling is None else _bounded(asked_text(ruling, entry.asked)),
         "" if entry.log is None else _bounded(orjson.dumps(attempts.document(entry.log, usage, cost)).decode()),
-        entry.owner,
+        entry.owner or outcomes.owner_of(entry.error_code, entry.status),
         entry.trace_id or entry.request_id,
         entry.parent_span_id,
         None if identity is None else identity.team_id,
@@ -384,6 +388,7 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._give_up_at = float("inf")
+        self.tell: list[Tell] = [partial(tally, metrics)]
         self._client_keys: dict[int, float] = {}
         self._upstream_keys: dict[int, float] = {}
         self._key_use_due = 0.0
@@ -443,10 +448,8 @@ class Recorder:
         try:
             rows = [row_of(entry) for entry in batch]
         except Exception:
-            rows = self._rows_that_can_be_made(batch)
-        tokens = self._metrics.tokens
-        tokens["input"] += sum([row.input_tokens for row in rows])
-        tokens["output"] += sum([row.output_tokens for row in rows])
+            batch, rows = self._rows_that_can_be_made(batch)
+        self._tell(batch, rows)
         for entry in batch:
             if entry.identity is not None:
                 self._client_keys[entry.identity.key_id] = entry.at
@@ -465,25 +468,32 @@ class Recorder:
                 new.append(reason)
         return new
 
+    def _tell(self, batch: list[Entry], rows: list[Row]) -> None:
+        """Whoever listens must not keep a row from being written."""
+        for tell in self.tell:
+            try:
+                tell(batch, rows)
+            except Exception:
+                logger.exception("somebody who is told of requests failed")
+
     def _learn(self, batch: list[Entry], rows: list[Row]) -> None:
         """How many tokens the prompts had of which we know the length; under load, some of them tell enough."""
-        if len(rows) != len(batch):
-            return
         for entry, row in zip(batch[::_LEARN_FROM], rows[::_LEARN_FROM], strict=True):
             if entry.asked[0] and row.input_tokens and not row.estimated and entry.model is not None:
                 ruling = entry.ruling
                 if ruling is not None and not ruling.facts.images:
                     calibration.observe(entry.model.route, entry.asked[0], row.input_tokens)
 
-    def _rows_that_can_be_made(self, batch: list[Entry]) -> list[Row]:
-        rows = []
+    def _rows_that_can_be_made(self, batch: list[Entry]) -> tuple[list[Entry], list[Row]]:
+        made, rows = [], []
         for entry in batch:
             try:
                 rows.append(row_of(entry))
+                made.append(entry)
             except Exception:
                 logger.exception("a usage row could not be made: request_id=%s", entry.request_id)
                 self.dropped += 1
-        return rows
+        return made, rows
 
     def _store(self, rows: list[Any], write: Callable[[list[Any]], None]) -> int:
         """How many were written. Rows wait here while the database is away; the bounded queue behind them is what limits

@@ -355,10 +355,8 @@ class Exchange:
                 await plane.dispatcher.release(trail)
         finally:
             metrics = plane.metrics
-            if model is None:
-                metrics.requests["-", "-", outcome] += 1
-            else:
-                metrics.requests[model.provider.provider_id, model.model_id, outcome] += 1
+            metrics.ended(trail.ruling, model, outcome)
+            if model is not None:
                 metrics.overhead.observe(self.overhead)
             metrics.duration[self._operation.name].observe(duration)
             if self.first_byte is not None:

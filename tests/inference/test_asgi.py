@@ -202,9 +202,9 @@ async def test_what_was_counted_reads_as_prometheus_text(door: Door) -> None:
     await door.chat(model="no-such-model")
     await asyncio.to_thread(door.app._recorder.stop)
     text = door.metrics.render().decode()
-    assert 'gateway_requests_total{model="fake-chat",outcome="ok",provider="fake"} 1.0' in text
-    assert 'gateway_requests_total{model="-",outcome="model_not_found",provider="-"} 1.0' in text
-    assert 'gateway_tokens_total{direction="output"} 2.0' in text
+    assert 'gateway_requests_total{model="fake-chat",outcome="ok",policy="-",provider="fake"} 1.0' in text
+    assert 'gateway_requests_total{model="-",outcome="model_not_found",policy="-",provider="-"} 1.0' in text
+    assert 'gateway_tokens_total{direction="output",model="fake-chat",provider="fake"} 2.0' in text
     assert "gateway_inflight_requests 0.0" in text
     assert f"gateway_snapshot_revision {snapshot.current().revision}.0" in text
     assert "no-such-model" not in text

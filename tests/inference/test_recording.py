@@ -173,7 +173,7 @@ def test_tokens_are_counted_by_direction() -> None:
     recorder.add(entry(usage=Usage(10, 4)))
     recorder.start()
     recorder.stop()
-    assert dict(metrics.tokens) == {"input": 10, "output": 4}
+    assert dict(metrics.tokens) == {("fake", "m", "input"): 10, ("fake", "m", "output"): 4}
 
 
 def test_a_recorder_that_stopped_may_be_started_again() -> None:

@@ -1,0 +1,99 @@
+"""The words for how a request ended, and whose fault each failure is: one closed vocabulary for metrics, traces and alerts.
+
+`ok` and `client_disconnected` aside, every word is the `code` of a `GatewayError`. A rejection's code is the upstream's own text
+and therefore none of these: it counts as `upstream_rejected`.
+"""
+
+from __future__ import annotations
+
+CALLER, POLICY, PROVIDER, GATEWAY = "caller", "policy", "provider", "gateway"
+"""The request itself; a rule that somebody set here; whoever was asked; we."""
+
+OK = "ok"
+UNNAMED = "other"
+"""What a label says of a word that is none of these."""
+
+OWNERS: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "body_too_large",
+            "cancelled",
+            "client_disconnected",
+            "client_too_slow",
+            "context_length_exceeded",
+            "insufficient_scope",
+            "invalid_api_key",
+            "invalid_request",
+            "method_not_allowed",
+            "missing_api_key",
+            "model_not_found",
+            "not_found",
+            "permission_denied",
+            "request_timeout",
+            "request_too_large",
+            "unknown_url",
+            "unsupported_capability",
+            "upstream_rejected",
+        ),
+        CALLER,
+    ),
+    **dict.fromkeys(
+        (
+            "address_not_allowed",
+            "budget_exceeded",
+            "concurrency_limit_exceeded",
+            "data_not_allowed",
+            "insufficient_quota",
+            "max_cost_exceeded",
+            "not_local",
+            "price_unknown",
+            "team_disabled",
+        ),
+        POLICY,
+    ),
+    **dict.fromkeys(
+        (
+            "answer_incomplete",
+            "engine_error",
+            "model_unavailable",
+            "no_healthy_target",
+            "out_of_memory",
+            "provider_misconfigured",
+            "rate_limit_exceeded",
+            "scripted",
+            "upstream_auth_failed",
+            "upstream_broken",
+            "upstream_error",
+            "upstream_timeout",
+            "upstream_unreachable",
+            "worker_lost",
+        ),
+        PROVIDER,
+    ),
+    **dict.fromkeys(
+        (
+            "budget_store_unavailable",
+            "gateway_stopping",
+            "internal_error",
+            "loop_detected",
+            "no_worker",
+            "overloaded",
+            "relay_unavailable",
+            "spool_full",
+            "workers_busy",
+        ),
+        GATEWAY,
+    ),
+}
+
+
+def owner_of(code: str, status: int = 0) -> str:
+    """Whose fault a failure is; empty for none. A code that is the upstream's own text is judged by its status."""
+    if not code or code == OK:
+        return ""
+    return OWNERS.get(code) or (CALLER if 400 <= status < 500 else PROVIDER)
+
+
+def label_of(outcome: str) -> str:
+    """The word as a label may say it."""
+    return outcome if outcome == OK or outcome in OWNERS else UNNAMED
