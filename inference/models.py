@@ -9,9 +9,19 @@ from django.utils import timezone
 
 from inference.old_paths import OldPathTracking, OldPathUse
 from inference.shadow_pairs import ShadowPair
+from providers.fields import EncryptedField
 from routing.rollout import GATEWAY
 
-__all__ = ["DecisionRecord", "Job", "OldPathTracking", "OldPathUse", "ShadowPair", "Trace", "UsageRecord"]
+__all__ = [
+    "DecisionRecord",
+    "Job",
+    "OldPathTracking",
+    "OldPathUse",
+    "ShadowPair",
+    "Trace",
+    "TraceContent",
+    "UsageRecord",
+]
 
 
 class Job(models.Model):
@@ -113,6 +123,7 @@ class Trace(models.Model):
     tags = models.CharField(
         max_length=255, blank=True, db_default="", help_text="One after the other, with commas around."
     )
+    address = models.CharField(max_length=45, blank=True, db_default="", help_text="The client's.")
     side = models.CharField(
         max_length=8,
         default=GATEWAY,
@@ -135,11 +146,31 @@ class Trace(models.Model):
         blank=True, db_default="", help_text="JSON list of every attempt, where there was more than one or it failed."
     )
 
+    FAILED = models.Q(status__gte=400) | ~models.Q(error_code="")
+    """Refused, failed, or broken off after it had begun."""
+
     class Meta:
-        ordering = ["-id"]
+        # On PostgreSQL partitioned by the day of `at`, with (at, id) as the primary key; see `inference.trace_partitions`.
+        ordering = ["-at", "-id"]
         indexes = [
+            models.Index(fields=["at", "id"], name="trace_by_time"),
             models.Index(fields=["request_id"], name="trace_by_request"),
-            models.Index(fields=["at"], name="trace_by_time"),
+            models.Index(
+                fields=["trace_id"], name="trace_by_trace", condition=~models.Q(trace_id=models.F("request_id"))
+            ),
+            models.Index(fields=["client_key_id", "at"], name="trace_by_key"),
+            models.Index(fields=["team_id", "at"], name="trace_by_team", condition=models.Q(team_id__isnull=False)),
+            models.Index(fields=["requested_model", "at"], name="trace_by_asked"),
+            models.Index(fields=["model_id", "at"], name="trace_by_model"),
+            models.Index(fields=["provider_id", "at"], name="trace_by_provider"),
+            models.Index(fields=["session_id", "at"], name="trace_by_session", condition=~models.Q(session_id="")),
+            models.Index(
+                fields=["at"],
+                name="trace_by_failure",
+                condition=models.Q(status__gte=400) | ~models.Q(error_code=""),
+            ),
+            models.Index(fields=["status", "at"], name="trace_by_status", condition=models.Q(status__gte=400)),
+            models.Index(fields=["error_code", "at"], name="trace_by_error", condition=~models.Q(error_code="")),
             models.Index(
                 fields=["policy", "policy_version", "at"], name="trace_by_policy", condition=~models.Q(policy="")
             ),
@@ -147,6 +178,23 @@ class Trace(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request_id}: {self.status}"
+
+
+class TraceContent(models.Model):
+    """What was asked and answered, of the requests of those who opted in: redacted, cut to a size, encrypted, and kept for hours."""
+
+    identity = models.UUIDField(default=uuid.uuid4, editable=False)
+    request_id = models.CharField(max_length=64, unique=True)
+    at = models.DateTimeField(db_index=True)
+    request = EncryptedField(blank=True, default="")
+    answer = EncryptedField(blank=True, default="")
+    cut = models.BooleanField(default=False, help_text="One of them was longer than what is kept.")
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"content of {self.request_id}"
 
 
 class UsageRecord(models.Model):
