@@ -72,6 +72,8 @@ class Budget(Counted):
         default=False, help_text="Multiply by the key's role: free 0.1, user 1, pro 2, premium 5."
     )
 
+    beside = ("period",)
+
     class Meta:
         ordering = ["subject", "id"]
         constraints = Counted.one_of_each("period")

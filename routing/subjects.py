@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -23,6 +24,7 @@ SUBJECTS = {
     PROVIDER: "one provider",
     TAG: "requests with one tag",
 }
+_TAG = re.compile(r"(?! )[^,\x00-\x1f\x7f]{1,64}(?<! )")
 _NAMED_BY = {KEY: "client_key", TEAM: "team", MODEL: "model", PROVIDER: "provider", TAG: "tag"}
 
 
@@ -40,6 +42,9 @@ class Counted(RegistryModel):
         max_length=500, blank=True, editable=False, help_text="The configuration file that owns it."
     )
 
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Fields that tell one row of a subject from another."""
+
     class Meta:
         abstract = True
 
@@ -52,6 +57,15 @@ class Counted(RegistryModel):
         for name in _NAMED_BY.values():
             if name != needed and self._named(name):
                 raise ValidationError({name: f"Leave it empty: this counts for {SUBJECTS[self.subject]}."})
+        if self.subject == TAG and not _TAG.fullmatch(self.tag):
+            raise ValidationError({"tag": "A word without commas, and without blanks at its ends, is needed."})
+        if (twin := self._twin(needed)) is not None:
+            raise ValidationError({needed or "subject": f"There is one already: {twin} (number {twin.pk})."})
+
+    def _twin(self, needed: str | None) -> Counted | None:
+        """Another row for the same subject: the database refuses it too, in words that help nobody."""
+        same = {name: getattr(self, name) for name in (*self.beside, *filter(None, [needed]))}
+        return type(self)._base_manager.filter(subject=self.subject, **same).exclude(pk=self.pk).first()
 
     def _named(self, field: str) -> Any:
         return self.tag if field == TAG else getattr(self, f"{field}_id")
