@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from providers.breaker_settings import BreakerSettings
 from providers.prices import Prices as Prices
 from providers.secrets import Secret
+from routing.allowances import EMPTY, AllowanceIndex
 from routing.policy_documents import PolicyDocument, Requirements, Retries, Timeouts
 
 BUCKETS = 10_000
@@ -102,7 +104,9 @@ class Identity:
     allowed_models: tuple[str, ...] | None = None
     """Patterns of model names; None allows all."""
     allowed_policies: tuple[str, ...] | None = None
+    """Patterns of policy names; None allows all that its models allow. Models it may then name only by `allowed_models`."""
     allowed_providers: tuple[str, ...] | None = None
+    """Patterns of provider ids, which hold for whatever a policy chooses, too; None allows all."""
     team_id: int | None = None
     tags: tuple[str, ...] = ()
     """Put on every request of the key."""
@@ -125,9 +129,27 @@ class ClientKeyView:
     pepper_id: str
     enabled: bool
     expires_at: float | None
+    previous_digest: bytes = b""
+    previous_pepper_id: str = ""
+    previous_until: float | None = None
+    """Epoch second until which the key before the last rotation is good as well."""
+    revoked: bool = False
+    team_enabled: bool = True
+    networks: tuple[IPv4Network | IPv6Network, ...] | None = None
+    """Where it may come from; None is anywhere."""
 
     def has_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
+
+    def refusal(self, now: float) -> str:
+        """Why it lets nobody in: revoked, disabled, team_disabled or expired; empty when it does."""
+        if self.revoked:
+            return "revoked"
+        if not self.enabled:
+            return "disabled"
+        if not self.team_enabled:
+            return "team_disabled"
+        return "expired" if self.has_expired(now) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +311,8 @@ class Asked:
     barred_types: frozenset[str] = frozenset()
     allowed_by_name: bool = False
     """The client key is allowed the policy, and with it whatever the policy chooses."""
+    barred_policy: str = ""
+    """The policy that was asked for, when the client key is limited to other ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +426,10 @@ class Snapshot:
     """`model_id` and `provider_id/model_id` to the models that answer to it, best priority first."""
     client_keys: Mapping[str, ClientKeyView] = field(default_factory=dict)
     """By prefix."""
+    foreign_keys: Mapping[bytes, str] = field(default_factory=dict)
+    """Prefixes of keys that another system issued, by their digests."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Whose X-Forwarded-For is believed."""
     peppers: Mapping[str, bytes] = field(default_factory=dict)
     policies: Mapping[str, PolicyView] = field(default_factory=dict)
     """By name, and by `kind/name`."""
@@ -412,6 +440,8 @@ class Snapshot:
     """Epoch second from which the same rows mean something else: a price begins, an override ends."""
     rollout: RolloutView | None = None
     """None without a legacy side: the gateway serves everything."""
+    allowances: AllowanceIndex = EMPTY
+    """Limits and budgets."""
     notes: tuple[str, ...] = ()
     """What was left out while building, such as a key that does not decrypt: sentences without secrets."""
     memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -64,6 +64,7 @@ PURE += tuple(
     for name in ("legacy_connection", "legacy_json", "legacy_keys", "legacy_texts", "legacy_times", "merging")
 )
 PURE += ("providers.importers.object_secrets", "providers.importers.remarks")
+PURE += ("routing.allowances", "routing.periods", "routing.purses")
 IMPURE = {
     *("django", "rest_framework", "celery", "redis", "httpx", "aiohttp", "requests", "psycopg", "openai"),
     *(
