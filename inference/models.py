@@ -8,19 +8,25 @@ from django.db import models
 from django.utils import timezone
 
 from inference.old_paths import OldPathTracking, OldPathUse
+from inference.rollup_models import FailureRollup, LatencyRollup, TagRollup, TrafficRollup, UsageRollup
 from inference.shadow_pairs import ShadowPair
 from providers.fields import EncryptedField
 from routing.rollout import GATEWAY
 
 __all__ = [
     "DecisionRecord",
+    "FailureRollup",
     "Job",
+    "LatencyRollup",
     "OldPathTracking",
     "OldPathUse",
     "ShadowPair",
+    "TagRollup",
     "Trace",
     "TraceContent",
+    "TrafficRollup",
     "UsageRecord",
+    "UsageRollup",
 ]
 
 

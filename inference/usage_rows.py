@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, connection, models, transaction
 from django.db.models.constants import OnConflict
 
+from inference import rollups
 from inference.models import DecisionRecord, Trace, UsageRecord
 from inference.reasons import TELL_AGAIN_SECONDS, Reason
 from inference.recording import Row
@@ -45,8 +46,11 @@ def write(rows: Sequence[Row]) -> None:
 def insert(rows: Sequence[Row]) -> None:
     """All the rows or none. Raises `IntegrityError` when one of them was written before."""
     with transaction.atomic():
-        _LEDGER.add([line for row in rows for line in _ledger_lines(row)])
+        lines = [line for row in rows for line in _ledger_lines(row)]
+        _LEDGER.add(lines)
         _TRACES.add(rows)
+        # Last, because other processes wait for the same sums until this transaction ends.
+        rollups.add(lines)
 
 
 def _write_one_by_one(rows: Sequence[Row]) -> None:
@@ -54,8 +58,10 @@ def _write_one_by_one(rows: Sequence[Row]) -> None:
     for row in rows:
         try:
             with transaction.atomic():
-                if _LEDGER.add(_ledger_lines(row), unless_there=True):
+                lines = _ledger_lines(row)
+                if _LEDGER.add(lines, unless_there=True):
                     _TRACES.add([row])
+                    rollups.add(lines)
         except (DataError, IntegrityError) as error:
             logger.error("a usage row does not fit the table: request_id=%s %s", row.request_id, error)
 
