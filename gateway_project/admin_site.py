@@ -27,7 +27,9 @@ class GatewayAdminSite(UnfoldAdminSite):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from gateway_project import dashboard  # the site exists before the models that the dashboard reads
 
-        shown = dashboard.context() if request.user.has_perm("inference.view_trace") else {"restricted": True}
+        shown = (
+            dashboard.context(request.user) if request.user.has_perm("inference.view_trace") else {"restricted": True}
+        )
         return super().index(request, {**shown, **(extra_context or {})})
 
 

@@ -1,5 +1,6 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.contrib.admin.apps import AdminConfig
+from django.db.models.signals import post_migrate
 
 
 class GatewayAdminConfig(AdminConfig):
@@ -11,4 +12,7 @@ class GatewayProjectConfig(AppConfig):
     verbose_name = "Gateway"
 
     def ready(self) -> None:
-        from gateway_project import checks  # noqa: F401  (registers the system checks)
+        from gateway_project import checks, roles  # noqa: F401  (registers the system checks)
+
+        # After the last of our apps: by then the permissions of all are there.
+        post_migrate.connect(roles.make, sender=apps.get_app_config("inference"), dispatch_uid="gateway_project.roles")

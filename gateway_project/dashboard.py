@@ -17,7 +17,7 @@ from django.utils import timezone
 from inference.models import Trace
 from providers import cells
 from providers.models import ProbeResult, Provider, ProviderModel
-from routing import snapshot
+from routing import snapshot, visibility
 from routing.models import ClientKey
 from routing.rollout import GATEWAY
 
@@ -54,9 +54,10 @@ class Finding:
     hint: str = ""
 
 
-def context(now: datetime | None = None) -> dict[str, Any]:
+def context(user: Any, now: datetime | None = None) -> dict[str, Any]:
+    """What the user sees: figures of the user's own teams, or of everything; the state of the registry for who may see that."""
     now = now or timezone.now()
-    ours = Trace.objects.filter(side=GATEWAY)
+    ours = visibility.visible(Trace.objects.filter(side=GATEWAY), user)
     today = ours.filter(at__gte=now - DAY, at__lte=now)
     yesterday = ours.filter(at__gte=now - 2 * DAY, at__lt=now - DAY)
     return {
@@ -64,10 +65,14 @@ def context(now: datetime | None = None) -> dict[str, Any]:
         "hours": _hours(today, now),
         "busiest": _busiest(today),
         "troubles": _troubles(today),
-        "provider_states": _provider_states(),
-        "findings": findings(),
-        "steps": _steps(),
+        **_registry(user),
     }
+
+
+def _registry(user: Any) -> dict[str, Any]:
+    if not (user.has_perm("providers.view_provider") and visibility.sees_everything(user)):
+        return {"only_teams": True}
+    return {"provider_states": _provider_states(), "findings": findings(), "steps": _steps()}
 
 
 def findings() -> list[Finding]:

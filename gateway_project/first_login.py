@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import get_user_model, login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
@@ -26,6 +25,8 @@ from django.views.decorators.http import require_safe
 
 _SALT = "gateway_project.first_login"
 LIFETIME_SECONDS = 24 * 3600
+BY_LINK = "django.contrib.auth.backends.ModelBackend"
+"""Who finds the user of such a session again."""
 
 
 class LinkRefused(Exception):
@@ -71,7 +72,7 @@ def first_login(request: HttpRequest, token: str) -> HttpResponse:
         user = claim(token)
     except LinkRefused:
         return render(request, "gateway_project/link_refused.html", status=410)
-    login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+    login(request, user, backend=BY_LINK)
     messages.info(
         request,
         format_html(

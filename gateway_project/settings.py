@@ -6,6 +6,7 @@ A fresh checkout runs without any: SQLite, an embedded Redis and generated keys 
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 from gateway_project.env import BadSetting, Environment
@@ -49,6 +50,8 @@ SECRET_KEY_FALLBACKS = env.words("GATEWAY_SECRET_KEY_FALLBACKS")
 DEBUG = env.flag("GATEWAY_DEBUG")
 ALLOWED_HOSTS = env.words("GATEWAY_ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
 CSRF_TRUSTED_ORIGINS = env.words("GATEWAY_TRUSTED_ORIGINS")
+GATEWAY_TRUSTED_PROXIES = env.networks("GATEWAY_TRUSTED_PROXIES")
+"""Addresses of proxies whose X-Forwarded-For says who calls; anybody else's is passed over."""
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 ROOT_URLCONF = "gateway_project.urls"
@@ -70,6 +73,7 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
     "gateway_project.apps.GatewayProjectConfig",
     "providers.apps.ProvidersConfig",
     "routing.apps.RoutingConfig",
@@ -88,6 +92,12 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "gateway_project.requests.ActorMiddleware",
     "gateway_project.requests.OldPathsMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+    "routing.team_permissions.TeamPermissions",
 ]
 TEMPLATES = [
     {
@@ -107,7 +117,20 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+AXES_HANDLER = "gateway_project.login_guard.LoginGuard"
+AXES_CLIENT_IP_CALLABLE = "gateway_project.login_guard.address_of"
+AXES_CLIENT_STR_CALLABLE = "gateway_project.login_guard.named"
+AXES_LOCKOUT_PARAMETERS = ["ip_address"]
+AXES_FAILURE_LIMIT = env.integer("GATEWAY_LOGIN_FAILURES", 10, least=1)
+"""Failures from one address that close the login to it; five times as many for one account close it to that."""
+AXES_COOLOFF_TIME = timedelta(seconds=env.seconds("GATEWAY_LOGIN_PAUSE", 900.0))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "gateway_project/locked_out.html"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.text("GATEWAY_TIME_ZONE", "UTC")
@@ -236,7 +259,7 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("GATEWAY_LOG_LEVEL", "INFO")},
-    "loggers": {"httpx": {"level": "WARNING"}, "httpcore": {"level": "WARNING"}},
+    "loggers": {"httpx": {"level": "WARNING"}, "httpcore": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
 }
 
 # --- The admin's look ------------------------------------------------------------------------------------------------------

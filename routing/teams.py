@@ -29,6 +29,7 @@ class Team(RegistryModel):
         permissions = [
             ("see_every_team", "Can see the keys, limits, spend and traces of every team, and of none"),
             ("manage_every_team", "Can issue, rotate and revoke the keys of every team, and of none"),
+            ("grant_every_scope", "Can give client keys any scope, admin too"),
         ]
 
     def __str__(self) -> str:
