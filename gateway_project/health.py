@@ -22,8 +22,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from gateway_project import scraping
 from gateway_project.celery import QUEUES
-from inference import metrics
+from inference import shared_metrics
+from inference.metrics import metrics
 from providers import revision
 from providers.capabilities import TASKS
 from providers.models import ProbeResult, Provider
@@ -164,7 +166,7 @@ class TasksView(APIView):
 
 @extend_schema(exclude=True)
 class MetricsView(APIView):
-    """This process's counters for Prometheus: open, unless GATEWAY_METRICS_OPEN says that a key is needed."""
+    """The counters of all processes of this machine for Prometheus: open, unless GATEWAY_METRICS_OPEN says that a key is needed."""
 
     required_scopes = {"GET": "any"}
 
@@ -172,7 +174,9 @@ class MetricsView(APIView):
         return [AllowAny()] if settings.GATEWAY_METRICS_OPEN else super().get_permissions()
 
     def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        counted = shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect).families()
+        text = shared_metrics.text(counted, scraping.families())
+        return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def provider_health(*, with_models: bool = False) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ target of its own, or is told apart by the `process` that the scraper adds.
 
 from __future__ import annotations
 
+import os
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -266,6 +267,10 @@ def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
 metrics = Metrics()
 
 
-def render() -> bytes:
-    """This process's counters in Prometheus' text format."""
-    return metrics.render()
+def _begin_anew() -> None:
+    """A forked child counts what it does itself."""
+    metrics.__init__()  # type: ignore[misc]
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+

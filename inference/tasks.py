@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from celery import shared_task
-from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    celeryd_after_setup,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
-from inference import answering, jobs, policy_trials, relay, shadow_pairs, usage_rows
+from inference import answering, jobs, policy_trials, relay, shadow_pairs, shared_metrics, usage_rows
 from inference.backends import llama_cpp
+from inference.metrics import metrics
 from inference.relayed_calls import RelayedCalls
 from routing import snapshot
 
@@ -81,6 +88,12 @@ def learn_queues(instance: Any, **_: Any) -> None:
 
 
 @worker_ready.connect
+@worker_process_init.connect
+def share_counters(**_: Any) -> None:
+    shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)
+
+
+@worker_ready.connect
 def begin(**_: Any) -> None:
     """Say that the queue of relayed calls is served, and load what is to be loaded before anybody asks."""
     if answering.holds_models:
@@ -102,6 +115,7 @@ def end(**_: Any) -> None:
 @worker_shutdown.connect
 def unload(**_: Any) -> None:
     llama_cpp.close()
+    shared_metrics.leave()
 
 
 def _relayed_calls() -> RelayedCalls:
