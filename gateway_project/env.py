@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from routing.client_addresses import BadNetwork, Network, networks
+
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -81,6 +83,13 @@ class Environment:
         """A comma-separated list."""
         value = self.text(name)
         return [word.strip() for word in value.split(",") if word.strip()] if value else list(default)
+
+    def networks(self, name: str) -> tuple[Network, ...]:
+        """A comma-separated list of addresses and ranges: `10.0.0.0/8, 192.0.2.7`."""
+        try:
+            return networks(self.words(name))
+        except BadNetwork as error:
+            raise BadSetting(f"{name}: {error}") from error
 
     def paths(self, *names: str) -> list[str]:
         """The absolute paths that several variables list, each once."""

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from inference.errors import InvalidKey, PermissionDenied
 from routing import client_keys
-from routing.client_keys import KeyRefused
+from routing.client_keys import Found, KeyRefused
 from routing.types import Identity, Snapshot
 
 GENERATE = "generate"
@@ -18,7 +18,11 @@ ADMIN = "admin"
 _LONGEST_KEY = 512
 _REFUSALS = {
     "expired": ("Your API key has expired.", "expired_api_key"),
+    "rotated": ("Your API key has been replaced by a newer one.", "expired_api_key"),
     "disabled": ("Your API key has been disabled.", "invalid_api_key"),
+    "revoked": ("Your API key has been revoked.", "invalid_api_key"),
+    "team_disabled": ("Your API key's team has been disabled.", "invalid_api_key"),
+    "address": ("Your API key may not be used from your address.", "ip_not_authorized"),
 }
 
 
@@ -45,10 +49,11 @@ def _bearer(authorization: bytes | None) -> bytes | None:
     return value.strip() if scheme.lower() == b"bearer" else None
 
 
-def admit(presented: str, snapshot: Snapshot, *, now: float, scope: str = GENERATE) -> Identity:
-    """Raises `InvalidKey` (401) or `PermissionDenied` (403); neither says anything of the key that was shown."""
+def admit(presented: str, snapshot: Snapshot, *, now: float, scope: str = GENERATE, address: str = "") -> Identity:
+    """Raises `InvalidKey` (401) or `PermissionDenied` (403); neither says anything of the key that was shown. `address` is the
+    client's, of which a key with ranges of addresses needs to know."""
     try:
-        identity = _verified(presented, snapshot, now)
+        identity = _verified(presented, snapshot, now, address)
     except KeyRefused as refused:
         message, code = _REFUSALS.get(refused.reason, ("Incorrect API key provided.", "invalid_api_key"))
         raise InvalidKey(message, code=code, detail=f"client key refused: {refused.reason}") from None
@@ -60,25 +65,26 @@ def admit(presented: str, snapshot: Snapshot, *, now: float, scope: str = GENERA
 class _Seen:
     """Keys that were good under the snapshot in force, by the SHA-256 of the whole key; forgotten with the snapshot."""
 
-    __slots__ = ("identities", "snapshot")
+    __slots__ = ("keys", "snapshot")
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
-        self.identities: dict[bytes, tuple[Identity, float | None]] = {}
+        self.keys: dict[bytes, Found] = {}
 
 
 _MOST_SEEN = 10_000
 _seen = _Seen()
 
 
-def _verified(presented: str, snapshot: Snapshot, now: float) -> Identity:
-    """As `client_keys.verify`, whose HMAC is saved for a key that has passed it; expiry is looked at each time."""
-    if _seen.snapshot is not snapshot or len(_seen.identities) > _MOST_SEEN:
-        _seen.snapshot, _seen.identities = snapshot, {}
+def _verified(presented: str, snapshot: Snapshot, now: float, address: str) -> Identity:
+    """As `client_keys.verify`, whose HMAC is saved for a key that has passed it; time and address are looked at each time."""
+    if _seen.snapshot is not snapshot or len(_seen.keys) > _MOST_SEEN:
+        _seen.snapshot, _seen.keys = snapshot, {}
     fingerprint = sha256(presented.encode()).digest()
-    known = _seen.identities.get(fingerprint)
-    if known is not None and (known[1] is None or known[1] > now):
-        return known[0]
-    identity = client_keys.verify(presented, snapshot, now=now)
-    _seen.identities[fingerprint] = (identity, snapshot.client_keys[identity.prefix].expires_at)
-    return identity
+    known = _seen.keys.get(fingerprint)
+    if known is None or (known.until is not None and known.until <= now):
+        known = _seen.keys[fingerprint] = client_keys.find(presented, snapshot, now=now)
+    view = known.view
+    if view.networks is not None:
+        client_keys.check_address(view, address)
+    return view.identity

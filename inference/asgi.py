@@ -31,7 +31,7 @@ from inference.recording import Recorder
 from inference.request_ids import new_request_id
 from inference.wire import errors
 from inference.wire.openai import unknown_path, wrong_method
-from routing import calibration, health, snapshot
+from routing import calibration, client_addresses, health, snapshot
 from routing.types import RolloutView
 
 Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
@@ -137,7 +137,8 @@ async def _answer_small(plane: DataPlane, scope: dict[str, Any], send: Send) -> 
             raise wrong_method(scope["method"], path, "GET")
         registry = snapshot.current()
         key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
-        identity = admit(key, registry, now=time())
+        address = client_addresses.of_scope(scope, read.get(b"x-forwarded-for"), registry.trusted_proxies)
+        identity = admit(key, registry, now=time(), address=address)
         name = _model_name(scope)
         body = models.one(name, identity, registry) if name else models.listing(identity, registry)
     except GatewayError as error:

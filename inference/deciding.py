@@ -85,7 +85,7 @@ def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) 
         request.model,
         request.operation.name,
         request.provider_id,
-        None if identity is None else identity.allowed_models,
+        None if identity is None else (identity.allowed_models, identity.allowed_policies, identity.allowed_providers),
         request.preferred_model,
         request.task,
         request.choices,

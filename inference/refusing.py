@@ -17,7 +17,7 @@ from inference.errors import (
     PermissionDenied,
     UnsupportedCapability,
 )
-from routing.filters import PASSING_REASONS, permits_name
+from routing.filters import NOT_ALLOWED, PASSING_REASONS, permits_name
 from routing.types import Dropped, RequestFacts, RouteDecision
 
 _SOONEST_SECONDS = 1.0
@@ -39,7 +39,7 @@ def refusal(facts: RequestFacts, decision: RouteDecision, now: float) -> Gateway
 def _may_know(facts: RequestFacts, dropped: Dropped) -> bool:
     if dropped.reason == "disabled":
         return permits_name(facts.identity, facts.model) or permits_name(facts.identity, dropped.route)
-    return dropped.reason != "model_not_allowed"
+    return dropped.reason not in NOT_ALLOWED
 
 
 def nobody_left(facts: RequestFacts, passed_over: Sequence[Dropped], now: float) -> GatewayError:

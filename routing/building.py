@@ -21,7 +21,8 @@ from providers.models import ApiKey, ConnectionParameter, Provider, ProviderMode
 from providers.prices import Book
 from providers.provider_types import ProviderType
 from providers.secrets import Secret, SecretError
-from routing import policy_views, rollout, shortlists
+from routing import allowance_rows, client_keys, policy_views, rollout, shortlists
+from routing.client_addresses import BadNetwork, Network, networks
 from routing.models import ClientKey, Rollout, RoutingSettings
 from routing.types import (
     ClientKeyView,
@@ -51,6 +52,9 @@ def build() -> Snapshot:
     models = _models(providers, book)
     by_name = _by_name(models)
     policies = policy_views.build(models, by_name, notes)
+    rows = list(ClientKey.objects.select_related("team"))
+    keys = _client_keys(rows, notes)
+    allowances, raises_end = allowance_rows.build(view.identity for view in keys.values())
     snapshot = Snapshot(
         revision=number,
         built_at=now,
@@ -61,9 +65,12 @@ def build() -> Snapshot:
         policies=policies,
         defaults=_defaults(routing),
         out_of_service=_out_of_service(),
-        client_keys=_client_keys(),
+        client_keys=keys,
+        allowances=allowances,
+        foreign_keys=_foreign(rows),
+        trusted_proxies=settings.GATEWAY_TRUSTED_PROXIES,
         peppers=_peppers(),
-        stale_at=_next_change(book, policies),
+        stale_at=_next_change(book, policies, raises_end),
         rollout=_rollout(notes),
         notes=tuple(notes),
     )
@@ -145,10 +152,10 @@ def _revealed(value: object) -> str:
     return value.reveal() if isinstance(value, Secret) else str(value)
 
 
-def _next_change(book: Book, policies: Mapping[str, PolicyView]) -> float | None:
+def _next_change(book: Book, policies: Mapping[str, PolicyView], raises_end: float | None) -> float | None:
     """When time alone makes the same rows mean something else."""
     ends = (policy.override.expires_at for policy in policies.values() if policy.override is not None)
-    return min((moment for moment in (book.changes_at, *ends) if moment is not None), default=None)
+    return min((moment for moment in (book.changes_at, raises_end, *ends) if moment is not None), default=None)
 
 
 class _Row(NamedTuple):
@@ -251,24 +258,42 @@ def _defaults(row: RoutingSettings) -> RoutingDefaults:
     )
 
 
-def credentials(prefix: str) -> Snapshot:
-    """The client key of that prefix alone, as the database has it now: for the control plane, where a key that was issued or
-    revoked a moment ago must count."""
-    rows = ClientKey.objects.filter(prefix=prefix)
+def credentials(presented: str) -> Snapshot:
+    """The client key that may be the presented one, as the database has it now: for the control plane, where a key that was issued
+    or revoked a moment ago must count."""
+    peppers = _peppers()
+    rows = list(ClientKey.objects.select_related("team").filter(prefix=client_keys.prefix_of(presented)))
+    if not rows:
+        digests = [digest.hex() for digest in client_keys.digests_as_foreign(presented, peppers)]
+        foreign = ClientKey.objects.select_related("team").exclude(imported_from="")
+        rows = list(foreign.filter(Q(digest__in=digests) | Q(previous_digest__in=digests)))
     return Snapshot(
         revision=0,
         built_at=time.time(),
         environment=settings.GATEWAY_ENVIRONMENT,
-        client_keys={row.prefix: _client_key(row) for row in rows},
-        peppers=_peppers(),
+        client_keys=_client_keys(rows, []),
+        foreign_keys=_foreign(rows),
+        trusted_proxies=settings.GATEWAY_TRUSTED_PROXIES,
+        peppers=peppers,
     )
 
 
-def _client_keys() -> dict[str, ClientKeyView]:
-    return {row.prefix: _client_key(row) for row in ClientKey.objects.all()}
+def _client_keys(rows: Iterable[ClientKey], notes: list[str]) -> dict[str, ClientKeyView]:
+    return {row.prefix: _client_key(row, notes) for row in rows}
 
 
-def _client_key(row: ClientKey) -> ClientKeyView:
+def _foreign(rows: Iterable[ClientKey]) -> dict[bytes, str]:
+    """After a rotation the one that was imported is the digest before, for as long as that counts."""
+    return {
+        bytes.fromhex(digest): row.prefix
+        for row in rows
+        if row.imported_from
+        for digest in (row.digest, row.previous_digest)
+        if digest
+    }
+
+
+def _client_key(row: ClientKey, notes: list[str]) -> ClientKeyView:
     return ClientKeyView(
         identity=Identity(
             key_id=row.pk,
@@ -287,7 +312,24 @@ def _client_key(row: ClientKey) -> ClientKeyView:
         pepper_id=row.pepper_id,
         enabled=row.enabled,
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        previous_digest=bytes.fromhex(row.previous_digest),
+        previous_pepper_id=row.previous_pepper_id,
+        previous_until=row.previous_until.timestamp() if row.previous_until else None,
+        revoked=row.revoked_at is not None,
+        team_enabled=row.team is None or row.team.enabled,
+        networks=_networks(row, notes),
     )
+
+
+def _networks(row: ClientKey, notes: list[str]) -> tuple[Network, ...] | None:
+    if row.ip_ranges is None:
+        return None
+    try:
+        return networks(row.ip_ranges)
+    except BadNetwork as error:
+        # Written past the form: a key whose ranges cannot be read may come from nowhere.
+        notes.append(f"the client key {row.prefix}: {error}")
+        return ()
 
 
 def _patterns(stored: list[str] | None) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from providers.cost_tiers import rank
 from routing import estimates, filters, rollout, strategies, unwritten_nodes
 from routing.nearest import nearest
 from routing.policy_documents import PolicyDocument, Requirements
+from routing.policy_limits import limited
 from routing.shortlists import ENOUGH, LeftOut, any_model, candidate_of, shorten
 from routing.types import (
     NOMINAL,
@@ -42,6 +43,8 @@ class _Plan:
     policy: PolicyView | None = None
     bucket: int | None = None
     notices: tuple[str, ...] = ()
+    withheld: tuple[PolicyTarget, ...] = ()
+    """Fallbacks that only policies lead to which the client key is not allowed."""
 
 
 def decide(
@@ -104,6 +107,9 @@ class _Deciding:
         self._add(chosen[1:])
         if self.plan.version is not None:
             self._add(self._eligible(self.plan.version.fallbacks, "fallback"))
+        for target in self.plan.withheld:
+            why = "only a policy that the client key is not allowed leads to it"
+            self.left_out.add(Dropped(target.model.route, "policy_not_allowed", why))
         if self.asked.facts.operation == "embeddings":
             self._keep_embeddings_alike()
         self._leave_out_for_now()
@@ -132,12 +138,13 @@ class _Deciding:
         if not targets:
             self.notices.append(f"the preferred model {name!r} {_IS_NOT}")
             return
-        allowed = policy is not None and allows(self.asked.facts.identity, policy, name, self.snapshot)
-        asked = replace(self.asked, requirements=requirements, allowed_by_name=allowed)
+        allowed, barred = _standing(self.asked.facts.identity, policy, name, self.snapshot)
+        asked = replace(self.asked, requirements=requirements, allowed_by_name=allowed, barred_policy=barred)
         found = self._ranked(targets, "preferred", asked)
         if not found:
             # To a client key, what it is not allowed does not exist.
-            known = allowed or any(filters.permits(asked.facts.identity, target.model) for target in targets)
+            permits = (filters.permits(asked.facts.identity, target.model) for target in targets)
+            known = allowed or (not barred and any(permits))
             self.notices.append(f"the preferred model {name!r} {_MAY_NOT if known else _IS_NOT}")
         self._add(found)
 
@@ -283,7 +290,7 @@ def _plan(facts: RequestFacts, snapshot: Snapshot) -> _Plan | None:
         return _plan_without_name(facts, snapshot)
     policy = _policy(facts.model, snapshot)
     if policy is not None:
-        return _plan_of(policy, facts)
+        return _plan_of(policy, facts, snapshot)
     targets = _targets_of(facts.model, snapshot)
     if targets:
         return _Plan(PolicyDocument(), targets)
@@ -300,12 +307,12 @@ def _plan_without_name(facts: RequestFacts, snapshot: Snapshot) -> _Plan:
     if facts.task:
         policy = _policy(f"task/{facts.task}", snapshot)
         if policy is not None:
-            return _plan_of(policy, facts)
+            return _plan_of(policy, facts, snapshot)
         return _Plan(PolicyDocument(requirements=Requirements(task=facts.task)), any_model(snapshot))
     # What the registry has a policy for, embeddings go by: their vectors must not depend on which model comes first today.
     names = (["task/embedding"] if facts.operation == "embeddings" else []) + [snapshot.defaults.default_policy]
     policy = next((found for name in names if (found := _policy(name, snapshot)) is not None), None)
-    return _plan_of(policy, facts) if policy is not None else _Plan(PolicyDocument(), any_model(snapshot))
+    return _plan_of(policy, facts, snapshot) if policy is not None else _Plan(PolicyDocument(), any_model(snapshot))
 
 
 def _policy(name: str, snapshot: Snapshot) -> PolicyView | None:
@@ -317,13 +324,26 @@ def _policy(name: str, snapshot: Snapshot) -> PolicyView | None:
     return snapshot.policies.get(policy.stands_for, policy)
 
 
-def _plan_of(policy: PolicyView, facts: RequestFacts) -> _Plan:
+def _plan_of(policy: PolicyView, facts: RequestFacts, snapshot: Snapshot) -> _Plan:
     version, bucket = policy.active, None
     if policy.candidate is not None:
         bucket = rollout.bucket(policy.salt, known_by(facts))
         if bucket < policy.share:
             version = policy.candidate
-    return _Plan(version.document, version.targets, version, policy, bucket)
+    plan = _Plan(version.document, version.targets, version, policy, bucket)
+    if facts.identity is None or facts.identity.allowed_policies is None:
+        return plan
+    return _within_limits(plan, version, policy, snapshot, facts.identity)
+
+
+def _within_limits(
+    plan: _Plan, version: PolicyVersionView, policy: PolicyView, snapshot: Snapshot, identity: Identity
+) -> _Plan:
+    """What the policy chooses serves whoever may name it. Where its choice fails, other policies' chains are open only to those
+    who may name those, too."""
+    held = limited(policy, version, snapshot, identity)
+    kept = {target.model.route for target in (*held.targets, *held.fallbacks)}
+    return replace(plan, version=held, withheld=tuple(one for one in version.fallbacks if one.model.route not in kept))
 
 
 def known_by(facts: RequestFacts) -> bytes:
@@ -341,6 +361,7 @@ def _asked(
     facts: RequestFacts, plan: _Plan, snapshot: Snapshot, conditions: Conditions, now: float, chance: float
 ) -> Asked:
     limits = [facts.max_cost, plan.document.max_cost, snapshot.defaults.max_cost]
+    allowed, barred = _standing(facts.identity, plan.policy, facts.model, snapshot)
     return Asked(
         facts=facts,
         requirements=_both(plan.document.requirements, _demanded(facts)),
@@ -349,8 +370,21 @@ def _asked(
         chance=chance,
         max_cost=min((limit for limit in limits if limit is not None), default=None),
         barred_types=snapshot.defaults.barred_types,
-        allowed_by_name=plan.policy is not None and allows(facts.identity, plan.policy, facts.model, snapshot),
+        allowed_by_name=allowed,
+        barred_policy=barred,
     )
+
+
+def _standing(
+    identity: Identity | None, policy: PolicyView | None, sent: str, snapshot: Snapshot
+) -> tuple[bool, str]:
+    """Whether a policy opens all that it chooses to the client key, and its name where the key is limited to other ones."""
+    if policy is None:
+        return False, ""
+    if allows(identity, policy, sent, snapshot):
+        return True, ""
+    limited_to_others = identity is not None and identity.allowed_policies is not None
+    return False, policy.name if limited_to_others else ""
 
 
 def allows(identity: Identity | None, policy: PolicyView, sent: str, snapshot: Snapshot) -> bool:
@@ -360,7 +394,7 @@ def allows(identity: Identity | None, policy: PolicyView, sent: str, snapshot: S
     names = [policy.name, f"{policy.kind}/{policy.name}"]
     if named is not None and named.name == policy.name:
         names.append(sent)
-    return any(filters.permits_name(identity, name) for name in names)
+    return filters.permits_policy(identity, names)
 
 
 def _demanded(facts: RequestFacts) -> Requirements:

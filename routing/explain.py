@@ -34,7 +34,7 @@ from routing.types import (
 MOST_KEPT = 100
 """Candidates, and dropped ones, that are kept of a decision; the rest is counted."""
 
-_OF_OTHERS = frozenset({"model_not_allowed"})
+_OF_OTHERS = filters.NOT_ALLOWED
 """Reasons that tell a caller of models that it may not know of."""
 
 

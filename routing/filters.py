@@ -6,7 +6,7 @@ Lasting rules look at what is configured and asked; passing ones at the state of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fnmatch import translate
 from functools import lru_cache
@@ -20,6 +20,9 @@ from routing.types import NOMINAL, Asked, Dropped, Identity, ModelView, RequestF
 _SMALL = Decimal("0.0001")
 
 Rule = Callable[[ModelView, Asked], Dropped | None]
+
+NOT_ALLOWED = frozenset({"policy_not_allowed", "provider_not_allowed", "model_not_allowed"})
+"""What a client key keeps from its bearer, and what its bearer is not told of."""
 
 
 def refusal(model: ModelView, asked: Asked) -> Dropped | None:
@@ -56,14 +59,35 @@ def _first(rules: tuple[Rule, ...], model: ModelView, asked: Asked) -> Dropped |
 
 
 def permits(identity: Identity | None, model: ModelView) -> bool:
-    """Whether a key's patterns allow a model, by its own name or by `provider/model`."""
-    return permits_name(identity, model.model_id) or permits_name(identity, model.route)
+    """Whether a key may name a model, by its own name or by `provider/model`."""
+    if identity is None:
+        return True
+    named = permits_name(identity, model.model_id) or permits_name(identity, model.route)
+    return named and permits_provider(identity, model.provider.provider_id)
 
 
 def permits_name(identity: Identity | None, name: str) -> bool:
-    if identity is None or identity.allowed_models is None:
+    """Whether a key may name the model of that name. One that is limited to policies names those models alone that it is allowed
+    besides."""
+    if identity is None:
         return True
+    if identity.allowed_models is None:
+        return identity.allowed_policies is None
     return _matcher(identity.allowed_models)(name) is not None
+
+
+def permits_policy(identity: Identity | None, names: Iterable[str]) -> bool:
+    """Whether a key may name the policy that has these names, and with it whatever the policy chooses."""
+    if identity is None:
+        return True
+    patterns = identity.allowed_policies if identity.allowed_policies is not None else identity.allowed_models
+    return patterns is None or any(_matcher(patterns)(name) is not None for name in names)
+
+
+def permits_provider(identity: Identity | None, provider_id: str) -> bool:
+    if identity is None or identity.allowed_providers is None:
+        return True
+    return _matcher(identity.allowed_providers)(provider_id) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -82,9 +106,24 @@ def pinned_elsewhere(model: ModelView, asked: Asked) -> Dropped | None:
 
 
 def not_allowed(model: ModelView, asked: Asked) -> Dropped | None:
-    if asked.allowed_by_name or permits(asked.facts.identity, model):
+    identity = asked.facts.identity
+    if asked.allowed_by_name or permits_name(identity, model.model_id) or permits_name(identity, model.route):
         return None
     return Dropped(model.route, "model_not_allowed", "the client key is not allowed to use this model")
+
+
+def policy_not_allowed(model: ModelView, asked: Asked) -> Dropped | None:
+    if not asked.barred_policy:
+        return None
+    return Dropped(
+        model.route, "policy_not_allowed", f"the client key is not allowed to use the policy {asked.barred_policy!r}"
+    )
+
+
+def provider_not_allowed(model: ModelView, asked: Asked) -> Dropped | None:
+    if permits_provider(asked.facts.identity, model.provider.provider_id):
+        return None
+    return Dropped(model.route, "provider_not_allowed", "the client key is not allowed to use its provider")
 
 
 def switched_off(model: ModelView, asked: Asked) -> Dropped | None:
@@ -211,7 +250,7 @@ DEMANDS = (
 )
 """Look at nothing but the requirements."""
 
-FIXED = (pinned_elsewhere, not_allowed, switched_off, wrong_operation, *DEMANDS)
+FIXED = (pinned_elsewhere, policy_not_allowed, provider_not_allowed, not_allowed, switched_off, wrong_operation, *DEMANDS)
 """Say the same for every request that demands the same."""
 
 OF_SIZE = (prompt_too_long, too_expensive)

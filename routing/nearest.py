@@ -10,7 +10,7 @@ import difflib
 from heapq import nlargest
 from itertools import pairwise
 
-from routing.filters import permits, permits_name
+from routing.filters import permits, permits_policy
 from routing.types import RequestFacts, Snapshot
 
 _SHOWN = 3
@@ -30,8 +30,9 @@ def nearest(facts: RequestFacts, snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _may(facts: RequestFacts, name: str, snapshot: Snapshot) -> bool:
-    if name in snapshot.policies:
-        return permits_name(facts.identity, name)
+    policy = snapshot.policies.get(name)
+    if policy is not None:
+        return permits_policy(facts.identity, (name, policy.name, f"{policy.kind}/{policy.name}"))
     return any(permits(facts.identity, model) for model in snapshot.by_name.get(name, ()))
 
 

@@ -200,6 +200,36 @@ def _allow(model: ModelView, asked: Asked, world: World) -> Remedy:
     return Remedy(f"Add {model.route!r} to the models that the client key {name} is allowed.", CLIENT_KEY, allowed)
 
 
+def _allow_policy(model: ModelView, asked: Asked, world: World) -> Remedy:
+    identity = asked.facts.identity
+    name = identity.prefix if identity is not None else ""
+    policy = asked.barred_policy
+
+    def allowed(world: World) -> World:
+        key = world.facts.identity
+        if key is None or key.allowed_policies is None:
+            return world
+        patterns = (*key.allowed_policies, escape(policy)) if policy else None
+        return world.ask(identity=replace(key, allowed_policies=patterns))
+
+    if policy:
+        return Remedy(f"Add {policy!r} to the policies that the client key {name} is allowed.", CLIENT_KEY, allowed)
+    return Remedy(f"Allow the client key {name} the policies that lead to {model.route!r}.", CLIENT_KEY, allowed)
+
+
+def _allow_provider(model: ModelView, asked: Asked, world: World) -> Remedy:
+    identity = asked.facts.identity
+    name, provider_id = identity.prefix if identity is not None else "", model.provider.provider_id
+
+    def allowed(world: World) -> World:
+        key = world.facts.identity
+        if key is None or key.allowed_providers is None:
+            return world
+        return world.ask(identity=replace(key, allowed_providers=(*key.allowed_providers, escape(provider_id))))
+
+    return Remedy(f"Add {provider_id!r} to the providers that the client key {name} is allowed.", CLIENT_KEY, allowed)
+
+
 def _switch_type_on(model: ModelView, asked: Asked, world: World) -> Remedy:
     kind = model.provider.provider_type
     return Remedy(
@@ -386,6 +416,8 @@ def _ask_by_name(model: ModelView, asked: Asked, world: World) -> Remedy:
 
 REMEDIES: Mapping[str, Callable[[ModelView, Asked, World], Remedy]] = {
     "provider_pinned": _unpin,
+    "policy_not_allowed": _allow_policy,
+    "provider_not_allowed": _allow_provider,
     "model_not_allowed": _allow,
     "provider_type_off": _switch_type_on,
     "unsupported_operation": _serve_operation,

@@ -258,11 +258,12 @@ class _Side:
 
 def _question(facts: RequestFacts) -> tuple[object, ...]:
     """What requests alike have in common. Length, session and key are missing: a decision that depends on them says so."""
+    identity = facts.identity
     return (
         facts.model,
         facts.operation,
         facts.provider_id,
-        None if facts.identity is None else facts.identity.allowed_models,
+        None if identity is None else (identity.allowed_models, identity.allowed_policies, identity.allowed_providers),
         facts.preferred_model,
         facts.require_vision,
         facts.images,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from routing import filters
@@ -96,6 +96,19 @@ class Resolving:
         chains = {via: self._chain(via) for via in through if via in self._documents}
         return PolicyVersionView(number, document, targets, self._fallbacks(document, name), chains)
 
+    def limited(
+        self, version: PolicyVersionView, name: str, may_name: Callable[[str], bool]
+    ) -> PolicyVersionView:
+        """The version for a caller to whom other policies are open only as `may_name` says: what it may choose stays, and no chain
+        goes through a policy that is closed."""
+        chains = {via: self._limited_chain(via, may_name) for via in version.chains if may_name(via)}
+        fallbacks = self._fallbacks(version.document, name, may_name)
+        return replace(version, fallbacks=fallbacks, chains=chains)
+
+    def _limited_chain(self, name: str, may_name: Callable[[str], bool]) -> tuple[PolicyTarget, ...]:
+        document = self._documents[name]
+        return meeting(document.requirements, self._fallbacks(document, name, may_name))
+
     def named(self, name: str, within: tuple[str, ...] = (), weight: int = 1) -> Iterator[PolicyTarget]:
         """What a name means; models reached through another policy say through which, and are what that one demands."""
         name = self._with_kind.get(name, name)
@@ -130,8 +143,11 @@ class Resolving:
             self._chains[name] = meeting(document.requirements, self._fallbacks(document, name))
         return self._chains[name]
 
-    def _fallbacks(self, document: PolicyDocument, name: str) -> tuple[PolicyTarget, ...]:
-        """The policies' own fallbacks follow those that name them, and are what these demand, until nothing new comes."""
+    def _fallbacks(
+        self, document: PolicyDocument, name: str, leads_on: Callable[[str], bool] = lambda name: True
+    ) -> tuple[PolicyTarget, ...]:
+        """The policies' own fallbacks follow those that name them, and are what these demand, until nothing new comes.
+        `leads_on` says of a policy whether the chain may go through it."""
         found: list[PolicyTarget] = []
         waiting = deque((fallback, "") for fallback in document.fallbacks)
         seen: set[object] = {name}
@@ -141,8 +157,10 @@ class Resolving:
             if fallback in seen or (whose and (fallback, whose) in seen):
                 continue
             seen.add((fallback, whose) if whose else fallback)
-            found += self._by_itself(fallback, whose)
             further = self._documents.get(fallback)
+            if further is not None and not leads_on(fallback):
+                continue
+            found += self._by_itself(fallback, whose)
             if further is not None:
                 demanding = fallback if further.requirements != _NOTHING else ""
                 waiting += ((one, demanding) for one in further.fallbacks)

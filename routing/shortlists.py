@@ -165,8 +165,14 @@ def _demands(asked: Asked) -> Iterator[tuple[tuple[str, Any], Rule, Requirements
     facts, demanded = asked.facts, asked.requirements
     if facts.provider_id is not None:
         yield ("provider", facts.provider_id), filters.pinned_elsewhere, None
-    if not asked.allowed_by_name and facts.identity is not None and facts.identity.allowed_models is not None:
-        yield ("allowed", facts.identity.allowed_models), filters.not_allowed, None
+    if asked.barred_policy:
+        yield ("barred policy", asked.barred_policy), filters.policy_not_allowed, None
+    if (identity := facts.identity) is not None:
+        if identity.allowed_providers is not None:
+            yield ("providers", identity.allowed_providers), filters.provider_not_allowed, None
+        if not asked.allowed_by_name and (identity.allowed_models, identity.allowed_policies) != (None, None):
+            limits = identity.allowed_models, identity.allowed_policies is None
+            yield ("allowed", limits), filters.not_allowed, None
     if asked.barred_types:
         yield ("barred", asked.barred_types), filters.switched_off, None
     yield ("operation", facts.operation), filters.wrong_operation, None

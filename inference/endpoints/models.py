@@ -8,7 +8,7 @@ import orjson
 
 from inference.errors import ModelNotFound
 from inference.wire.openai import model_object
-from routing.filters import permits, permits_name
+from routing.filters import permits, permits_policy, permits_provider
 from routing.types import Identity, ModelView, PolicyView, Snapshot
 
 
@@ -17,7 +17,9 @@ def listing(identity: Identity, snapshot: Snapshot) -> bytes:
     objects = [
         _object(name, usable)
         for name, models in snapshot.by_name.items()
-        if (usable := [model for model in models if permits(identity, model)]) and not _is_route(name, usable)
+        if (usable := [model for model in models if permits(identity, model)])
+        and not _is_route(name, usable)
+        and not _is_barred(name, identity, snapshot)
     ]
     listed = {told["id"] for told in objects}
     objects += [
@@ -33,7 +35,7 @@ def one(name: str, identity: Identity, snapshot: Snapshot) -> bytes:
     if policy is not None and _may_use(policy, identity):
         return orjson.dumps(_policy_object(policy, snapshot))
     usable = [model for model in snapshot.by_name.get(name, ()) if permits(identity, model)]
-    if not usable:
+    if not usable or _is_barred(name, identity, snapshot):
         raise ModelNotFound(f"The model '{name[:200]}' does not exist or you do not have access to it.", param="model")
     return orjson.dumps(_object(name, usable))
 
@@ -44,11 +46,20 @@ def _is_route(name: str, models: list[ModelView]) -> bool:
 
 
 def _may_use(policy: PolicyView, identity: Identity) -> bool:
-    """By its own name, or because one of the models that it may choose is allowed."""
-    version = policy.active
-    return permits_name(identity, policy.name) or any(
-        permits(identity, target.model) for target in (*version.targets, *version.fallbacks)
-    )
+    """By its own name, where a provider that is allowed serves it; else, unless the key is limited to other policies, because one
+    of the models that it may choose is allowed."""
+    models = [target.model for target in (*policy.active.targets, *policy.active.fallbacks)]
+    if permits_policy(identity, (policy.name, f"{policy.kind}/{policy.name}")):
+        return not models or any(permits_provider(identity, model.provider.provider_id) for model in models)
+    return identity.allowed_policies is None and any(permits(identity, model) for model in models)
+
+
+def _is_barred(name: str, identity: Identity, snapshot: Snapshot) -> bool:
+    """A policy that has a model's name decides about it, also for a key that is limited to other policies."""
+    policy = snapshot.policies.get(name)
+    if policy is None or identity.allowed_policies is None:
+        return False
+    return not permits_policy(identity, (name, policy.name, f"{policy.kind}/{policy.name}"))
 
 
 def _policy_object(policy: PolicyView, snapshot: Snapshot) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from providers import actor
-from routing import building, client_keys
+from routing import building, client_addresses, client_keys
 from routing.types import Identity
 
 _LONGEST_KEY = 512
@@ -28,8 +28,9 @@ class ClientKeyAuthentication(BaseAuthentication):
         if presented is None:
             return None
         try:
-            credentials = building.credentials(client_keys.prefix_of(presented))
-            identity = client_keys.verify(presented, credentials, now=time.time())
+            held = building.credentials(presented)
+            address = client_addresses.of_meta(request.META, held.trusted_proxies)
+            identity = client_keys.verify(presented, held, now=time.time(), address=address)
         except client_keys.KeyRefused as refused:
             raise AuthenticationFailed(_sentence(refused.reason), code="invalid_key") from None
         actor.become(f"key:{identity.prefix}")
@@ -60,7 +61,15 @@ def _header(request: Request, name: str) -> bytes:
     return request.headers.get(name, "").encode("latin-1", "replace")
 
 
+_SENTENCES = {
+    "disabled": "This key has been disabled.",
+    "revoked": "This key has been revoked.",
+    "team_disabled": "The team of this key has been disabled.",
+    "expired": "This key has expired.",
+    "rotated": "This key has been replaced by a newer one.",
+    "address": "This key may not be used from your address.",
+}
+
+
 def _sentence(reason: str) -> str:
-    return {"disabled": "This key has been disabled.", "expired": "This key has expired."}.get(
-        reason, "This key is not known."
-    )
+    return _SENTENCES.get(reason, "This key is not known.")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 
 def verify(presented, at=None):
-    held = building.credentials(client_keys.prefix_of(presented))
+    held = building.credentials(presented)
     return client_keys.verify(presented, held, now=at or timezone.now().timestamp())
 
 
