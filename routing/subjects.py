@@ -79,7 +79,7 @@ class Counted(RegistryModel):
         if field == TAG:
             return f"tag {self.tag}"
         named = getattr(self, field)
-        return f"{self.subject} {'?' if named is None else named.audit_name()}"
+        return f"{self.subject} {'?' if named is None else _called(named)}"
 
     @classmethod
     def one_of_each(cls, *beside: str) -> list[models.UniqueConstraint]:
@@ -99,3 +99,10 @@ class Counted(RegistryModel):
             )
             for subject, field in _NAMED_BY.items()
         ]
+
+
+def _called(named: Any) -> str:
+    """As people know it: a key by its name, a model by its route."""
+    if hasattr(named, "model_id"):
+        return f"{named.provider.provider_id}/{named.model_id}"
+    return str(named.name if hasattr(named, "prefix") else named.audit_name())
