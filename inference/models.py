@@ -7,6 +7,7 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
+from inference.alert_models import AlertChannel, AlertDelivery, AlertEvent, AlertIncident, AlertRule
 from inference.old_paths import OldPathTracking, OldPathUse
 from inference.rollup_models import FailureRollup, LatencyRollup, TagRollup, TrafficRollup, UsageRollup
 from inference.shadow_pairs import ShadowPair
@@ -14,6 +15,11 @@ from providers.fields import EncryptedField
 from routing.rollout import GATEWAY
 
 __all__ = [
+    "AlertChannel",
+    "AlertDelivery",
+    "AlertEvent",
+    "AlertIncident",
+    "AlertRule",
     "DecisionRecord",
     "FailureRollup",
     "Job",
