@@ -72,8 +72,9 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "Access",
             [
                 ("Client keys", "key", "admin:routing_clientkey_changelist", "routing.view_clientkey"),
+                ("Teams", "groups", "admin:routing_team_changelist", "routing.view_team"),
                 ("Users", "person", "admin:auth_user_changelist", "auth.view_user"),
-                ("Groups", "group", "admin:auth_group_changelist", "auth.view_group"),
+                ("Roles", "badge", "admin:auth_group_changelist", "auth.view_group"),
                 ("Audit", "history", "admin:providers_auditentry_changelist", "providers.view_auditentry"),
             ],
         ),

@@ -17,6 +17,8 @@ from django.db.models import Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
+from routing import client_addresses
+
 ACCOUNT_FACTOR = 5
 
 
@@ -40,7 +42,7 @@ class LoginGuard(AxesDatabaseHandler):
 
 def address_of(request: HttpRequest) -> str | None:
     """Where a login comes from; on a Unix socket, from nowhere in particular."""
-    return request.META.get("REMOTE_ADDR") or None
+    return client_addresses.plain(client_addresses.of_meta(request.META, settings.GATEWAY_TRUSTED_PROXIES))
 
 
 def named(username: str, ip_address: str, user_agent: str, path_info: str, request: HttpRequest) -> str:

@@ -21,11 +21,15 @@ from routing import (
     admin_health,  # noqa: F401  (registers its page)
     admin_policies,  # noqa: F401  (registers its pages)
     admin_select,  # noqa: F401  (registers its page)
+    admin_teams,  # noqa: F401  (registers its pages)
     admin_trials,  # noqa: F401
     issuing,
+    scope_grants,
+    visibility,
 )
 from routing.client_keys import SCOPES
 from routing.models import ClientKey
+from routing.team_pages import ManagedByTeams, TeamFilter
 
 SCOPE_MEANINGS = {
     "generate": "call models through /v1 and the jobs API",
@@ -52,9 +56,13 @@ class LinesField(forms.CharField):
         return self.to_python(initial) != self.to_python(data)
 
 
+def scope_choices(user: Any) -> list[tuple[str, str]]:
+    return [(scope, f"{scope} – {SCOPE_MEANINGS[scope]}") for scope in scope_grants.grantable(user)]
+
+
 class ClientKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, f"{scope} – {SCOPE_MEANINGS[scope]}") for scope in SCOPES],
+        choices=[(scope, f"{scope} – {SCOPE_MEANINGS[scope]}") for scope in SCOPES],  # narrowed to whom it is shown
         initial=["generate"],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
@@ -64,7 +72,7 @@ class ClientKeyForm(forms.ModelForm):
 
     class Meta:
         model = ClientKey
-        fields = ("name", "scopes", "allowed_models", "expires_at", "enabled")
+        fields = ("name", "team", "scopes", "allowed_models", "expires_at", "enabled")
 
     def clean_expires_at(self) -> Any:
         value = self.cleaned_data["expires_at"]
@@ -74,18 +82,30 @@ class ClientKeyForm(forms.ModelForm):
 
 
 @admin.register(ClientKey)
-class ClientKeyAdmin(SwitchableAdmin):
+class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
     form = ClientKeyForm
     list_display = ("title", "scopes_cell", "models_cell", "expires", "last_used", "created", "state")
-    list_filter = ("enabled",)
+    list_filter = ("enabled", TeamFilter)
     search_fields = ("name", "prefix")
     search_help_text = "Search by name or prefix"
     ordering = ("-created_at",)
     list_before_template = "admin/routing/clientkey/list_before.html"
     readonly_fields = ("prefix", "created", "last_used")
 
+    def may_write(self, request: HttpRequest, row: ClientKey | None = None) -> bool:
+        """A key with scopes that the user may not give is out of the user's hands: to rotate it would be to have it."""
+        return super().may_write(request, row) and (row is None or scope_grants.may_handle(request.user, row.scopes))
+
+    def get_form(self, request: HttpRequest, obj: ClientKey | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        if "scopes" in form.base_fields:
+            form.base_fields["scopes"].choices = scope_choices(request.user)
+        if "team" in form.base_fields:
+            form.base_fields["team"].required = visibility.managed_by(request.user) is not None
+        return form
+
     def get_fieldsets(self, request: HttpRequest, obj: ClientKey | None = None) -> list[tuple[str | None, dict]]:
-        fields = ["name", "scopes", "allowed_models", "expires_at"]
+        fields = ["name", "team", "scopes", "allowed_models", "expires_at"]
         return [(None, {"fields": [*fields, "enabled", "prefix", "created", "last_used"] if obj else fields})]
 
     @admin.display(description="Key", ordering="name")
@@ -142,6 +162,8 @@ class ClientKeyAdmin(SwitchableAdmin):
                 allowed_models=form.cleaned_data["allowed_models"],
                 expires_at=form.cleaned_data["expires_at"],
             )
+            key.team = form.cleaned_data["team"]
+            key.save(update_fields=["team"])
             self.log_addition(request, key, [{"added": {}}])
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         response = TemplateResponse(

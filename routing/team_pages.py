@@ -60,6 +60,11 @@ class ManagedByTeams(OfTeams):
             return teams is None or bool(teams)
         return row.team_id in teams
 
+    def response_action(self, request: HttpRequest, queryset: QuerySet) -> Any:
+        """An action asks for the permission once; each row of the selection is looked at by itself here."""
+        theirs = [row.pk for row in queryset if self.may_write(request, row)]
+        return super().response_action(request, queryset.filter(pk__in=theirs))  # type: ignore[misc]
+
     def offered(self, request: HttpRequest, queryset: QuerySet, field: str) -> QuerySet:
         return visibility.managed(queryset, request.user, field)
 

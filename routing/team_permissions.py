@@ -14,6 +14,7 @@ from routing.teams import MANAGES, TeamMember
 OF_MEMBERS = frozenset(
     {
         "routing.view_team",
+        "routing.view_teammember",
         "routing.view_clientkey",
         "routing.view_ratelimit",
         "routing.view_budget",

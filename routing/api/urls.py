@@ -9,11 +9,14 @@ from routing.api.client_keys import ClientKeys
 from routing.api.policies import Overrides, Policies
 from routing.api.rollout import RolloutView
 from routing.api.settings import RoutingSettingsView
+from routing.api.teams import TeamMembers, Teams
 from routing.api.trials import PromoteView, TrialView
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
 router.register("client-keys", ClientKeys, basename="client-key")
+router.register("teams", Teams, basename="team")
+router.register("team-members", TeamMembers, basename="team-member")
 router.register("policies", Policies, basename="policy")
 router.register("overrides", Overrides, basename="override")
 
