@@ -25,7 +25,11 @@ class RequestIdMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.headers.get("X-Request-Id", "")
         request.request_id = given if _SAFE_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"  # type: ignore[attr-defined]
-        response = self.get_response(request)
+        origin = trace_ids.origin_of(request.headers, request.META.get("REMOTE_ADDR") or "")
+        if not origin.trace_id:
+            origin = origin._replace(trace_id=request.request_id)  # type: ignore[attr-defined]
+        with trace_ids.arriving(origin):
+            response = self.get_response(request)
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         response["X-Trace-Id"] = trace_ids.trace_of(request.headers, request.request_id)  # type: ignore[attr-defined]
         return response

@@ -174,6 +174,10 @@ class Question:
             ruling=trail.ruling,
             asked=trail.asked,
             log=trail.log,
+            trace_id=self.request.origin.trace_id,
+            parent_span_id=self.request.origin.parent_span_id,
+            tags=self.request.tags,
+            address=self.request.origin.address,
         )
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 
 from inference.errors import InvalidRequest
+from inference.wire import tags
 from inference.wire.openai import ParsedRequest, prompt_of, unknown_task
 from providers.capabilities import TASKS
 from routing import estimates, selections
@@ -13,8 +14,8 @@ from routing.types import Identity, RequestFacts
 
 NODE, TASK = b"x-gateway-node", b"x-gateway-task"
 DATA_TAGS, LOCAL_ONLY = b"x-gateway-data-tags", b"x-gateway-local-only"
-SESSION = b"x-session-id"
-HEADERS = frozenset({NODE, TASK, DATA_TAGS, LOCAL_ONLY, SESSION})
+SESSION, TAGS = b"x-session-id", b"x-gateway-tags"
+HEADERS = frozenset({NODE, TASK, DATA_TAGS, LOCAL_ONLY, SESSION, TAGS})
 """Read here; none goes upstream."""
 
 _LONGEST = 255
@@ -38,11 +39,14 @@ def fold_headers(request: ParsedRequest, sent: Mapping[bytes, bytes]) -> None:
         request.task = _text(task)
         if request.task not in TASKS:
             raise unknown_task("x-gateway-task", request.task)
-    tags = sent.get(DATA_TAGS)
-    if tags:
-        if len(tags) > _LONGEST:  # a tag that was cut off would no longer hold
+    data_tags = sent.get(DATA_TAGS)
+    if data_tags:
+        if len(data_tags) > _LONGEST:  # a tag that was cut off would no longer hold
             raise InvalidRequest(f"'x-gateway-data-tags' is longer than {_LONGEST} bytes.", param="x-gateway-data-tags")
-        request.data_tags |= {tag for one in _text(tags).split(",") if (tag := one.strip())}
+        request.data_tags |= {tag for one in _text(data_tags).split(",") if (tag := one.strip())}
+    named = sent.get(TAGS)
+    if named:
+        request.tags = tags.joined(request.tags, tags.read(named.decode("utf-8", "replace"), "x-gateway-tags"))
     local_only = sent.get(LOCAL_ONLY)
     if local_only is not None:
         wanted = _FLAGS.get(_text(local_only).lower())

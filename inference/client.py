@@ -22,7 +22,7 @@ import orjson
 from django.db import close_old_connections
 
 from inference import loop as bridge
-from inference import prompts, roles, usage_rows
+from inference import prompts, roles, trace_ids, usage_rows
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Reply, Usage
@@ -195,6 +195,7 @@ def _parsed(body: Mapping[str, Any], operation: str, provider_id: str | None, se
     request = parse(OPERATIONS[operation], raw, _limits.json_depth, _limits.pictures)
     request.provider_id = provider_id or request.provider_id
     request.session_id = session_id or request.session_id
+    request.origin = trace_ids.current()
     return request
 
 
@@ -309,6 +310,10 @@ class _Call:
                     ruling=trail.ruling,
                     asked=trail.asked,
                     log=trail.log,
+                    trace_id=self.request.origin.trace_id,
+                    parent_span_id=self.request.origin.parent_span_id,
+                    tags=self.request.tags,
+                    address=self.request.origin.address,
                 )
             )
 

@@ -238,6 +238,7 @@ class Dispatcher:
             key,
             asked.deadline,
             request.session_id,
+            trail.traceparent,
         )
         outcome = "error"
         began = perf_counter()

@@ -33,6 +33,7 @@ from inference.errors import (
 from inference.overheard import Overheard, asked, error_code, usage
 from inference.recording import Entry
 from inference.request_ids import new_request_id
+from inference.trace_ids import Origin, origin_of
 from inference.wire import errors, hops, problems, sse
 from providers.addresses import AddressRefused, check_url
 from routing import client_keys
@@ -369,6 +370,7 @@ class Passage:
             code = (error_code(text) if whole else "") or f"http_{self._status}"
         known = current().by_name.get(self._model)
         events = self._overheard.events
+        origin = self._origin()
         plane.recorder.add(
             Entry(
                 self._request_id,
@@ -391,6 +393,9 @@ class Passage:
                 hops.value_of(self._scope["headers"], b"x-session-id").decode("latin-1")[:255] or None,
                 LEGACY,
                 client,
+                trace_id=origin.trace_id,
+                parent_span_id=origin.parent_span_id,
+                address=origin.address,
             )
         )
 
@@ -412,10 +417,15 @@ class Passage:
             return None, f"address-{self._digest(_address(self._scope).encode())}"
         if len(credential) <= _LONGEST_KEY and credential.isascii():
             try:
-                return client_keys.verify(credential.decode(), current(), now=time()), ""
+                # Who it is, wherever it calls from: the legacy side decides whom it serves.
+                return client_keys.find(credential.decode(), current(), now=time()).view.identity, ""
             except KeyRefused:
                 pass
         return None, f"legacy-{self._digest(credential)}"
+
+    def _origin(self) -> Origin:
+        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._scope["headers"]}
+        return origin_of(sent, _address(self._scope))
 
     def _digest(self, shown: bytes) -> str:
         return blake2b(shown, digest_size=8, key=self._rollout.digest_key).hexdigest()

@@ -25,7 +25,7 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from inference import answering, events, relay, usage_rows, wakeups
+from inference import answering, events, relay, trace_ids, usage_rows, wakeups
 from inference import loop as bridge
 from inference.client import LLMRequest, LLMResponse
 from inference.deciding import candidates_for
@@ -33,6 +33,7 @@ from inference.errors import GatewayError, InvalidKey, WorkerLost
 from inference.models import Job
 from inference.reasons import explained
 from inference.recording import Entry, row_of
+from inference.trace_ids import Origin
 from inference.wire import openai
 from inference.wire.problems import error_details
 from routing import snapshot
@@ -49,6 +50,7 @@ WAKE_AGAIN_SECONDS = 20
 LONGEST_SECONDS = 3600.0
 _SAVE_SECONDS = 60.0
 
+_ORIGIN = "gateway_origin"
 REMOTE = ("inference.tasks.run_job", "generation")
 LOCAL = ("inference.tasks.run_local_job", relay.QUEUE)
 _WAITING = (Job.State.QUEUED, Job.State.RUNNING)
@@ -76,7 +78,7 @@ def create(request: Mapping[str, Any], identity: Identity) -> Job:
     with transaction.atomic():
         job = Job.objects.create(
             owner=identity.prefix,
-            request=request,
+            request=_from_here(request),
             operation=openai.CHAT.name,
             model=parsed.model,
             provider_id=parsed.provider_id or "",
@@ -123,7 +125,15 @@ def _parsed(request: Mapping[str, Any]) -> openai.ParsedRequest:
     body = {**asked.chat_body(), "stream": True, "stream_options": {"include_usage": True}}
     parsed = openai.parse(openai.CHAT, orjson.dumps(body))
     parsed.provider_id, parsed.session_id = asked.provider_id, asked.session_id
+    told = asked.extensions.get(_ORIGIN)
+    if isinstance(told, list) and all(isinstance(one, str) for one in told):
+        parsed.origin = Origin(*told[:3])
     return parsed
+
+
+def _from_here(request: Mapping[str, Any]) -> dict[str, Any]:
+    """With where it comes from, which its usage row is to tell; what a caller says of that itself is not believed."""
+    return {**request, "extensions": {**(request.get("extensions") or {}), _ORIGIN: list(trace_ids.current())}}
 
 
 # Claiming -------------------------------------------------------------------------------------------------------------
@@ -320,7 +330,7 @@ def run(job_id: Any) -> bool:
 def _question(held: Claim) -> answering.Question:
     registry = snapshot.refresh()
     view = registry.client_keys.get(held.owner)
-    if view is None or not view.enabled or view.has_expired(time.time()):
+    if view is None or view.refusal(time.time()):
         raise InvalidKey("The client key that asked for this job is not valid any more.")
     return answering.Question(_parsed(held.request), view.identity, held.request_id)
 

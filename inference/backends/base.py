@@ -60,6 +60,8 @@ class UpstreamCall:
     key: UpstreamKey | None = None
     deadline: float | None = None
     session_id: str | None = None
+    traceparent: bytes = b""
+    """W3C's, for an upstream that is reached over HTTP; empty when the caller sent none."""
 
     def field(self, name: str, default: Any = None) -> Any:
         """A top-level member, decoded; JSON null counts as absent."""

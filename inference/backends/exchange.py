@@ -88,6 +88,7 @@ class HttpClient(Protocol):
         body: bytes | None = None,
         *,
         request_id: str = "",
+        traceparent: bytes = b"",
         whole: bool = True,
         limits: Limits = Limits(),
         deadline: float | None = None,

@@ -56,6 +56,7 @@ class Http1Client:
         body: bytes | None = None,
         *,
         request_id: str = "",
+        traceparent: bytes = b"",
         whole: bool = True,
         limits: Limits = Limits(),  # noqa: B008
         deadline: float | None = None,
@@ -63,6 +64,8 @@ class Http1Client:
         pool = self._pool
         if pool is None:
             pool = self._pool = pools.lease(self.origin, Connection)
+        if traceparent:
+            prepared = b"%btraceparent: %b\r\n" % (prepared, traceparent)
         data = _message(prepared, request_id, body)
         connection = pool.take_idle()
         if connection is None:

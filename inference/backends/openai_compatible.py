@@ -66,6 +66,7 @@ class OpenAICompatible:
             self._head(call.operation, call.model.upstream_model_id, call.key),
             body,
             request_id=call.request_id,
+            traceparent=call.traceparent,
             whole=not call.stream,
             limits=self._limits,
             deadline=call.deadline,

@@ -75,6 +75,7 @@ class ProxiedClient:
         body: bytes | None = None,
         *,
         request_id: str = "",
+        traceparent: bytes = b"",
         whole: bool = True,
         limits: Limits = Limits(),  # noqa: B008
         deadline: float | None = None,
@@ -82,6 +83,8 @@ class ProxiedClient:
         headers = prepared.headers
         if request_id and request_id.isprintable():
             headers = {**headers, "x-request-id": request_id.encode("ascii", "ignore").decode()}
+        if traceparent:
+            headers = {**headers, "traceparent": traceparent.decode("ascii")}
         now = asyncio.get_running_loop().time()
         ends_at = now + limits.total if deadline is None else min(now + limits.total, deadline)
         try:

@@ -31,8 +31,10 @@ from inference.errors import (
 )
 from inference.recording import Entry, cost_of, read_usage, usage_tail
 from inference.request_ids import new_request_id
+from inference.trace_ids import child
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
+from routing.client_addresses import address_of
 from routing.rollout import GATEWAY
 from routing.snapshot import current
 
@@ -62,6 +64,7 @@ class Exchange:
         "_receive",
         "_send",
         "_task",
+        "address",
         "body_read",
         "client_left",
         "closed",
@@ -86,7 +89,9 @@ class Exchange:
         "status",
         "stream",
         "streaming",
+        "tags",
         "timed_out",
+        "traced",
         "trail",
         "wants_account",
         "wants_reason",
@@ -107,6 +112,13 @@ class Exchange:
         self.started = perf_counter()
         self.deadline = 0.0
         self.trail = Trail()
+        self.traced = not h.TRACING.isdisjoint(self.read)
+        """The caller names the trace that this belongs to."""
+        if self.traced and (parent := h.parent_of(self.read)) is not None:
+            self.trail.traceparent = child(parent, self.gateway_id).encode()
+        client = scope.get("client")
+        self.address: str = client[0] if client else ""
+        self.tags: tuple[str, ...] = ()
         self.cost: Decimal | None = None
         self.wants_account = self.wants_reason = False
         self.request: ParsedRequest | None = None
@@ -157,7 +169,9 @@ class Exchange:
         snapshot = current()
         self.revision = snapshot.revision
         key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
-        self.identity = identity = admit(key, snapshot, now=time())
+        if snapshot.trusted_proxies and (forwarded := read.get(b"x-forwarded-for")) is not None:
+            self.address = address_of(self.address, forwarded.decode("latin-1"), snapshot.trusted_proxies)
+        self.identity = identity = admit(key, snapshot, now=time(), address=self.address)
         body = await self._read_body()
         limits = plane.limits
         request = self.request = parse(self._operation, body, limits.json_depth, limits.pictures)
@@ -167,7 +181,7 @@ class Exchange:
         self.wants_account, self.wants_reason = request.wants_account, request.wants_reason
         if not h.ROUTING.isdisjoint(read):
             fold_headers(request, read)
-        self.session_id = request.session_id
+        self.session_id, self.tags = request.session_id, request.tags
         if not request.model:
             await settle_model(request, identity)
         self.model_name = request.model
@@ -301,6 +315,8 @@ class Exchange:
             (b"x-gateway-revision", h.number(self.revision)),
             (b"x-trace-id", h.trace_id(self.read, shown)),
         ]
+        if trail.traceparent:
+            headers.append((b"traceparent", trail.traceparent))
         if ruling is not None and ruling.headers:
             headers += ruling.headers
         return headers
@@ -388,8 +404,19 @@ class Exchange:
                         trail.asked,
                         trail.log,
                         self.cost,
+                        trace_id=self._trace_id() if self.traced else "",
+                        parent_span_id=self._parent_span_id() if trail.traceparent else "",
+                        tags=self.tags,
+                        address=self.address,
                     )
                 )
+
+    def _trace_id(self) -> str:
+        return h.trace_id(self.read, h.shown_request_id(self.read, self.gateway_id.encode())).decode("latin-1")
+
+    def _parent_span_id(self) -> str:
+        parent = h.parent_of(self.read)
+        return "" if parent is None else parent.span_id
 
     def _guess(self) -> tuple[int, int]:
         """Tokens when nobody tells: of what was streamed, about one per event; of what was asked, four bytes each."""

@@ -8,11 +8,14 @@ from decimal import Decimal
 from functools import lru_cache
 from urllib.parse import quote
 
-from inference import asking
+from inference import asking, trace_ids
+from inference.trace_ids import Parent
 
 Header = tuple[bytes, bytes]
 
 ROUTING = asking.HEADERS
+TRACING = frozenset({b"traceparent", *(name.encode() for name in trace_ids.HEADERS)})
+"""Headers in which a caller names its trace."""
 
 READ = frozenset(
     {
@@ -20,12 +23,9 @@ READ = frozenset(
         b"x-api-key",
         b"api-key",
         b"content-length",
-        b"x-request-id",
+        b"x-forwarded-for",
         b"x-client-request-id",
-        b"x-trace-id",
-        b"trace-id",
-        b"request-id",
-        b"traceparent",
+        *TRACING,
         *ROUTING,
     }
 )
@@ -48,7 +48,6 @@ _OURS = frozenset(
 )
 _SMALL = tuple(b"%d" % number for number in range(64))
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}").fullmatch
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}").match
 
 
 def shown_request_id(read: dict[bytes, bytes], own: bytes) -> bytes:
@@ -57,10 +56,17 @@ def shown_request_id(read: dict[bytes, bytes], own: bytes) -> bytes:
     return sent if sent is not None and _SAFE_ID(sent) else own
 
 
+def parent_of(read: dict[bytes, bytes]) -> Parent | None:
+    sent = read.get(b"traceparent")
+    return None if sent is None else trace_ids.parent_of(sent.decode("latin-1"))
+
+
 def trace_id(read: dict[bytes, bytes], shown: bytes) -> bytes:
-    parent = read.get(b"traceparent")
-    if parent is not None and (found := _TRACEPARENT(parent)):
-        return found.group(1)
+    """As the caller names its trace, else `shown`."""
+    if TRACING.isdisjoint(read):
+        return shown
+    if parent := parent_of(read):
+        return parent.trace_id.encode()
     sent = read.get(b"x-trace-id") or read.get(b"trace-id") or read.get(b"x-request-id") or read.get(b"request-id")
     return sent if sent is not None and _SAFE_ID(sent) else shown
 

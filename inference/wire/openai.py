@@ -18,7 +18,8 @@ import msgspec
 import orjson
 
 from inference.errors import InvalidRequest, MethodNotAllowed, NotFound
-from inference.wire import pictures, sse
+from inference.trace_ids import UNKNOWN, Origin
+from inference.wire import pictures, sse, tags
 from inference.wire.pictures import NO_PICTURES, PictureLimits
 from providers.capabilities import LONGEST_WORD, MOST_WORDS, TASKS, canonical
 from providers.cost_tiers import COST_TIERS, is_tier
@@ -93,6 +94,8 @@ class ParsedRequest:
     node: str = ""
     """As a header names it; `model` then is `node/…`."""
     data_tags: frozenset[str] = frozenset()
+    tags: tuple[str, ...] = ()
+    """Words that spend and traces can be told apart by; see `inference.wire.tags`."""
     local_only: bool = False
     capabilities: frozenset[str] = frozenset()
     """In our words; demanded beside what a policy demands, as are the two that follow."""
@@ -107,6 +110,8 @@ class ParsedRequest:
     wants_account: bool = False
     """The reply's body shall tell how it came about, in `x_gateway`."""
     wants_reason: bool = False
+    origin: Origin = UNKNOWN
+    """Of what this process's own code asks for; an HTTP request tells its own on its headers."""
     asks_the_unwell: bool = False
     """A probe, which is to find out: what is out of service for the moment is asked all the same."""
 
@@ -151,6 +156,8 @@ def parse(
         request.names_session = True
     elif "user" in fields:
         request.session_id = _session_of(fields["user"])
+    if "metadata" in fields:
+        request.tags = tags.taken_from(fields)
     if operation is CHAT and pictures.may_hold(body):
         seen = pictures.found(subject, picture_limits)
         if seen is not NO_PICTURES:

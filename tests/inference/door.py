@@ -101,9 +101,10 @@ class Door:
         headers: dict[str, str] | None = None,
         key: str | None = CLIENT_KEY,
         pieces: list[bytes] | None = None,
+        client: tuple[str, int] | None = None,
     ) -> tuple[Client, asyncio.Task[None]]:
         raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
-        client = Client(raw, pieces=pieces)
+        connection = Client(raw, pieces=pieces)
         sent = dict(headers or {})
         if key is not None:
             sent["authorization"] = f"Bearer {key}"
@@ -114,8 +115,10 @@ class Door:
             "raw_path": path.encode(),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
         }
-        task = asyncio.get_running_loop().create_task(self.app(scope, client.receive, client.send))
-        return client, task
+        if client is not None:
+            scope["client"] = client
+        task = asyncio.get_running_loop().create_task(self.app(scope, connection.receive, connection.send))
+        return connection, task
 
     async def call(self, path: str, body: Any = None, **more: Any) -> Answer:
         client, task = self.open(path, body, **more)

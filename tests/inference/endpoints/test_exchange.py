@@ -276,3 +276,44 @@ async def test_a_log_line_holds_neither_content_nor_keys(door, caplog) -> None:
     assert "status=502" in caplog.text
     assert "secret plan" not in caplog.text
     assert registry.CLIENT_KEY not in caplog.text
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_callers_span_is_the_parent_of_ours_and_ours_of_the_upstreams(serve, door) -> None:
+    only = one(serve, whole())
+    answer = await door.call(CHAT, chat_body(model="m"), headers={"traceparent": PARENT})
+    [row] = await rows_of(door)
+    ours = f"00-0af7651916cd43dd8448eb211c80319c-{row.request_id[-16:]}-01"
+    assert answer.headers["traceparent"] == only.calls[0].traceparent.decode() == ours
+    assert (row.trace_id, row.parent_span_id) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+
+
+async def test_a_refused_request_tells_the_span_as_well(door) -> None:
+    answer = await door.call(CHAT, chat_body(), key=None, headers={"traceparent": PARENT})
+    assert (answer.status, answer.headers["x-trace-id"]) == (401, "0af7651916cd43dd8448eb211c80319c")
+    assert answer.headers["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
+
+
+async def test_without_a_callers_span_nothing_of_it_goes_anywhere(serve, door) -> None:
+    only = one(serve, whole())
+    answer = await door.chat(model="m")
+    [row] = await rows_of(door)
+    assert "traceparent" not in answer.headers
+    assert only.calls[0].traceparent == b""
+    assert (row.trace_id, row.parent_span_id) == (row.request_id, "")
+
+
+async def test_a_row_tells_the_callers_trace_tags_session_and_address(serve, door) -> None:
+    only = one(serve, whole())
+    body = chat_body(model="m", session_id="s-1", metadata={"tags": ["nightly"], "job": "7"})
+    await door.call(CHAT, body, headers={"x-trace-id": "order-7", "x-gateway-tags": "batch"}, client=("192.0.2.7", 1))
+    [row] = await rows_of(door)
+    assert (row.trace_id, row.tags, row.session_id, row.address) == ("order-7", ",batch,nightly,", "s-1", "192.0.2.7")
+    assert only.calls[0].field("metadata") == {"job": "7"}
+
+
+async def test_a_tag_that_no_column_could_hold_is_refused_by_name(door) -> None:
+    answer = await door.call(CHAT, chat_body(), headers={"x-gateway-tags": "x" * 65})
+    assert (answer.status, answer.error["param"]) == (400, "x-gateway-tags")
