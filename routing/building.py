@@ -67,7 +67,7 @@ def build() -> Snapshot:
         out_of_service=_out_of_service(),
         client_keys=keys,
         allowances=allowances,
-        foreign_keys=_foreign(rows),
+        imported_keys=_imported(rows),
         trusted_proxies=settings.GATEWAY_TRUSTED_PROXIES,
         peppers=_peppers(),
         stale_at=_next_change(book, policies, raises_end),
@@ -264,15 +264,15 @@ def credentials(presented: str) -> Snapshot:
     peppers = _peppers()
     rows = list(ClientKey.objects.select_related("team").filter(prefix=client_keys.prefix_of(presented)))
     if not rows:
-        digests = [digest.hex() for digest in client_keys.digests_as_foreign(presented, peppers)]
-        foreign = ClientKey.objects.select_related("team").exclude(imported_from="")
-        rows = list(foreign.filter(Q(digest__in=digests) | Q(previous_digest__in=digests)))
+        digests = [digest.hex() for digest in client_keys.digests_as_imported(presented, peppers)]
+        imported = ClientKey.objects.select_related("team").exclude(imported_from="")
+        rows = list(imported.filter(Q(digest__in=digests) | Q(previous_digest__in=digests)))
     return Snapshot(
         revision=0,
         built_at=time.time(),
         environment=settings.GATEWAY_ENVIRONMENT,
         client_keys=_client_keys(rows, []),
-        foreign_keys=_foreign(rows),
+        imported_keys=_imported(rows),
         trusted_proxies=settings.GATEWAY_TRUSTED_PROXIES,
         peppers=peppers,
     )
@@ -282,7 +282,7 @@ def _client_keys(rows: Iterable[ClientKey], notes: list[str]) -> dict[str, Clien
     return {row.prefix: _client_key(row, notes) for row in rows}
 
 
-def _foreign(rows: Iterable[ClientKey]) -> dict[bytes, str]:
+def _imported(rows: Iterable[ClientKey]) -> dict[bytes, str]:
     """After a rotation the one that was imported is the digest before, for as long as that counts."""
     return {
         bytes.fromhex(digest): row.prefix

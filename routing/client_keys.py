@@ -62,7 +62,7 @@ def digest_of_sha256(sha256: bytes, pepper: bytes) -> bytes:
     return hmac.digest(pepper, b"sha256:" + sha256, "sha256")
 
 
-def digests_as_foreign(plaintext: str, peppers: Mapping[str, bytes]) -> list[bytes]:
+def digests_as_imported(plaintext: str, peppers: Mapping[str, bytes]) -> list[bytes]:
     """What may be stored of a key if another system issued it, the newest pepper's first."""
     sha256 = hashlib.sha256(plaintext.encode()).digest()
     return [digest_of_sha256(sha256, pepper) for pepper in peppers.values()]
@@ -93,10 +93,10 @@ def find(presented: str, snapshot: Snapshot, *, now: float) -> Found:
         and _is(presented, view.previous_digest, snapshot.peppers.get(view.previous_pepper_id))
     ):
         return _good_before_rotation(view, now)
-    if view is None and not snapshot.foreign_keys:
+    if view is None and not snapshot.imported_keys:
         hashlib.sha256(presented.encode()).digest()
-    if snapshot.foreign_keys:
-        return _foreign(presented, snapshot, now)
+    if snapshot.imported_keys:
+        return _imported(presented, snapshot, now)
     raise KeyRefused("unknown")
 
 
@@ -110,10 +110,10 @@ def _is(presented: str, expected: bytes, pepper: bytes | None) -> bool:
     return pepper is not None and hmac.compare_digest(digest(presented, pepper), expected)
 
 
-def _foreign(presented: str, snapshot: Snapshot, now: float) -> Found:
+def _imported(presented: str, snapshot: Snapshot, now: float) -> Found:
     # A lookup by digest tells nothing by its time: nobody without the pepper knows which digest a guess has.
-    for candidate in digests_as_foreign(presented, snapshot.peppers):
-        prefix = snapshot.foreign_keys.get(candidate)
+    for candidate in digests_as_imported(presented, snapshot.peppers):
+        prefix = snapshot.imported_keys.get(candidate)
         view = None if prefix is None else snapshot.client_keys.get(prefix)
         if view is not None:
             return _good(view, now) if view.digest == candidate else _good_before_rotation(view, now)

@@ -13,12 +13,14 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from providers.addresses import AddressRefused, check_url
 from providers.fields import EncryptedField
 from providers.models import RegistryModel
 from providers.secrets import Secret
 from routing.budgets import ROLE_FACTORS, Budget, BudgetRaise
+from routing.client_addresses import BadNetwork, networks
 from routing.client_keys import SCOPES
 from routing.policies import Override, Policy, PolicyVersion, RoutingSettings
 from routing.rate_limits import RateLimit
@@ -81,6 +83,7 @@ class ClientKey(RegistryModel):
     captures_content = models.BooleanField(
         default=False, help_text="Keep prompts and answers of its requests with their traces, redacted."
     )
+    rotated_at = models.DateTimeField(null=True, editable=False)
     enabled = models.BooleanField(default=True, help_text="Off suspends it; on lets it in again.")
     revoked_at = models.DateTimeField(null=True, editable=False)
     revoked_reason = models.CharField(max_length=500, blank=True, editable=False)
@@ -92,6 +95,17 @@ class ClientKey(RegistryModel):
 
     class Meta:
         ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(revoked_at__isnull=True) | Q(enabled=False), name="revoked_keys_stay_off"
+            ),
+            models.UniqueConstraint(
+                fields=["digest"], condition=~Q(imported_from=""), name="imported_keys_are_one_row_each"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["previous_digest"], name="imported_key_before", condition=~Q(imported_from="")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
@@ -100,16 +114,83 @@ class ClientKey(RegistryModel):
         if not isinstance(self.scopes, list) or not self.scopes or set(self.scopes) - set(SCOPES):
             raise ValidationError({"scopes": f"One or more of: {', '.join(SCOPES)}."})
         for name in ("allowed_models", "allowed_policies", "allowed_providers"):
-            patterns = getattr(self, name)
-            if patterns is not None and (
-                not isinstance(patterns, list) or not all(isinstance(item, str) for item in patterns)
-            ):
-                raise ValidationError({name: "A list of patterns is needed."})
+            _check_patterns(name, getattr(self, name))
+        if self.ip_ranges is not None:
+            self._check_ip_ranges()
+        if not isinstance(self.tags, list) or not all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in self.tags):
+            raise ValidationError({"tags": "Each tag has 1 to 64 printable characters and no comma."})
+        if len(self.tags) > _MOST_TAGS or len(set(self.tags)) < len(self.tags):
+            raise ValidationError({"tags": f"At most {_MOST_TAGS} tags, each once."})
         if self.role and self.role not in ROLE_FACTORS:
             raise ValidationError({"role": f"One of {', '.join(ROLE_FACTORS)}, or nothing."})
+        if self.enabled and self.revoked_at is not None:
+            raise ValidationError({"enabled": "A revoked key stays revoked; issue another one."})
+
+    def _check_ip_ranges(self) -> None:
+        if not isinstance(self.ip_ranges, list) or not self.ip_ranges:
+            raise ValidationError({"ip_ranges": "A list of addresses and ranges is needed; null allows every address."})
+        if len(self.ip_ranges) > _MOST_PATTERNS:
+            raise ValidationError({"ip_ranges": f"At most {_MOST_PATTERNS} ranges."})
+        try:
+            networks(self.ip_ranges)
+        except BadNetwork as error:
+            raise ValidationError({"ip_ranges": str(error)}) from error
+
+    @property
+    def state(self) -> str:
+        """`active`, or why it lets nobody in: `revoked`, `suspended`, `expired` or `team off`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if not self.enabled:
+            return "suspended"
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            return "expired"
+        return "active" if self.team is None or self.team.enabled else "team off"
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the key before the last rotation is good as well."""
+        return self.previous_until is not None and self.previous_until > timezone.now()
+
+    def suspend(self) -> None:
+        self.enabled = False
+        self.save(update_fields=["enabled"])
+
+    def resume(self) -> None:
+        """Raises `ValidationError` for a revoked key."""
+        self.enabled = True
+        self.clean()
+        self.save(update_fields=["enabled"])
+
+    def revoke(self, reason: str) -> None:
+        """For good. Revoking again changes nothing: when and why it was revoked stays as it is. Raises `ValidationError`."""
+        reason = reason.strip()
+        if not reason or len(reason) > _LONGEST_REASON:
+            raise ValidationError({"reason": f"A reason of at most {_LONGEST_REASON} characters is needed."})
+        if self.revoked_at is not None:
+            return
+        self.enabled = False
+        self.revoked_at, self.revoked_reason = timezone.now(), reason
+        self.save(update_fields=["enabled", "revoked_at", "revoked_reason"])
 
     def audit_name(self) -> str:
         return self.prefix
+
+
+_MOST_PATTERNS = 200
+_LONGEST_PATTERN = 600
+_MOST_TAGS = 16
+_LONGEST_REASON = 500
+_TAG = re.compile(r"(?! )[^\x00-\x1f\x7f,]{1,64}(?<! )")
+
+
+def _check_patterns(name: str, patterns: Any) -> None:
+    if patterns is None:
+        return
+    if not isinstance(patterns, list) or not all(isinstance(item, str) and item.strip() for item in patterns):
+        raise ValidationError({name: "A list of patterns is needed."})
+    if len(patterns) > _MOST_PATTERNS or any(len(item) > _LONGEST_PATTERN for item in patterns):
+        raise ValidationError({name: f"At most {_MOST_PATTERNS} patterns of at most {_LONGEST_PATTERN} characters."})
 
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")

@@ -426,7 +426,7 @@ class Snapshot:
     """`model_id` and `provider_id/model_id` to the models that answer to it, best priority first."""
     client_keys: Mapping[str, ClientKeyView] = field(default_factory=dict)
     """By prefix."""
-    foreign_keys: Mapping[bytes, str] = field(default_factory=dict)
+    imported_keys: Mapping[bytes, str] = field(default_factory=dict)
     """Prefixes of keys that another system issued, by their digests."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Whose X-Forwarded-For is believed."""
