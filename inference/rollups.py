@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+import orjson
 from django.db import connection, models
 
 from inference.recording import Row
@@ -42,6 +44,7 @@ CLIENT_LEFT = 499
 _CENT = Decimal(1).scaleb(-MONEY_PLACES)
 _ROWS_AT_ONCE = 100
 _MINUTE = timedelta(seconds=MINUTE)
+_UTC_OFFSET = len("+00:00")
 
 _ALIKE = (
     *("side", "operation", "client_key_id", "client_key_prefix", "team_id", "policy", "requested_model"),
@@ -65,6 +68,8 @@ _MEASURED = (
     *("cost", "duration_ms", "first_byte_ms", "overhead_ms", "queue_ms", "at"),
 )
 _measured = itemgetter(*map(Row._fields.index, _MEASURED))
+_ESTIMATED, _COST, _DURATION, _FIRST_BYTE, _OVERHEAD, _QUEUE, _AT = range(4, 11)
+"""Places in `_MEASURED`."""
 
 _AMOUNTS = (
     *("requests", "failed", "left", "rescued", "streams", "estimated", "unpriced"),
@@ -74,33 +79,63 @@ _ROUTE = ("policy", "requested_model", "provider_id", "model_id", "currency")
 _CLIENT = ("client_key_id", "client_key_prefix", "team_id")
 
 _Key = tuple[Any, ...]
+_Found = defaultdict[_Key, list[tuple[datetime, tuple[Any, ...]]]]
+"""What a row sums for, with the latest moment and the amounts of each part."""
+_Times = defaultdict[_Key, list[tuple[list[tuple[Any, ...]], bool]]]
+"""Columns as measured, and whether they are of streams."""
 
 
 class _Sums:
     """One table's part of a batch: amounts by what they are summed for."""
 
     def __init__(self, model: type[models.Model], by: tuple[str, ...], sums: tuple[str, ...], latest: str = "") -> None:
-        self._name = model._meta.db_table
-        self._by, self._sums, self._latest = by, sums, latest
+        self._model = model
+        self._columns = ("digest", *by, *sums, *([latest] if latest else []))
+        self._sums, self._latest = sums, latest
 
-    def statement(self, rows: int) -> str:
-        return _upsert(self._name, self._by, self._sums, self._latest, rows)
-
-    def store(self, found: dict[_Key, list[Any]]) -> None:
-        """`found` has the amounts in the order of the columns, with the latest moment at the end where there is one."""
+    def store(self, found: _Found) -> None:
         if not found:
             return
-        told = _as_the_driver_takes_it
-        lines = sorted([(_digest(key), key, amounts) for key, amounts in found.items()], key=itemgetter(0))
+        lines = sorted([(_digest(key), *key, *self._amounts(parts)) for key, parts in found.items()], key=itemgetter(0))
         with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute(self._from_json(), [orjson.dumps([*map(self._named, lines)]).decode()])
+                return
             for start in range(0, len(lines), _ROWS_AT_ONCE):
                 some = lines[start : start + _ROWS_AT_ONCE]
-                values = [
-                    value
-                    for digest, key, amounts in some
-                    for value in (digest, told(key[0]), *key[1:], *amounts[:-1], told(amounts[-1]))
-                ]
-                cursor.execute(self.statement(len(some)), values)
+                cursor.execute(self._of_values(len(some)), [_plain(value) for line in some for value in line])
+
+    def _amounts(self, parts: list[tuple[datetime, tuple[Any, ...]]]) -> Iterable[Any]:
+        amounts = parts[0][1] if len(parts) == 1 else map(sum, zip(*[part[1] for part in parts], strict=True))
+        return (*amounts, max([part[0] for part in parts])) if self._latest else amounts
+
+    def _named(self, line: tuple[Any, ...]) -> dict[str, Any]:
+        return dict(zip(self._columns, line, strict=True))
+
+    @lru_cache(maxsize=8)  # noqa: B019 -- there are five, for ever
+    def _from_json(self) -> str:
+        """One parameter: thousands of them cost the driver more than the database needs for all the rest."""
+        types = {field.column: field.db_type(connection) for field in self._model._meta.concrete_fields}
+        told = ", ".join(f'"{name}" {types[name]}' for name in self._columns)
+        names = ", ".join(f'told."{name}"' for name in self._columns)
+        return f"{self._begin()} SELECT {names} FROM json_to_recordset(%s::json) AS told ({told}) {self._end()}"
+
+    @lru_cache(maxsize=8 * _ROWS_AT_ONCE)  # noqa: B019
+    def _of_values(self, rows: int) -> str:
+        line = f"({', '.join(['%s'] * len(self._columns))})"
+        return f"{self._begin()} VALUES {', '.join([line] * rows)} {self._end()}"
+
+    def _begin(self) -> str:
+        names = ", ".join(f'"{name}"' for name in self._columns)
+        return f"INSERT INTO {self._model._meta.db_table} ({names})"
+
+    def _end(self) -> str:
+        own, latest = self._model._meta.db_table, self._latest
+        changes = [f'"{name}" = {own}."{name}" + excluded."{name}"' for name in self._sums]
+        if latest:
+            greatest = "GREATEST" if connection.vendor == "postgresql" else "MAX"
+            changes.append(f"{latest} = {greatest}({own}.{latest}, excluded.{latest})")
+        return f"ON CONFLICT (digest) DO UPDATE SET {', '.join(changes)}"
 
 
 _USAGE_BY = ("hour", "side", "operation", *_CLIENT, *_ROUTE)
@@ -126,37 +161,37 @@ _LATENCIES = _Sums(
 def add(lines: Iterable[Row]) -> None:
     """Add lines of the ledger that were written just now, in the same transaction. Several tries of a request are several lines;
     the request counts by the line whose `attempt` is 0."""
-    usage, tags, traffic, failures, latencies = {}, {}, {}, {}, {}  # type: ignore[var-annotated]
+    usage: _Found = defaultdict(list)
+    tags: _Found = defaultdict(list)
+    traffic: _Found = defaultdict(list)
+    failures: _Found = defaultdict(list)
+    times: _Times = defaultdict(list)
     for (minute, *alike), group in _groups(lines).items():
         (side, operation, key_id, prefix, team_id, policy, requested, provider_id, model_id, currency) = alike[:10]
         (status, error_code, owner, stream, tag_text, attempts, attempt) = alike[10:]
         columns = list(zip(*map(_measured, group), strict=True))
-        latest = max(columns[10])
         amounts = _amounts(columns, status, error_code, stream, attempts, attempt)
+        latest = max(columns[_AT])
         hour = minute.replace(minute=0)
         route = (policy, requested if provider_id or policy else "", provider_id, model_id, currency)
         by_hour = (hour, side, operation, key_id, prefix, team_id, *route)
-        _fold(usage, by_hour, amounts, latest)
-        _fold(traffic, (minute, side, operation, *route), amounts)
+        usage[by_hour].append((latest, amounts))
+        traffic[(minute, side, operation, *route)].append((latest, amounts))
         for tag in tag_text.split(",") if tag_text else ():
             if tag:
-                _fold(tags, (*by_hour, tag), amounts, latest)
+                tags[(*by_hour, tag)].append((latest, amounts))
         if attempt:
             continue
         if status >= 400 or error_code:
             key = (hour, side, operation, key_id, team_id, policy, provider_id, model_id, status, error_code, owner)
-            _fold(failures, key, (len(group),), latest)
-        for measure, column in _times(columns, stream):
-            taken = _histogram(column)
-            told = (side, operation, provider_id, model_id, measure)
-            _fold(latencies, (minute, MINUTE, *told), taken)
-            _fold(latencies, (hour, HOUR, *told), taken)
+            failures[key].append((latest, (len(group),)))
+        times[(minute, side, operation, provider_id, model_id)].append((columns, stream))
     # One order of the tables for all processes.
     _USAGE.store(usage)
     _TAGS.store(tags)
     _TRAFFIC.store(traffic)
     _FAILURES.store(failures)
-    _LATENCIES.store(latencies)
+    _LATENCIES.store(_latencies(times))
 
 
 def correct(line: Any, difference: Decimal) -> None:
@@ -202,7 +237,7 @@ def _amounts(
 ) -> tuple[Any, ...]:
     """In the order of `_AMOUNTS`."""
     tokens = [sum(column) for column in columns[:4]]
-    costs = columns[5]
+    costs = columns[_COST]
     unpriced = 0
     if None in costs:
         unpriced = sum(
@@ -217,58 +252,45 @@ def _amounts(
     failed = not left and (status >= 400 or bool(error_code))
     rescued = status < 400 and attempts > 1
     return (
-        *(count, count * failed, count * left, count * rescued, count * stream, sum(columns[4]), unpriced),
-        *(*tokens, spent, sum(columns[6])),
+        *(count, count * failed, count * left, count * rescued, count * stream, sum(columns[_ESTIMATED]), unpriced),
+        *(*tokens, spent, sum(columns[_DURATION])),
     )
 
 
-def _times(columns: list[tuple[Any, ...]], stream: bool) -> Iterable[tuple[str, Sequence[float]]]:
-    yield DURATION, columns[6]
-    yield OVERHEAD, columns[8]
-    if stream:
-        first_bytes = [taken for taken in columns[7] if taken is not None]
-        if first_bytes:
-            yield FIRST_BYTE, first_bytes
-    if any(columns[9]):
-        yield QUEUE, columns[9]
+def _latencies(times: _Times) -> _Found:
+    """Histograms, which are long, are made once for all that is in one of them."""
+    found: _Found = defaultdict(list)
+    for (minute, *route), groups in times.items():
+        for measure, place in (
+            (DURATION, _DURATION),
+            (OVERHEAD, _OVERHEAD),
+            (FIRST_BYTE, _FIRST_BYTE),
+            (QUEUE, _QUEUE),
+        ):
+            taken = [
+                *chain.from_iterable(columns[place] for columns, stream in groups if stream or measure != FIRST_BYTE)
+            ]
+            if measure == FIRST_BYTE:
+                taken = [one for one in taken if one is not None]
+            if not taken or (measure == QUEUE and not any(taken)):
+                continue
+            histogram = (minute, _histogram(taken))
+            found[(minute, MINUTE, *route, measure)].append(histogram)
+            found[(minute.replace(minute=0), HOUR, *route, measure)].append(histogram)
+    return found
 
 
-def _histogram(column: Sequence[float]) -> list[Any]:
-    counts = Counter([bisect_left(BOUNDS_MS, taken) for taken in column])
-    return [len(column), *map(counts.__getitem__, range(len(BUCKETS))), sum(column)]
-
-
-def _fold(found: dict[_Key, list[Any]], key: _Key, amounts: Sequence[Any], latest: datetime | None = None) -> None:
-    known = found.get(key)
-    if known is None:
-        found[key] = [*amounts] if latest is None else [*amounts, latest]
-        return
-    for place, amount in enumerate(amounts):
-        known[place] += amount
-    if latest is not None and latest > known[-1]:
-        known[-1] = latest
+def _histogram(taken: Sequence[float]) -> tuple[Any, ...]:
+    counts = [0] * len(BUCKETS)
+    for one in taken:
+        counts[bisect_left(BOUNDS_MS, one)] += 1
+    return (len(taken), *counts, sum(taken))
 
 
 def _digest(key: _Key) -> str:
     return hashlib.blake2b(repr([str(part) for part in key]).encode(), digest_size=16).hexdigest()
 
 
-def _as_the_driver_takes_it(value: Any) -> Any:
-    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
-
-
-@lru_cache(maxsize=8 * _ROWS_AT_ONCE)
-def _upsert(table: str, by: tuple[str, ...], sums: tuple[str, ...], latest: str, rows: int) -> str:
-    quote = connection.ops.quote_name
-    own = quote(table)
-    columns = ["digest", *by, *sums, *([latest] if latest else [])]
-    greater = "GREATEST" if connection.vendor == "postgresql" else "MAX"
-    changes = [f"{quote(name)} = {own}.{quote(name)} + excluded.{quote(name)}" for name in sums]
-    if latest:
-        changes.append(f"{quote(latest)} = {greater}({own}.{quote(latest)}, excluded.{quote(latest)})")
-    places = ", ".join(["%s"] * (1 + len(by) + len(sums) + bool(latest)))
-    values = ", ".join([f"({places})"] * rows)
-    return (
-        f"INSERT INTO {own} ({', '.join(map(quote, columns))}) VALUES {values} "
-        f"ON CONFLICT (digest) DO UPDATE SET {', '.join(changes)}"
-    )
+def _plain(value: Any) -> Any:
+    """As Django stores it where a time is a text, without the zone."""
+    return str(value)[:-_UTC_OFFSET] if isinstance(value, datetime) else value
