@@ -138,7 +138,9 @@ async def _answer_small(plane: DataPlane, scope: dict[str, Any], send: Send) -> 
         registry = snapshot.current()
         key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
         address = client_addresses.of_scope(scope, read.get(b"x-forwarded-for"), registry.trusted_proxies)
-        identity = admit(key, registry, now=time(), address=address)
+        now = time()
+        identity = admit(key, registry, now=now, address=address)
+        plane.recorder.key_shown(identity, now, address)
         name = _model_name(scope)
         body = models.one(name, identity, registry) if name else models.listing(identity, registry)
     except GatewayError as error:

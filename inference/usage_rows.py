@@ -23,7 +23,7 @@ from inference.models import DecisionRecord, Trace, UsageRecord
 from inference.reasons import TELL_AGAIN_SECONDS, Reason
 from inference.recording import Row
 from providers.models import ApiKey
-from routing.models import ClientKey
+from routing import key_use
 
 logger = logging.getLogger("gateway.recording")
 
@@ -48,7 +48,7 @@ def insert(rows: Sequence[Row]) -> None:
     with transaction.atomic():
         lines = [line for row in rows for line in _ledger_lines(row)]
         _LEDGER.add(lines)
-        _TRACES.add(rows)
+        _TRACES.add([row for row in rows if not row.attempt])
         # Last, because other processes wait for the same sums until this transaction ends.
         rollups.add(lines)
 
@@ -58,10 +58,10 @@ def _write_one_by_one(rows: Sequence[Row]) -> None:
     for row in rows:
         try:
             with transaction.atomic():
-                lines = _ledger_lines(row)
-                if _LEDGER.add(lines, unless_there=True):
+                new = [line for line in _ledger_lines(row) if _LEDGER.add([line], unless_there=True)]
+                if new and not new[0].attempt:
                     _TRACES.add([row])
-                    rollups.add(lines)
+                rollups.add(new)
         except (DataError, IntegrityError) as error:
             logger.error("a usage row does not fit the table: request_id=%s %s", row.request_id, error)
 
@@ -106,11 +106,17 @@ def _moment(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
-def write_key_use(client_keys: dict[int, float], api_keys: dict[int, float]) -> None:
+def write_key_use(client_keys: dict[int, tuple[float, str]], api_keys: dict[int, float]) -> None:
+    """When keys were used last, client keys with the address; no process turns a time back that another one wrote."""
     _renew_connection()
     with transaction.atomic():
-        _touch(ClientKey._meta.db_table, client_keys)
+        _touch_client_keys(client_keys)
         _touch(ApiKey._meta.db_table, api_keys)
+
+
+def _touch_client_keys(used: dict[int, tuple[float, str]]) -> None:
+    for key_id, (at, address) in sorted(used.items()):
+        key_use.write(key_id, _moment(at), address)
 
 
 def _renew_connection() -> None:

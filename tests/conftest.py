@@ -135,6 +135,14 @@ def _nothing_learned() -> None:
     calibration.replace(calibration.Calibration())
 
 
+@pytest.fixture(autouse=True)
+def _no_key_used() -> None:
+    """Rows of the next test have the ids of this one's."""
+    from routing import key_use
+
+    key_use.forget()
+
+
 @pytest.fixture(scope="module")
 def postgresql_url() -> Iterator[str]:
     """An empty PostgreSQL database of our own, whichever database the suite itself runs on."""

@@ -9,7 +9,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from providers import actor
-from routing import building, client_addresses, client_keys
+from routing import building, client_addresses, client_keys, key_use
 from routing.types import Identity
 
 _LONGEST_KEY = 512
@@ -33,6 +33,7 @@ class ClientKeyAuthentication(BaseAuthentication):
             identity = client_keys.verify(presented, held, now=time.time(), address=address)
         except client_keys.KeyRefused as refused:
             raise AuthenticationFailed(_sentence(refused.reason), code="invalid_key") from None
+        key_use.note(identity.key_id, address)
         actor.become(f"key:{identity.prefix}")
         return identity, identity
 

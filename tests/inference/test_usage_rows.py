@@ -49,8 +49,9 @@ def test_times_of_last_use_are_written_without_raising_the_revision() -> None:
 
     key = ClientKey.objects.create(name="k", prefix="gw-000000000001", digest=b"d", pepper_id="1")
     before = revision.current()
-    usage_rows.write_key_use({key.pk: 1_700_000_000.0}, {})
+    usage_rows.write_key_use({key.pk: (1_700_000_000.0, "10.1.2.3")}, {})
+    usage_rows.write_key_use({key.pk: (1_600_000_000.0, "10.9.9.9")}, {})
     key.refresh_from_db()
-    assert key.last_used_at.timestamp() == 1_700_000_000
+    assert (key.last_used_at.timestamp(), key.last_used_from) == (1_700_000_000, "10.1.2.3")
     assert revision.current() == before
     assert connection.vendor
