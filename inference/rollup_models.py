@@ -130,12 +130,13 @@ class TagRollup(_Spent):
 
 
 class TrafficRollup(_Amounts):
-    """By minute, without clients: for what happens now, and for the edges of spans that begin within an hour. Kept for a month."""
+    """By minute, without single clients: for what happens now, and for the edges of spans that begin within an hour. Kept for a month."""
 
     digest = models.UUIDField(primary_key=True)
     minute = models.DateTimeField(help_text="Its beginning.")
     side = models.CharField(max_length=8, default=GATEWAY)
     operation = models.CharField(max_length=16)
+    team_id = models.BigIntegerField(null=True)
     policy = models.CharField(max_length=255, blank=True)
     requested_model = models.CharField(max_length=255, blank=True, help_text="See `UsageRollup`.")
     provider_id = models.CharField(max_length=255, blank=True)

@@ -141,7 +141,7 @@ class _Sums:
 _USAGE_BY = ("hour", "side", "operation", *_CLIENT, *_ROUTE)
 _USAGE = _Sums(UsageRollup, _USAGE_BY, _AMOUNTS, "last_at")
 _TAGS = _Sums(TagRollup, (*_USAGE_BY, "tag"), _AMOUNTS, "last_at")
-_TRAFFIC = _Sums(TrafficRollup, ("minute", "side", "operation", *_ROUTE), _AMOUNTS)
+_TRAFFIC = _Sums(TrafficRollup, ("minute", "side", "operation", "team_id", *_ROUTE), _AMOUNTS)
 _FAILURES = _Sums(
     FailureRollup,
     (
@@ -176,7 +176,7 @@ def add(lines: Iterable[Row]) -> None:
         route = (policy, requested if provider_id or policy else "", provider_id, model_id, currency)
         by_hour = (hour, side, operation, key_id, prefix, team_id, *route)
         usage[by_hour].append((latest, amounts))
-        traffic[(minute, side, operation, *route)].append((latest, amounts))
+        traffic[(minute, side, operation, team_id, *route)].append((latest, amounts))
         for tag in tag_text.split(",") if tag_text else ():
             if tag:
                 tags[(*by_hour, tag)].append((latest, amounts))

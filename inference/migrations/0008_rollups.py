@@ -139,6 +139,7 @@ class Migration(migrations.Migration):
                 ('minute', models.DateTimeField(help_text='Its beginning.')),
                 ('side', models.CharField(default='gateway', max_length=8)),
                 ('operation', models.CharField(max_length=16)),
+                ('team_id', models.BigIntegerField(null=True)),
                 ('policy', models.CharField(blank=True, max_length=255)),
                 ('requested_model', models.CharField(blank=True, help_text='See `UsageRollup`.', max_length=255)),
                 ('provider_id', models.CharField(blank=True, max_length=255)),
