@@ -1,0 +1,274 @@
+"""Where budgets stand: used, reserved, left, where the pace leads, when they begin anew, and how past periods ended.
+
+Figures of the period under way come from the counters that all processes share; where those do not answer, and for what is
+over, from the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.utils import timezone
+
+from routing import allowance_rows, budget_periods, metering_store, spending, subjects
+from routing.allowances import BUDGET, MONEY, NANO, REQUEST, Allowance
+from routing.budget_periods import Forecast, Span
+from routing.models import Budget, ClientKey, Team
+from routing.spending import Spending
+
+log = logging.getLogger(__name__)
+
+OK = "BUDGET_OK"
+"""Of seed 001: what a budget answers that has something left; see `Allowance.exceeded_code` for the others."""
+SHOWN_AT_ONCE = 100
+PAST_SHOWN = {budget_periods.HOUR: 24, budget_periods.DAY: 14, budget_periods.MONTH: 12}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the shared counters say of one allowance, in its unit."""
+
+    used: int
+    reserved: int
+    ends: float | None = None
+    """Epoch second at which the period is over; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one subject's budget stands in the period under way; amounts in USD."""
+
+    allowance: Allowance
+    name: Any
+    """Whom it counts for: an id, a route, a provider's id, a tag or nothing."""
+    who: str
+    """For people: `Team search`."""
+    raised: Decimal
+    """How much of the amount is a raise."""
+    used: Decimal
+    reserved: Decimal
+    """Held for requests under way."""
+    counted: bool
+    """By the counters; else only the ledger is known, which is some seconds behind."""
+    span: Span | None
+    """None for a budget of single requests."""
+    forecast: Forecast | None
+
+    @property
+    def amount(self) -> Decimal:
+        return in_usd(self.allowance.amount)
+
+    @property
+    def left(self) -> Decimal:
+        return max(Decimal(0), self.amount - self.used - self.reserved)
+
+    @property
+    def percent(self) -> float:
+        """Of the amount that is used; what is reserved may come back."""
+        if not self.amount:
+            return 100.0
+        return float(self.used / self.amount * 100)
+
+    @property
+    def code(self) -> str:
+        """`BUDGET_OK`, or what a request would be told."""
+        if self.span is not None and self.used >= self.amount:
+            return self.allowance.exceeded_code
+        return OK
+
+    @property
+    def state(self) -> str:
+        """`ok`, `warning` or `spent`."""
+        if self.code != OK:
+            return "spent"
+        return "warning" if self.span is not None and self.percent >= self.allowance.warn_percent else "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A budget's standings, those nearest to their end first; `others` have spent nothing yet, or are not shown."""
+
+    standings: tuple[Standing, ...]
+    others: int = 0
+
+    @property
+    def worst(self) -> Standing | None:
+        return self.standings[0] if self.standings else None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """How a period that is over ended. Of a budget for each key or team: of the one that spent the most."""
+
+    span: Span
+    used: Decimal
+    name: Any
+    who: str
+    spenders: int
+
+
+def in_usd(nano: int) -> Decimal:
+    return Decimal(nano) / NANO
+
+
+class Spent:
+    """Sums of the ledger, each span asked for once though many budgets want it."""
+
+    def __init__(self) -> None:
+        self._found: dict[Spending, Mapping[Any, Decimal]] = {}
+
+    def by_name(self, subject: str, span: Span) -> Mapping[Any, Decimal]:
+        return self._ask(Spending(subject, span.start, span.end))
+
+    def of(self, subject: str, name: Any, span: Span) -> Decimal:
+        each = subject in (subjects.KEY, subjects.TEAM)
+        asked = Spending(subject, span.start, span.end, None if each or name == "" else name)
+        return self._ask(asked).get(name, Decimal(0))
+
+    def _ask(self, asked: Spending) -> Mapping[Any, Decimal]:
+        if asked not in self._found:
+            self._found[asked] = spending.of(asked)
+        return self._found[asked]
+
+
+def of(budget: Budget, now: datetime | None = None, most: int = SHOWN_AT_ONCE) -> Status:
+    return of_many([budget], now, most)[budget.pk]
+
+
+def of_many(budgets: Sequence[Budget], now: datetime | None = None, most: int = SHOWN_AT_ONCE) -> dict[int, Status]:
+    """By the budget's id. The shared counters are asked once for all of them."""
+    now = now or timezone.now()
+    raises = allowance_rows.raises_now(budgets, now)
+    spent, found = Spent(), {}
+    for budget in budgets:
+        rule = allowance_rows.budget_rule(budget, raises.get(budget.pk, ()))
+        found[budget.pk] = _subjects_of(budget, rule, spent, now, most)
+    counted = figures([one for some, _ in found.values() for one, *_ in some if one.period != REQUEST]) or {}
+    return {
+        pk: _status([_standing(*one, counted, spent, now) for one in some], count)
+        for pk, (some, count) in found.items()
+    }
+
+
+def _status(standings: list[Standing], count: int) -> Status:
+    """Of a budget for `count` subjects; 0 for one that counts for a single one."""
+    shown = [one for one in standings if not count or one.used or one.reserved]
+    return Status(tuple(sorted(shown, key=lambda one: -one.percent)), count and count - len(shown))
+
+
+_Told = tuple[Allowance, Any, str, Decimal]
+
+
+def _subjects_of(
+    budget: Budget, rule: allowance_rows.Rule, spent: Spent, now: datetime, most: int
+) -> tuple[list[_Told], int]:
+    """Whom the budget counts for: themselves, or those of each that spent something, and how many there are beside."""
+    more = in_usd(rule.more)
+    if budget.subject not in (subjects.EACH_KEY, subjects.EACH_TEAM):
+        role = budget.client_key.role if budget.client_key is not None else ""
+        return [(rule.of(rule.named, role), rule.named, _who(budget), more)], 0
+    own = Budget.objects.filter(enabled=True, period=budget.period, subject=_OF_ONE[budget.subject])
+    without = _rows(budget.subject).exclude(pk__in=own.values(_FIELD[budget.subject]))
+    count = without.count()
+    if budget.period == REQUEST:
+        return [], count
+    spenders = spent.by_name(_OF_ONE[budget.subject], budget_periods.span(budget.period, now, budget.time_zone))
+    chosen = sorted(spenders, key=lambda name: -spenders[name])[:most]
+    found = without.in_bulk(chosen)
+    if len(found) < most:  # what begins at this moment is in no ledger yet
+        found |= {row.pk: row for row in without.exclude(pk__in=chosen).order_by("-pk")[: most - len(found)]}
+    return [(rule.of(pk, getattr(row, "role", "")), pk, row.name, more) for pk, row in found.items()], count
+
+
+_OF_ONE = {subjects.EACH_KEY: subjects.KEY, subjects.EACH_TEAM: subjects.TEAM}
+_FIELD = {subjects.EACH_KEY: "client_key", subjects.EACH_TEAM: "team"}
+
+
+def _who(budget: Budget) -> str:
+    return budget.subject_name.removeprefix(f"{budget.subject} ") if budget.subject != subjects.TAG else budget.tag
+
+
+def _standing(
+    allowance: Allowance,
+    name: Any,
+    who: str,
+    raised: Decimal,
+    counted: Mapping[str, Counted],
+    spent: Spent,
+    now: datetime,
+) -> Standing:
+    if allowance.period == REQUEST:
+        return Standing(allowance, name, who, raised, Decimal(0), Decimal(0), False, None, None)
+    span = budget_periods.span(allowance.period, now, allowance.time_zone)
+    seen = counted.get(allowance.key)
+    if seen is not None:
+        used, reserved = in_usd(seen.used), in_usd(seen.reserved)
+    else:
+        used, reserved = spent.of(allowance.subject, name, span), Decimal(0)
+    told = budget_periods.forecast(used, in_usd(allowance.amount), span, now)
+    return Standing(allowance, name, who, raised, used, reserved, seen is not None, span, told)
+
+
+def figures(asked: Sequence[Allowance]) -> Mapping[str, Counted] | None:
+    """What the shared counters say; of what nobody used in this period, nothing. None when they do not answer."""
+    if not asked:
+        return {}
+    try:
+        told = metering_store.read(settings.REDIS_URL, asked)
+    except (redis.RedisError, OSError) as error:
+        log.info("the counters of budgets do not answer: %s", type(error).__name__)
+        return None
+    return {key: Counted(used, reserved, ends) for key, (used, reserved, ends) in told.items()}
+
+
+def of_allowances(
+    allowances: Iterable[Allowance], names: Mapping[str, tuple[Any, str]], now: datetime | None = None
+) -> list[Standing]:
+    """Of the budgets among those that one request meets; `names` tells whom each subject means."""
+    now = now or timezone.now()
+    wanted = [one for one in allowances if one.kind == BUDGET and one.unit == MONEY]
+    counted, spent = figures(wanted) or {}, Spent()
+    return [_standing(one, *names[one.subject], Decimal(0), counted, spent, now) for one in wanted]
+
+
+def past(budget: Budget, now: datetime | None = None, name: Any = None) -> list[Past]:
+    """The periods before this one, newest first. `name` picks one key or team of a budget for each."""
+    if budget.period == REQUEST:
+        return []
+    now = now or timezone.now()
+    before = budget_periods.spans_before(budget.period, now, budget.time_zone)
+    spent = Spent()
+    found = [_ended(budget, span, spent, name) for span in islice(before, PAST_SHOWN[budget.period])]
+    return _with_names(budget, found)
+
+
+def _ended(budget: Budget, span: Span, spent: Spent, name: Any) -> Past:
+    each = _OF_ONE.get(budget.subject)
+    if each is None:
+        named = allowance_rows.named_by(budget)
+        used = spent.of(budget.subject, named, span)
+        return Past(span, used, named, _who(budget), 1 if used else 0)
+    by_name = spent.by_name(each, span)
+    if name is None:
+        name = max(by_name, key=lambda one: by_name[one], default=None)
+    return Past(span, by_name.get(name, Decimal(0)), name, "", len(by_name))
+
+
+def _with_names(budget: Budget, found: list[Past]) -> list[Past]:
+    """Keys and teams by their names, those that are gone by their numbers."""
+    if budget.subject not in _OF_ONE:
+        return found
+    rows = _rows(budget.subject).in_bulk({one.name for one in found if one.name is not None})
+    return [replace(one, who=rows[one.name].name if one.name in rows else f"number {one.name}") for one in found]
+
+
+def _rows(subject: str) -> Any:
+    return (ClientKey if subject == subjects.EACH_KEY else Team).objects
