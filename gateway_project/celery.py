@@ -33,6 +33,7 @@ app.conf.beat_schedule = {
     "disable-failing-models": {"task": "routing.tasks.disable_failing_models", "schedule": 5.0},
     "sweep-jobs": {"task": "inference.tasks.sweep_jobs", "schedule": 15.0},
     "forget-reasons": {"task": "inference.tasks.forget_reasons", "schedule": 3600.0},
+    "keep-traces": {"task": "inference.tasks.keep_traces", "schedule": 600.0},
     "forget-shadow-pairs": {"task": "inference.tasks.forget_shadow_pairs", "schedule": 600.0},
 }
 app.autodiscover_tasks()

@@ -69,6 +69,29 @@ class Environment:
             raise BadSetting(f"{name} is {number}; at most {most} is possible")
         return number
 
+    def share(self, name: str, default: float) -> float:
+        """A part of the whole: 0 for none, 1 for all."""
+        value = self.text(name)
+        if not value:
+            return default
+        try:
+            share = float(value)
+        except ValueError as error:
+            raise BadSetting(f"{name} is {value!r}; a number from 0 to 1 is needed") from error
+        if not 0 <= share <= 1:
+            raise BadSetting(f"{name} is {value}; a number from 0 to 1 is needed")
+        return share
+
+    def seconds(self, name: str, default: float) -> float:
+        """A duration: `30`, `30s`, `5m`, `1.5h`, `250ms`."""
+        value = self.text(name).lower()
+        if not value:
+            return default
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise BadSetting(f"{name} is {value!r}; a duration such as 30s, 5m or 250ms is needed")
+        return float(match[1]) * _SECONDS[match[2]]
+
     def seconds(self, name: str, default: float) -> float:
         """A duration: `30`, `30s`, `5m`, `1.5h`, `250ms`."""
         value = self.text(name).lower()

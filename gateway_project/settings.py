@@ -197,6 +197,12 @@ GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWA
 """Where a key stored as `file:PATH` may point."""
 GATEWAY_EXPLANATION_DAYS = env.integer("GATEWAY_EXPLANATION_DAYS", 90, least=1, most=36_500)
 """How long it can be told after a request why it was served as it was."""
+GATEWAY_TRACE_HOURS = env.integer("GATEWAY_TRACE_HOURS", 168, least=1, most=876_000)
+"""How long it can be told what happened to a request; what it used and cost stays in the ledger."""
+GATEWAY_CONTENT_SAMPLING = env.share("GATEWAY_CONTENT_SAMPLING", 1.0)
+"""Of the requests of those who opted in, how many have their prompt and answer kept with their trace: 0 for none, 1 for all."""
+GATEWAY_CONTENT_HOURS = env.integer("GATEWAY_CONTENT_HOURS", 24, least=1, most=876_000)
+"""How long such prompts and answers are kept."""
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)
 """Memory that the local models of one worker may take together."""
 GATEWAY_MODEL_FOLDERS = env.words("GATEWAY_MODEL_FOLDERS")

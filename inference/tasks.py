@@ -20,7 +20,16 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
-from inference import answering, jobs, policy_trials, relay, shadow_pairs, shared_metrics, usage_rows
+from inference import (
+    answering,
+    jobs,
+    policy_trials,
+    relay,
+    shadow_pairs,
+    shared_metrics,
+    trace_partitions,
+    usage_rows,
+)
 from inference.backends import llama_cpp
 from inference.metrics import metrics
 from inference.relayed_calls import RelayedCalls
@@ -73,6 +82,13 @@ def forget_shadow_pairs() -> int:
 def forget_reasons() -> int:
     """Delete the explanations of requests that are long gone; returns how many."""
     return usage_rows.forget_reasons(timezone.now())
+
+
+@shared_task
+def keep_traces() -> int:
+    """Make room for the traces of the days to come, and let go of those whose hours are over; returns how many things changed."""
+    kept = trace_partitions.keep(timezone.now())
+    return kept.partitions_made + kept.partitions_dropped + kept.rows_deleted + kept.contents_deleted
 
 
 @celeryd_after_setup.connect
