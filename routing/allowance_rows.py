@@ -65,7 +65,7 @@ class Rule:
             amount = int(amount * ROLE_FACTORS.get(role or USUAL_ROLE, Decimal(1)))
         amount = min(MOST, amount + self.more)
         told = kind if name == "" else f"{kind}:{name}"
-        return replace(self.pattern, key=f"{self.pattern.key}:{told}", subject=kind, amount=amount)
+        return replace(self.pattern, key=f"{self.pattern.key}:{told}", subject=kind, amount=amount, whom=name)
 
 
 def build(identities: Iterable[Identity], now: datetime | None = None) -> tuple[AllowanceIndex, float | None]:

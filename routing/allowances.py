@@ -54,6 +54,8 @@ class Allowance:
     """The row's."""
     subject: str
     """`all`, `key`, `team`, `tag`, `model` or `provider`: what stands for each is resolved."""
+    whom: int | str = ""
+    """Which: the id of the key or team, the tag, the route or the provider's id; empty for `all`."""
     hard: bool = True
     """Refuses what goes beyond; else it only warns."""
     strict: bool = False
@@ -63,7 +65,7 @@ class Allowance:
     when_away: str = OPEN
     """What happens while the common store does not answer: `open` or `closed`."""
     away_amount: int | None = None
-    """The most that each process may use meanwhile; None is a tenth."""
+    """The most that each process may use meanwhile; None is a tenth of a budget, and of a limit an even share."""
     refuse_unpriced: bool = False
     warn_percent: int = 80
 

@@ -1,0 +1,61 @@
+"""What budgets have spent by the word of the ledger: told to the counters that all processes share, which know what is under way
+but can be lost, and lose what a killed process had not told yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from time import time
+
+from django.conf import settings
+from django.db import connection
+
+from routing import metering_store, snapshot, spending
+from routing.allowances import KEY, MONEY, REQUEST, TEAM, Allowance
+from routing.ledger_word import Asked
+from routing.metering import nano
+from routing.purses import span_ms
+from routing.spending import Spending
+
+
+def of(asked: Sequence[Asked]) -> list[int]:
+    """Nano-USD of each, in their order; rounded up. Raises what the database raises."""
+    if connection.errors_occurred and not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
+    known: dict[Spending, Mapping[int | str, object]] = {}
+    return [_sum(allowance, begin, end, known) for allowance, begin, end in asked]
+
+
+def reconcile() -> int:
+    """Raise the counters of budgets to what the ledger says; never lower them. Returns how many were told.
+
+    For a periodic task. Raises what Redis raises when it is away.
+    """
+    allowances = {one.key: one for one in snapshot.refresh().allowances.each()}
+    counted = [one for one in allowances.values() if one.unit == MONEY and one.period != REQUEST]
+    if not counted:
+        return 0
+    now_ms = round(time() * 1000)
+    asked = [(one, *span_ms(one, now_ms)) for one in counted]
+    used = metering_store.read(settings.REDIS_URL, counted)
+    behind = [
+        (allowance, begin, end, spent)
+        for (allowance, begin, end), spent in zip(asked, of(asked), strict=True)
+        if spent > used.get(allowance.key, (0, 0, None))[0]
+    ]
+    return metering_store.raise_to(settings.REDIS_URL, behind)
+
+
+def _sum(allowance: Allowance, begin: int, end: int, known: dict[Spending, Mapping[int | str, object]]) -> int:
+    """Keys and teams by one question for all of them, where several are asked for."""
+    each = allowance.subject in (KEY, TEAM)
+    name = None if each or allowance.whom == "" else allowance.whom
+    question = Spending(allowance.subject, _moment(begin), _moment(end), name)
+    if question not in known:
+        known[question] = spending.of(question)
+    spent = known[question].get(allowance.whom)
+    return nano(spent) if spent else 0  # type: ignore[arg-type]
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,168 @@
+"""What is said to Redis about allowances, and read from it: one script for all counters of many requests, and the figures for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import orjson
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from routing.allowances import MONEY, MOST, Allowance
+from routing.purses import CALENDAR, MINUTE_MS, NO_PERIOD, WINDOW, Purse, span_ms
+
+PREFIX = "gw:meter:c:"
+PROCESSES = "gw:meter:processes"
+CHANNEL = "gw:meter:recall"
+"""Told the key of a counter of which somebody needs what others hold and do not use."""
+GRANTED, REFUSED, RECALLED, LEDGER_NEEDED = 0, 1, 2, 3
+DEAD_SECONDS = 30.0
+"""After which what a silent process had reserved is free again."""
+
+_PATIENCE_SECONDS = 1.0
+_AT_ONCE = 500
+_HEAD, _OF_EACH = 3, 7
+"""Numbers of an answer: before the counters, and of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Of one counter. Begin and end in milliseconds of Redis's clock."""
+
+    status: int
+    granted: int
+    used: int
+    held: int
+    begin: int
+    end: int
+    scarce: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    moment: int
+    is_late: bool
+    """Nothing was done: a later word of the same process was heard before."""
+    is_news: bool
+    """The store knew nothing of the process: it was emptied, or the process was silent for long."""
+    processes: int
+    said: tuple[Said, ...]
+
+
+Op = list[int]
+
+
+def op(purse: Purse, now_ms: int, *, ask: int = 0, least: int = 0, wish: int = 0, leaves: bool = False) -> Op:
+    """How the purse stands, and what it asks for."""
+    begin, end = (MINUTE_MS, 0) if purse.kind == WINDOW else (0, 0)
+    if purse.kind == CALENDAR:
+        begin, end = (
+            (purse.period, purse.period_ends) if purse.period != NO_PERIOD else span_ms(purse.allowance, now_ms)
+        )
+    return [
+        purse.amount,
+        purse.kind,
+        begin,
+        end,
+        purse.period,
+        purse.period_ends,
+        min(purse.spent, MOST),
+        max(0, purse.reserved),
+        max(0, purse.told_free),
+        min(ask, MOST),
+        min(least, MOST),
+        min(wish, MOST),
+        -1 if purse.seed is None else min(purse.seed, MOST),
+        1 if purse.allowance.unit == MONEY else 0,
+        1 if leaves else 0,
+    ]
+
+
+def keys(names: Iterable[str]) -> list[str]:
+    return [PROCESSES, *(PREFIX + name for name in names)]
+
+
+def args(process: str, number: int, ops: Sequence[Op], moment: int | None = None) -> list[str | bytes | int]:
+    return [process, number, orjson.dumps(ops), CHANNEL, "" if moment is None else moment]
+
+
+def heard(told: list[bytes]) -> Heard:
+    numbers = [int(value) for value in told]
+    said = tuple(
+        Said(*numbers[start : start + _OF_EACH - 1], bool(numbers[start + _OF_EACH - 1]))
+        for start in range(_HEAD, len(numbers), _OF_EACH)
+    )
+    return Heard(numbers[0], numbers[1] == 1, numbers[1] == 2, numbers[2], said)
+
+
+@cache
+def script() -> str:
+    return (Path(__file__).parent / "lua" / "meter.lua").read_text()
+
+
+# For synchronous code -------------------------------------------------------------------------------------------------------
+
+
+def client(redis_url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        redis_url,
+        socket_timeout=_PATIENCE_SECONDS,
+        socket_connect_timeout=_PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def read(redis_url: str, allowances: Sequence[Allowance]) -> dict[str, tuple[int, int, float | None]]:
+    """By `Allowance.key`: used, reserved by requests under way, and the epoch second at which the period ends (None without one).
+
+    Of a period that is over, and of what nobody used yet, nothing is said. Raises what Redis raises when it is away.
+    """
+    found: dict[str, tuple[int, int, float | None]] = {}
+    with client(redis_url) as store:
+        seconds, micros = store.time()
+        now_ms = seconds * 1000 + micros // 1000
+        words = store.hgetall(PROCESSES)
+        alive = {name for name, word in words.items() if now_ms - int(word.split()[0]) <= DEAD_SECONDS * 1000}
+        for start in range(0, len(allowances), _AT_ONCE):
+            some = allowances[start : start + _AT_ONCE]
+            with store.pipeline(transaction=False) as pipeline:
+                for allowance in some:
+                    pipeline.hgetall(PREFIX + allowance.key)
+                for allowance, counter in zip(some, pipeline.execute(), strict=True):
+                    if counter and (int(counter[b"e"]) == 0 or int(counter[b"e"]) > now_ms):
+                        found[allowance.key] = _figures(counter, alive)
+    return found
+
+
+def _figures(counter: dict[bytes, bytes], alive: set[bytes]) -> tuple[int, int, float | None]:
+    used, reserved = int(counter[b"u"]), 0
+    for name, value in counter.items():
+        if name.startswith(b"p:"):
+            told = value.split()
+            used += int(told[0])
+            if name[2:] in alive:
+                reserved += int(told[1])
+    end = int(counter[b"e"])
+    return max(used, int(counter[b"l"])), reserved, end / 1000 if end else None
+
+
+def raise_to(redis_url: str, spent: Iterable[tuple[Allowance, int, int, int]]) -> int:
+    """Take the ledger's word for counters: allowance, begin and end of the period in milliseconds, and what was spent in it.
+
+    Only ever raises what is counted as used. Returns how many counters were told.
+    """
+    told = list(spent)
+    with client(redis_url) as store:
+        run = store.register_script(script())
+        for start in range(0, len(told), _AT_ONCE):
+            some = told[start : start + _AT_ONCE]
+            ops = [
+                [min(one.amount, MOST), CALENDAR, begin, end, NO_PERIOD, 0, 0, 0, 0, 0, 0, 0, min(sum_, MOST), 1, 0]
+                for one, begin, end, sum_ in some
+            ]
+            run(keys=keys(one.key for one, *_ in some), args=args("", 0, ops))
+    return len(told)
