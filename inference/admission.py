@@ -55,11 +55,26 @@ def admit(presented: str, snapshot: Snapshot, *, now: float, scope: str = GENERA
     try:
         identity = _verified(presented, snapshot, now, address)
     except KeyRefused as refused:
-        message, code = _REFUSALS.get(refused.reason, ("Incorrect API key provided.", "invalid_api_key"))
-        raise InvalidKey(message, code=code, detail=f"client key refused: {refused.reason}") from None
+        raise _refusal(refused) from None
     if scope not in identity.scopes and ADMIN not in identity.scopes:
         raise PermissionDenied(f"Your API key lacks the scope '{scope}'.", code="insufficient_scope")
     return identity
+
+
+def whose(presented: str, snapshot: Snapshot, *, now: float, address: str) -> Identity:
+    """Whose a credential is that may be another system's. Raises `KeyRefused` for one that is no key of ours, and `InvalidKey` for a
+    key of ours that lets nobody in."""
+    try:
+        return _verified(presented, snapshot, now, address)
+    except KeyRefused as refused:
+        if refused.reason not in _REFUSALS:
+            raise
+        raise _refusal(refused) from None
+
+
+def _refusal(refused: KeyRefused) -> InvalidKey:
+    message, code = _REFUSALS.get(refused.reason, ("Incorrect API key provided.", "invalid_api_key"))
+    return InvalidKey(message, code=code, detail=f"client key refused: {refused.reason}")
 
 
 class _Seen:

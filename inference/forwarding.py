@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from inference.admission import whose
 from inference.backends.exchange import Limits
 from inference.backends.inflate import inflate_whole, is_compressed
 from inference.backends.passthrough import PassedOrigin, PassedReply, PassingClient, Upload
@@ -36,7 +37,7 @@ from inference.request_ids import new_request_id
 from inference.trace_ids import Origin, origin_of
 from inference.wire import errors, hops, problems, sse
 from providers.addresses import AddressRefused, check_url
-from routing import client_keys
+from routing import client_addresses
 from routing.client_keys import KeyRefused
 from routing.rollout import LEGACY, is_shared, is_switched, side
 from routing.snapshot import current
@@ -184,6 +185,7 @@ class Passage:
         self._path: str = scope["path"]
         self._operation = _OPERATIONS.get(self._path.rstrip("/"), OTHER)
         self._started = perf_counter()
+        self._identity: Identity | None = None
         self._model = ""
         self._size = 0
         self._status = 0
@@ -221,6 +223,7 @@ class Passage:
         await self._finish(failure)
 
     async def _serve(self) -> None:
+        self._identity = self._admitted()
         legacy = self._forwarder.legacy(self._rollout)
         reply = await self._ask(legacy)
         try:
@@ -412,20 +415,32 @@ class Passage:
 
     def _who(self) -> tuple[Identity | None, str]:
         """The client key that was shown, or a name that tells a stranger from others and keeps nothing of what it showed."""
+        if self._identity is not None:
+            return self._identity, ""
         credential = credential_of(self._scope["headers"])
         if not credential:
             return None, f"address-{self._digest(_address(self._scope).encode())}"
-        if len(credential) <= _LONGEST_KEY and credential.isascii():
-            try:
-                # Who it is, wherever it calls from: the legacy side decides whom it serves.
-                return client_keys.find(credential.decode(), current(), now=time()).view.identity, ""
-            except KeyRefused:
-                pass
         return None, f"legacy-{self._digest(credential)}"
 
     def _origin(self) -> Origin:
         sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._scope["headers"]}
-        return origin_of(sent, _address(self._scope))
+        return origin_of(sent, self._client_address())
+
+    def _admitted(self) -> Identity | None:
+        """The client key that was shown; None for a credential that only the legacy side may know. What was revoked here is not
+        served there, and whatever else keeps a key of ours out does so on both sides: raises `InvalidKey`."""
+        credential = credential_of(self._scope["headers"])
+        if not credential or len(credential) > _LONGEST_KEY or not credential.isascii():
+            return None
+        try:
+            return whose(credential.decode(), current(), now=time(), address=self._client_address())
+        except KeyRefused:
+            return None
+
+    def _client_address(self) -> str:
+        # The last one is the nearest proxy's, whatever a client sent before it.
+        named = (value for name, value in reversed(self._scope["headers"]) if name == b"x-forwarded-for")
+        return client_addresses.of_scope(self._scope, next(named, None), current().trusted_proxies)
 
     def _digest(self, shown: bytes) -> str:
         return blake2b(shown, digest_size=8, key=self._rollout.digest_key).hexdigest()

@@ -375,9 +375,7 @@ def _asked(
     )
 
 
-def _standing(
-    identity: Identity | None, policy: PolicyView | None, sent: str, snapshot: Snapshot
-) -> tuple[bool, str]:
+def _standing(identity: Identity | None, policy: PolicyView | None, sent: str, snapshot: Snapshot) -> tuple[bool, str]:
     """Whether a policy opens all that it chooses to the client key, and its name where the key is limited to other ones."""
     if policy is None:
         return False, ""

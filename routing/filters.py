@@ -106,8 +106,10 @@ def pinned_elsewhere(model: ModelView, asked: Asked) -> Dropped | None:
 
 
 def not_allowed(model: ModelView, asked: Asked) -> Dropped | None:
+    if asked.allowed_by_name or asked.barred_policy:
+        return None  # the policy's name decides, either way
     identity = asked.facts.identity
-    if asked.allowed_by_name or permits_name(identity, model.model_id) or permits_name(identity, model.route):
+    if permits_name(identity, model.model_id) or permits_name(identity, model.route):
         return None
     return Dropped(model.route, "model_not_allowed", "the client key is not allowed to use this model")
 
@@ -250,7 +252,15 @@ DEMANDS = (
 )
 """Look at nothing but the requirements."""
 
-FIXED = (pinned_elsewhere, policy_not_allowed, provider_not_allowed, not_allowed, switched_off, wrong_operation, *DEMANDS)
+FIXED = (
+    pinned_elsewhere,
+    policy_not_allowed,
+    provider_not_allowed,
+    not_allowed,
+    switched_off,
+    wrong_operation,
+    *DEMANDS,
+)
 """Say the same for every request that demands the same."""
 
 OF_SIZE = (prompt_too_long, too_expensive)

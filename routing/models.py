@@ -117,7 +117,9 @@ class ClientKey(RegistryModel):
             _check_patterns(name, getattr(self, name))
         if self.ip_ranges is not None:
             self._check_ip_ranges()
-        if not isinstance(self.tags, list) or not all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in self.tags):
+        if not isinstance(self.tags, list) or not all(
+            isinstance(tag, str) and _TAG.fullmatch(tag) for tag in self.tags
+        ):
             raise ValidationError({"tags": "Each tag has 1 to 64 printable characters and no comma."})
         if len(self.tags) > _MOST_TAGS or len(set(self.tags)) < len(self.tags):
             raise ValidationError({"tags": f"At most {_MOST_TAGS} tags, each once."})

@@ -15,7 +15,9 @@ from routing.types import Identity, PolicyVersionView, PolicyView, Snapshot
 _MOST_REMEMBERED = 1000
 
 
-def limited(policy: PolicyView, version: PolicyVersionView, snapshot: Snapshot, identity: Identity) -> PolicyVersionView:
+def limited(
+    policy: PolicyView, version: PolicyVersionView, snapshot: Snapshot, identity: Identity
+) -> PolicyVersionView:
     """The version as it serves the key; worked out once for all keys with the same limits, as long as the registry stays."""
     known: dict[Any, PolicyVersionView] = snapshot.memory.setdefault(limited, {})
     question = (policy.name, version.number, identity.allowed_policies)

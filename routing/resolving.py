@@ -96,9 +96,7 @@ class Resolving:
         chains = {via: self._chain(via) for via in through if via in self._documents}
         return PolicyVersionView(number, document, targets, self._fallbacks(document, name), chains)
 
-    def limited(
-        self, version: PolicyVersionView, name: str, may_name: Callable[[str], bool]
-    ) -> PolicyVersionView:
+    def limited(self, version: PolicyVersionView, name: str, may_name: Callable[[str], bool]) -> PolicyVersionView:
         """The version for a caller to whom other policies are open only as `may_name` says: what it may choose stays, and no chain
         goes through a policy that is closed."""
         chains = {via: self._limited_chain(via, may_name) for via in version.chains if may_name(via)}

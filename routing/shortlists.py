@@ -170,7 +170,8 @@ def _demands(asked: Asked) -> Iterator[tuple[tuple[str, Any], Rule, Requirements
     if (identity := facts.identity) is not None:
         if identity.allowed_providers is not None:
             yield ("providers", identity.allowed_providers), filters.provider_not_allowed, None
-        if not asked.allowed_by_name and (identity.allowed_models, identity.allowed_policies) != (None, None):
+        by_policy = asked.allowed_by_name or asked.barred_policy
+        if not by_policy and (identity.allowed_models, identity.allowed_policies) != (None, None):
             limits = identity.allowed_models, identity.allowed_policies is None
             yield ("allowed", limits), filters.not_allowed, None
     if asked.barred_types:

@@ -89,6 +89,8 @@ def key_view(plaintext: str = CLIENT_KEY, **more: Any) -> ClientKeyView:
         name="test",
         scopes=frozenset(more.pop("scopes", {"generate"})),
         allowed_models=more.pop("allowed_models", None),
+        allowed_policies=more.pop("allowed_policies", None),
+        allowed_providers=more.pop("allowed_providers", None),
     )
     return ClientKeyView(
         identity=identity,
@@ -96,6 +98,7 @@ def key_view(plaintext: str = CLIENT_KEY, **more: Any) -> ClientKeyView:
         pepper_id="1",
         enabled=more.pop("enabled", True),
         expires_at=more.pop("expires_at", None),
+        **more,
     )
 
 

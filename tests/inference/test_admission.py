@@ -4,6 +4,8 @@ import pytest
 
 from inference.admission import admit, presented_key
 from inference.errors import InvalidKey, PermissionDenied
+from routing.client_addresses import networks
+from routing.client_keys import digest
 from routing.filters import permits
 from tests.inference import registry
 
@@ -74,6 +76,38 @@ def test_a_key_that_differs_anywhere_is_refused(wrong) -> None:
         admit(wrong, snapshot, now=1.0)
     assert caught.value.code == "invalid_api_key"
     assert not wrong or wrong not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "code", "says"),
+    [
+        ({"revoked": True}, "invalid_api_key", "revoked"),
+        ({"team_enabled": False}, "invalid_api_key", "team has been disabled"),
+        ({"networks": networks(["10.0.0.0/8"])}, "ip_not_authorized", "from your address"),
+    ],
+)
+def test_a_key_that_was_good_is_refused_for_each_thing_that_shuts_it_out(spoilt, code, says) -> None:
+    assert admit(KEY, in_force(), now=1.0, address="192.0.2.1")
+    with pytest.raises(InvalidKey, match=says) as caught:
+        admit(KEY, in_force(**spoilt), now=1.0, address="192.0.2.1")
+    assert (caught.value.status, caught.value.code) == (401, code)
+
+
+def test_the_address_is_looked_at_each_time_and_an_unknown_one_is_in_no_range() -> None:
+    snapshot = in_force(networks=networks(["10.0.0.0/8"]))
+    assert admit(KEY, snapshot, now=1.0, address="10.1.2.3")
+    for address in ("11.1.2.3", "", "testclient"):
+        with pytest.raises(InvalidKey):
+            admit(KEY, snapshot, now=1.0, address=address)
+
+
+def test_after_a_rotation_the_key_before_is_good_until_its_overlap_ends() -> None:
+    before = KEY[:16] + "b" * 43
+    snapshot = in_force(previous_digest=digest(before, registry.PEPPER), previous_pepper_id="1", previous_until=50.0)
+    assert admit(KEY, snapshot, now=60.0) is admit(before, snapshot, now=49.0)
+    with pytest.raises(InvalidKey, match="replaced") as caught:
+        admit(before, snapshot, now=50.0)
+    assert caught.value.code == "expired_api_key"
 
 
 def test_generating_needs_its_scope() -> None:

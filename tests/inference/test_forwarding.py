@@ -609,6 +609,17 @@ class TestTheDoor:
         assert goes_to_legacy(rollout("http://legacy.test", gateway_enabled=False), self.scope("/api/providers/openai"))
 
 
+@pytest.mark.parametrize("spoilt", [{"enabled": False, "revoked": True}, {"team_enabled": False}, {"enabled": False}])
+def test_a_key_that_was_shut_out_here_is_not_served_by_the_legacy_side_either(gateway, legacy, spoilt):
+    built = registry.snapshot(registry.model(registry.provider()), keys=[registry.key_view(**spoilt)])
+    snapshot.replace(replace(built, rollout=rollout(legacy.url)))
+    head, body = chat(gateway, CHAT, b"Authorization: Bearer " + registry.CLIENT_KEY.encode())
+    assert (status_of(head), legacy.requests) == (401, [])
+    assert b"invalid_api_key" in body
+    chat(gateway, CHAT, b"Authorization: Bearer some-key-of-the-legacy-side")
+    assert len(legacy.requests) == 1
+
+
 def test_a_row_of_this_side_says_so(gateway):
     gateway.part("http://legacy.test", share=BUCKETS)
     chat(gateway, CHAT.replace(b"1e400", b"1"), b"Authorization: Bearer " + registry.CLIENT_KEY.encode())

@@ -192,6 +192,77 @@ def test_a_name_that_nothing_has_allows_no_key_what_the_default_chooses_in_its_p
     assert order(asked(over, "new-one", allowed=("main",))) == ["b"]
 
 
+# --- Keys that are limited to policies or providers ---------------------------------------------------------------------------
+
+
+def test_a_key_limited_to_policies_gets_all_that_they_choose_and_no_model_by_its_name():
+    over = held(p=of("a", "b"))
+    assert order(asked(over, "p", policies=("p",))) == ["a", "b"]
+    for name in ("a", "at-a/a", ""):
+        assert reasons(asked(over, name, policies=("p",)))["a"] == "model_not_allowed"
+        assert order(asked(over, name, policies=("p",))) == []
+
+
+def test_a_key_limited_to_policies_names_the_models_that_it_is_allowed_besides():
+    over = held(p=of("a", "b"))
+    assert order(asked(over, "b", policies=("p",), allowed=("b",))) == ["b"]
+    assert order(asked(over, "p", policies=("p",), allowed=("b",))) == ["a", "b"]
+
+
+def test_another_policy_is_closed_also_where_its_models_are_allowed():
+    over = held(p=of("a"), q=of("b"))
+    for sent in ("q", "policy/q"):
+        decision = asked(over, sent, policies=("p",), allowed=("b",))
+        assert (order(decision), reasons(decision)) == ([], {"b": "policy_not_allowed"})
+    assert order(asked(over, "a", preferred_model="q", policies=("p",), allowed=("a", "b"))) == ["a"]
+
+
+def test_a_chain_ends_at_a_policy_that_the_key_is_not_allowed():
+    over = held(s=of("d"), r=of("c", fallbacks=("s",)), p=of("a", fallbacks=("b", "r")))
+    assert order(asked(over)) == ["a", "b", "c", "d"]
+    decision = asked(over, policies=("p",))
+    assert order(decision) == ["a", "b"]
+    assert reasons(decision) == {"c": "policy_not_allowed", "d": "policy_not_allowed"}
+    assert order(asked(over, policies=("p", "r"))) == ["a", "b", "c"]
+    assert order(asked(over, policies=("*",))) == ["a", "b", "c", "d"]
+
+
+def test_a_chosen_logical_model_falls_back_by_its_own_chain_for_those_who_may_name_it():
+    over = held(small=of("a", fallbacks=("d",)), p=of("small", "b"))
+    assert order(asked(over)) == ["a", "d", "b"]
+    assert order(asked(over, policies=("p",))) == ["a", "b"]
+    assert order(asked(over, policies=("p", "small"))) == ["a", "d", "b"]
+
+
+def test_a_fallback_that_an_allowed_way_leads_to_serves_though_another_way_is_closed():
+    over = held(q=of("c", fallbacks=("d",)), r=of("c", fallbacks=("d",)), p=of("a", fallbacks=("q", "r")))
+    assert order(asked(over, policies=("p", "r"))) == ["a", "c", "d"]
+
+
+def test_the_default_is_closed_to_a_key_that_may_not_name_it():
+    over = replace(held(main=of("b"), p=of("a")), defaults=RoutingDefaults(default_policy="main"))
+    assert order(asked(over, "", policies=("p",))) == []
+    assert order(asked(over, "", policies=("main",))) == ["b"]
+
+
+@pytest.mark.parametrize("name", ["p", "", "a", "b"])
+def test_no_policy_and_no_name_leads_to_a_provider_that_the_key_is_not_allowed(name):
+    over = held(p=of("a", fallbacks=("b",)))
+    decision = asked(over, name, providers=("at-b",), preferred_model="a")
+    assert set(order(decision)) <= {"b"}
+    assert reasons(decision).get("a", "") in ("provider_not_allowed", "")
+
+
+def test_limits_hold_in_a_pool_of_very_many_models_too():
+    many = [model(f"m{number:03}", of=provider(f"at-{number % 2}")) for number in range(3 * ENOUGH)]
+    over = held(snapshot(*many), p=PolicyDocument(strategy="cost_optimized"), q=PolicyDocument())
+    found = asked(over, "p", providers=("at-1",), policies=("p",)).candidates
+    assert found
+    assert {one.model.provider.provider_id for one in found} == {"at-1"}
+    assert asked(over, "q", policies=("p",)).candidates == ()
+    assert asked(over, "", policies=("p",)).candidates == ()
+
+
 def test_policies_that_only_rename_each_other_serve_nobody_and_end():
     assert order(asked(held(p=of("q"), q=of("p")))) == []
 

@@ -88,6 +88,18 @@ CASES = [
         then_asks={"allowed": ("claude*", "azure/gpt-4o")},
     ),
     Case(
+        "policy_not_allowed",
+        "Add 'writer' to the policies",
+        {"policies": ("other",)},
+        then_asks={"policies": ("other", "writer")},
+    ),
+    Case(
+        "provider_not_allowed",
+        "Add 'azure' to the providers",
+        {"providers": ("openai",)},
+        then_asks={"providers": ("openai", "azure")},
+    ),
+    Case(
         "provider_type_off",
         "Switch providers of type openai on again",
         defaults={"barred_types": frozenset({"openai"})},

@@ -62,8 +62,9 @@ def snapshot(*models: ModelView) -> Snapshot:
     return Snapshot(revision=1, built_at=0, environment="development", models=models, by_name=by_name)
 
 
-def facts(name="gpt-4o", operation="chat", allowed=None, **rest) -> RequestFacts:
-    identity = Identity(1, "gw-1", "tests", frozenset({"generate"}), allowed)
+def facts(name="gpt-4o", operation="chat", allowed=None, policies=None, providers=None, **rest) -> RequestFacts:
+    """`allowed`, `policies` and `providers` are what the client key is allowed."""
+    identity = Identity(1, "gw-1", "tests", frozenset({"generate"}), allowed, policies, providers)
     return RequestFacts(model=name, operation=operation, identity=identity, **rest)
 
 
