@@ -24,6 +24,9 @@ class GatewayAdminSite(UnfoldAdminSite):
         own = [path(page.path, self.admin_view(page.view), name=page.name) for page in pages.registered()]
         return own + super().get_urls()
 
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "sign_on": settings.SIGN_ON and settings.SIGN_ON.name}
+
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from gateway_project import dashboard  # the site exists before the models that the dashboard reads
 

@@ -13,9 +13,9 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 from django.db.models import QuerySet
 
+from gateway_project.role_names import ADMIN, FINANCE, KEYS, OPERATOR, VIEWER
 from routing.visibility import MANAGE_EVERY_TEAM, SEE_EVERY_TEAM
 
-VIEWER, OPERATOR, KEYS, FINANCE, ADMIN = "viewer", "operator", "keys", "finance", "admin"
 GRANT_EVERY_SCOPE = "routing.grant_every_scope"
 
 OURS = ("providers", "routing", "inference")

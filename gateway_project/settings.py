@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
+from gateway_project import sign_on
 from gateway_project.env import BadSetting, Environment
 
 env = Environment()
@@ -132,6 +134,17 @@ AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "gateway_project/locked_out.html"
 
+# --- Sign-on by OpenID Connect: an extra, off unless an issuer is named ----------------------------------------------------
+
+SIGN_ON = sign_on.read(env)
+if SIGN_ON is not None:
+    if find_spec("allauth") is None:
+        raise BadSetting("GATEWAY_SSO_ISSUER is set, but sign-on is not installed: make run EXTRAS=sso")
+    # Before our own apps, whose admin takes out what allauth's puts in.
+    INSTALLED_APPS[1:1] = sign_on.APPS
+    MIDDLEWARE.append("allauth.account.middleware.AccountMiddleware")
+    globals().update(sign_on.django_settings(SIGN_ON))
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.text("GATEWAY_TIME_ZONE", "UTC")
 USE_TZ = True
@@ -197,6 +210,9 @@ GATEWAY_SECRET_FOLDERS = [Path(folder).resolve() for folder in env.words("GATEWA
 """Where a key stored as `file:PATH` may point."""
 GATEWAY_EXPLANATION_DAYS = env.integer("GATEWAY_EXPLANATION_DAYS", 90, least=1, most=36_500)
 """How long it can be told after a request why it was served as it was."""
+GATEWAY_SPOOL_MB = env.integer("GATEWAY_SPOOL_MB", 256, least=8, most=1_048_576)
+"""Disk space that each process may use for records that the database has not taken; where it is used up, and memory too, new
+requests are refused."""
 GATEWAY_TRACE_HOURS = env.integer("GATEWAY_TRACE_HOURS", 168, least=1, most=876_000)
 """How long it can be told what happened to a request; what it used and cost stays in the ledger."""
 GATEWAY_CONTENT_SAMPLING = env.share("GATEWAY_CONTENT_SAMPLING", 1.0)
@@ -257,13 +273,40 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive
 CELERY_TASK_DEFAULT_QUEUE = "housekeeping"
 CELERY_TIMEZONE = TIME_ZONE
 
+# --- OpenTelemetry: off, and not even imported, without an address -------------------------------------------------------
+
+GATEWAY_OTEL_ENDPOINT = env.text("GATEWAY_OTEL_ENDPOINT")
+"""Of a collector that takes OTLP over HTTP, such as http://localhost:4318."""
+GATEWAY_OTEL_HEADERS = env.text("GATEWAY_OTEL_HEADERS")
+"""What it wants to be shown, as `name=value,name=value`."""
+GATEWAY_OTEL_SERVICE_NAME = env.text("GATEWAY_OTEL_SERVICE_NAME", "llm-gateway")
+GATEWAY_OTEL_SAMPLING = env.share("GATEWAY_OTEL_SAMPLING", 1.0)
+"""Of the requests whose trace nobody else decided on, how many are told as spans: 0 for none, 1 for all."""
+
+# --- Alerts ----------------------------------------------------------------------------------------------------------------
+
+EMAIL_HOST = env.text("GATEWAY_EMAIL_HOST")
+"""The mail server that alerts go out by; without, e-mail channels say so."""
+_EMAIL_SECURITY = env.word("GATEWAY_EMAIL_SECURITY", ("starttls", "tls", "none"))
+EMAIL_PORT = env.integer("GATEWAY_EMAIL_PORT", {"starttls": 587, "tls": 465, "none": 25}[_EMAIL_SECURITY], most=65_535)
+EMAIL_HOST_USER = env.text("GATEWAY_EMAIL_USER")
+EMAIL_HOST_PASSWORD = env.text("GATEWAY_EMAIL_PASSWORD")
+EMAIL_USE_TLS, EMAIL_USE_SSL = _EMAIL_SECURITY == "starttls", _EMAIL_SECURITY == "tls"
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("GATEWAY_EMAIL_FROM", "llm-gateway@localhost")
+
 # --- Logs: no content, no key --------------------------------------------------------------------------------------------
 
+GATEWAY_LOG_FORMAT = env.word("GATEWAY_LOG_FORMAT", ("line", "json"))
+"""`json`: every line is an object, and there is one for each request; `line` is for people, and tells of failures only."""
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
+        "json": {"()": "inference.request_logs.JSONFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": GATEWAY_LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": env.text("GATEWAY_LOG_LEVEL", "INFO")},
     "loggers": {"httpx": {"level": "WARNING"}, "httpcore": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
@@ -9,6 +10,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from gateway_project import health
 
 urlpatterns = [
+    *([path("", include("gateway_project.sso"))] if settings.SIGN_ON else []),
     path("admin/", admin.site.urls),
     path("", include("gateway_project.first_login")),
     re_path(r"^livez/?\Z", health.livez),
