@@ -92,11 +92,13 @@ def args(process: str, number: int, ops: Sequence[Op], moment: int | None = None
 
 def heard(told: list[bytes]) -> Heard:
     numbers = [int(value) for value in told]
-    said = tuple(
-        Said(*numbers[start : start + _OF_EACH - 1], bool(numbers[start + _OF_EACH - 1]))
-        for start in range(_HEAD, len(numbers), _OF_EACH)
-    )
+    said = tuple(_said(numbers[start : start + _OF_EACH]) for start in range(_HEAD, len(numbers), _OF_EACH))
     return Heard(numbers[0], numbers[1] == 1, numbers[1] == 2, numbers[2], said)
+
+
+def _said(numbers: list[int]) -> Said:
+    status, granted, used, held, begin, end, scarce = numbers
+    return Said(status, granted, used, held, begin, end, bool(scarce))
 
 
 @cache
