@@ -34,6 +34,9 @@ app.conf.beat_schedule = {
     "sweep-jobs": {"task": "inference.tasks.sweep_jobs", "schedule": 15.0},
     "forget-reasons": {"task": "inference.tasks.forget_reasons", "schedule": 3600.0},
     "keep-traces": {"task": "inference.tasks.keep_traces", "schedule": 600.0},
+    "judge-alerts": {"task": "inference.tasks.judge_alerts", "schedule": 15.0},
+    "send-alerts": {"task": "inference.tasks.send_alerts", "schedule": 5.0},
+    "forget-alerts": {"task": "inference.tasks.forget_alerts", "schedule": 3600.0},
     "forget-shadow-pairs": {"task": "inference.tasks.forget_shadow_pairs", "schedule": 600.0},
 }
 app.autodiscover_tasks()

@@ -92,15 +92,12 @@ class Environment:
             raise BadSetting(f"{name} is {value!r}; a duration such as 30s, 5m or 250ms is needed")
         return float(match[1]) * _SECONDS[match[2]]
 
-    def seconds(self, name: str, default: float) -> float:
-        """A duration: `30`, `30s`, `5m`, `1.5h`, `250ms`."""
-        value = self.text(name).lower()
-        if not value:
-            return default
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            raise BadSetting(f"{name} is {value!r}; a duration such as 30s, 5m or 250ms is needed")
-        return float(match[1]) * _SECONDS[match[2]]
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of the choices, of which the first is the usual one."""
+        value = self.text(name).lower() or choices[0]
+        if value not in choices:
+            raise BadSetting(f"{name} is {value!r}; one of {', '.join(choices)} is needed")
+        return value
 
     def words(self, name: str, default: tuple[str, ...] = ()) -> list[str]:
         """A comma-separated list."""

@@ -21,6 +21,9 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 from inference import (
+    alert_delivery,
+    alert_events,
+    alert_judging,
     answering,
     jobs,
     policy_trials,
@@ -89,6 +92,24 @@ def keep_traces() -> int:
     """Make room for the traces of the days to come, and let go of those whose hours are over; returns how many things changed."""
     kept = trace_partitions.keep(timezone.now())
     return kept.partitions_made + kept.partitions_dropped + kept.rows_deleted + kept.contents_deleted
+
+
+@shared_task
+def judge_alerts() -> int:
+    """See which alert rules are broken, and write down what follows; returns how many incidents began or ended."""
+    return alert_judging.judge_all(timezone.now())
+
+
+@shared_task
+def send_alerts() -> int:
+    """Send the messages of alerts that are due; returns how many were taken."""
+    return alert_delivery.send_due(timezone.now())
+
+
+@shared_task
+def forget_alerts() -> int:
+    """Delete incidents that ended long ago, and events that no rule looks back to; returns how many rows."""
+    return alert_delivery.forget_old(timezone.now()) + alert_events.forget_old(timezone.now())
 
 
 @celeryd_after_setup.connect

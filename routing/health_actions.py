@@ -124,6 +124,23 @@ def disable_failing() -> list[str]:
     return disabled
 
 
+def disable(route: str, reason: str) -> bool:
+    """Take one model out of service as the gateway's own doing; False when it is out already, or is no model."""
+    try:
+        provider_id, model_id = named(route)
+    except ProviderModel.DoesNotExist:
+        return False
+    with transaction.atomic():
+        rows = ProviderModel.objects.select_for_update().filter(
+            provider__provider_id=provider_id, model_id=model_id, auto_disabled_at__isnull=True
+        )
+        for row in rows:
+            row.auto_disabled_at, row.auto_disabled_reason = timezone.now(), reason[:500]
+            row.save()
+            return True
+    return False
+
+
 def after_probe(result: ProbeResult) -> None:
     """A provider that is well gets its models back: those that were out before the probe began. The model that answered the
     probe needs no more calls to prove itself."""
