@@ -21,12 +21,11 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 
-from inference import old_paths, shared_metrics, usage_rows  # noqa: E402
+from inference import old_paths, recorders, shared_metrics  # noqa: E402
 from inference.asgi import Application  # noqa: E402
 from inference.forwarding import goes_to_legacy  # noqa: E402
 from inference.limits import Limits  # noqa: E402
 from inference.metrics import metrics  # noqa: E402
-from inference.recording import Recorder  # noqa: E402
 from inference.shadowing import Shadowing  # noqa: E402
 from routing import snapshot  # noqa: E402
 from routing.rollout import GATEWAY, LEGACY  # noqa: E402
@@ -42,13 +41,7 @@ data_plane = Application(
         reply_seconds=settings.GATEWAY_REQUEST_TIMEOUT_SECONDS,
         keep_alive_seconds=settings.GATEWAY_KEEP_ALIVE_COMMENT_SECONDS,
     ),
-    Recorder(
-        usage_rows.write,
-        metrics,
-        write_key_use=usage_rows.write_key_use,
-        write_reasons=usage_rows.write_reasons,
-        close=usage_rows.close,
-    ),
+    recorders.for_this_process(),
 )
 shadowing = Shadowing(settings.REDIS_URL)
 

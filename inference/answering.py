@@ -7,7 +7,9 @@ transaction that ends it.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter, time
@@ -15,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from inference import usage_rows
+from inference import adoption, recorders
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Chunk, Usage
@@ -25,7 +27,6 @@ from inference.deciding import rule
 from inference.dispatch import outcome_of
 from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
 from inference.limits import Limits
-from inference.metrics import metrics
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.wire import openai
@@ -44,29 +45,51 @@ _DONE = b"[DONE]"
 
 
 _plane: DataPlane | None = None
+_recorder: Recorder | None = None
 
 
 def plane() -> DataPlane:
     """What this worker answers with, on the running loop: a plane of its own, since in it local engines are not relayed."""
     global _plane
     if _plane is None or _plane.loop is not asyncio.get_running_loop():
-        # Its recorder is never started.
-        _plane = DataPlane(
-            Limits(), Recorder(usage_rows.write, metrics), table=BackendTable(inside_worker=holds_models)
-        )
+        _plane = DataPlane(Limits(), _own_recorder(), table=BackendTable(inside_worker=holds_models))
     return _plane
+
+
+def _own_recorder() -> Recorder:
+    """Nothing is added to it: it keeps what is under way, should this worker be killed."""
+    global _recorder
+    if _recorder is None:
+        _recorder = recorders.for_this_process()
+        atexit.register(_recorder.stop)
+    _recorder.start()
+    return _recorder
+
+
+def _forget_after_fork() -> None:
+    global _plane, _recorder
+    _plane = _recorder = None
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class Question:
     """One request and what became of it."""
 
-    def __init__(self, request: ParsedRequest, identity: Identity | None, request_id: str) -> None:
+    def __init__(self, request: ParsedRequest, identity: Identity | None, request_id: str, run: int = 0) -> None:
         self.request = request
         self.identity = identity
         self.request_id = request_id
-        self.trail = Trail()
+        self.trail = Trail(
+            identity=identity,
+            trace_id=request.origin.trace_id,
+            parent_span_id=request.origin.parent_span_id,
+            run=adoption.RUN + run,
+        )
         self.usage: Usage | None = None
         self.events = 0
+        self.was_cancelled = False
         self.first_byte: float | None = None
         self.llm_seconds = 0.0
         self._at = time()
@@ -85,15 +108,27 @@ class Question:
             self.first_byte = perf_counter() - self._began
             collected = Collected()
             if events := collected.feed(first):
-                self.events += len(events)
+                self._saw(len(events))
                 await on_events(events)
             async for piece in reply.chunks:
                 if events := collected.feed(piece):
-                    self.events += len(events)
+                    self._saw(len(events))
                     await on_events(events)
             completion = collected.whole(self.request_id)
             self.usage = reply.usage or read_usage(usage_tail(orjson.dumps(completion)) or b"") or self._guessed()
+            if self.trail.slot is not None and not self.usage.estimated:
+                self.trail.slot.told(reply.status, self.usage.counts)
             return completion
+
+    def _saw(self, events: int) -> None:
+        self.events += events
+        if self.trail.slot is not None:
+            self.trail.slot.saw(self.events)
+
+    def forget(self) -> None:
+        """What this run used is in the ledger: the spool need not know of it any more."""
+        if _recorder is not None:
+            _recorder.ended(self.trail)
 
     @contextlib.asynccontextmanager
     async def _dispatched(self, seconds: float | None) -> AsyncIterator[Any]:
@@ -124,6 +159,7 @@ class Question:
             raise
         except asyncio.CancelledError:
             failed = "cancelled"
+            self.was_cancelled = True
             raise
         finally:
             self._ended = perf_counter()

@@ -9,15 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inference.errors import GatewayError
-from routing.types import ModelView, UpstreamKey
+from routing.rollout import GATEWAY
+from routing.types import Identity, ModelView, UpstreamKey
 
 if TYPE_CHECKING:
     from inference.backends.base import Reply, Usage
     from inference.backends.table import Shared
     from inference.deciding import Ruling
+    from inference.spool import Slot
 
 _LONGEST_CODE = 64
 
@@ -37,6 +39,14 @@ class Attempt:
     first_byte: float | None = None
     """Of a stream: when it began to speak, counted from the try's begin."""
     key_id: int | None = None
+
+
+class Paid(NamedTuple):
+    """A failed try of which the upstream told what it used."""
+
+    model: ModelView
+    usage: Usage
+    status: int
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +69,20 @@ class Trail:
     """Bytes of the prompt and the most tokens of the answer: what a kept ruling does not know of each request."""
     log: list[Attempt] | None = None
     """None as long as nothing went wrong."""
+    traceparent: bytes = b""
+    """As it goes upstream; empty when the caller sent none."""
+
+    identity: Identity | None = None
+    """Who asked, and what follows: what the spool must know of a request while it is under way."""
+    side: str = GATEWAY
+    trace_id: str = ""
+    parent_span_id: str = ""
+    run: int = 0
+    """Under which number of an attempt it is booked when its process is lost; of a job each run is one, see `inference.jobs`."""
+    slot: Slot | None = None
+    """Its place in the spool."""
+    paid: list[Paid] | None = None
+    """Tries that failed and cost money all the same; None as long as there are none."""
 
     def failed(self, reason: str, error: GatewayError, seconds: float) -> None:
         self._note(reason, error.status, error.code[:_LONGEST_CODE], seconds)

@@ -22,7 +22,7 @@ import orjson
 from django.db import close_old_connections
 
 from inference import loop as bridge
-from inference import prompts, roles, trace_ids, usage_rows
+from inference import prompts, recorders, roles, trace_ids
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Reply, Usage
@@ -37,9 +37,9 @@ from inference.errors import (
     UpstreamTimeout,
 )
 from inference.limits import Limits
-from inference.metrics import metrics
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
+from inference.refusing import no_room_to_record
 from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
@@ -217,7 +217,12 @@ class _Call:
         self.side = side
         self.request = request
         self.identity = identity
-        self.trail = Trail()
+        self.trail = Trail(
+            identity=identity,
+            side=side,
+            trace_id=request.origin.trace_id,
+            parent_span_id=request.origin.parent_span_id,
+        )
         self.started = perf_counter()
         self.first_byte: float | None = None
         self.previous = self.last = b""
@@ -227,6 +232,8 @@ class _Call:
         self.plane = bridge.plane(_make_plane)
 
     async def dispatch(self, seconds: float) -> tuple[Reply, bytes | None]:
+        if self.plane.recorder.is_full:
+            raise no_room_to_record()
         if bridge.is_serving():
             registry = snapshot.current()
         else:
@@ -244,10 +251,19 @@ class _Call:
 
     def note(self, piece: bytes) -> None:
         self.previous, self.last = self.last, piece
+        slot = self.trail.slot
         if self.request.stream:
             self.events += piece.count(b"\n\n")
             if self.first_byte is None:
                 self.first_byte = perf_counter() - self.started
+            if slot is not None:
+                slot.saw(self.events)
+        if (
+            slot is not None
+            and (b'"usage"' in piece or b"[DONE]" in piece)
+            and (used := self.usage_so_far()) != Usage()
+        ):
+            slot.told(200, used.counts)
 
     def succeed(self) -> None:
         self.status, self.error_code, self.outcome = 200, "", "ok"
@@ -314,7 +330,9 @@ class _Call:
                     parent_span_id=self.request.origin.parent_span_id,
                     tags=self.request.tags,
                     address=self.request.origin.address,
-                )
+                    paid=tuple(trail.paid) if trail.paid else (),
+                ),
+                trail.slot,
             )
 
 
@@ -338,13 +356,7 @@ os.register_at_fork(after_in_child=_forget_after_fork)
 def _make_plane() -> DataPlane:
     global _recorder
     if _recorder is None:
-        _recorder = Recorder(
-            usage_rows.write,
-            metrics,
-            write_key_use=usage_rows.write_key_use,
-            write_reasons=usage_rows.write_reasons,
-            close=usage_rows.close,
-        )
+        _recorder = recorders.for_this_process()
         atexit.register(_recorder.stop)
         atexit.register(_stop_sharing)
     _recorder.start()

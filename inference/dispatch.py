@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter, time
 from typing import Any, NamedTuple
 
@@ -87,10 +87,17 @@ class _Call(NamedTuple):
 class Dispatcher:
     """For one event loop, whose backends it uses."""
 
-    def __init__(self, table: BackendTable, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        table: BackendTable,
+        limits: Limits,
+        metrics: Metrics,
+        began: Callable[[str, ParsedRequest, Trail], None] = lambda request_id, request, trail: None,
+    ) -> None:
         self._table = table
         self._limits = limits
         self._metrics = metrics
+        self._began = began
 
     def follow(self, snapshot: Snapshot) -> None:
         self._table.follow(snapshot)
@@ -240,6 +247,7 @@ class Dispatcher:
             request.session_id,
             trail.traceparent,
         )
+        self._began(asked.request_id, request, trail)
         outcome = "error"
         began = perf_counter()
         try:

@@ -25,7 +25,7 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from inference import answering, events, relay, trace_ids, usage_rows, wakeups
+from inference import adoption, answering, events, relay, trace_ids, usage_rows, wakeups
 from inference import loop as bridge
 from inference.client import LLMRequest, LLMResponse
 from inference.deciding import candidates_for
@@ -317,14 +317,36 @@ def run(job_id: Any) -> bool:
     if end is not None:
         working.cancel()
         _wait_for(working)
-    if end == "lost":
-        return False
-    if end == "stopping":
-        _saved(held, partial(release, held))
-        return False
     if end == "cancelled":
-        return _saved(held, partial(end_cancelled, held, question.entry(499, "cancelled")))
-    return _saved(held, _outcome(held, question, working))
+        save = partial(end_cancelled, held, question.entry(499, "cancelled"))
+    elif end is None:
+        save = _outcome(held, question, working)
+    else:
+        if end == "stopping":
+            _saved(held, partial(release, held))
+        _book_run(held, question)
+        return False
+    saved = _saved(held, save)
+    if not saved or (end is None and question.was_cancelled):
+        _book_run(held, question)
+    else:
+        question.forget()
+    return saved
+
+
+def _book_run(held: Claim, question: answering.Question) -> None:
+    """What a run used that does not tell the job's end: it was paid for, and the job will be run again.
+
+    When the database is away the spool still has it, and it is booked when this process has ended.
+    """
+    entry = question.entry(499, "job_given_back")
+    if question.events and held.fence < adoption.RUN:
+        try:
+            usage_rows.write([row_of(entry)._replace(attempt=adoption.RUN + held.fence)])
+        except DatabaseError as error:
+            logger.warning("job %s: what its run used waits in the spool: %s", held.job_id, type(error).__name__)
+            return
+    question.forget()
 
 
 def _question(held: Claim) -> answering.Question:
@@ -332,7 +354,7 @@ def _question(held: Claim) -> answering.Question:
     view = registry.client_keys.get(held.owner)
     if view is None or view.refusal(time.time()):
         raise InvalidKey("The client key that asked for this job is not valid any more.")
-    return answering.Question(_parsed(held.request), view.identity, held.request_id)
+    return answering.Question(_parsed(held.request), view.identity, held.request_id, held.fence)
 
 
 def _entry_of_refused(held: Claim, error: GatewayError) -> Entry:

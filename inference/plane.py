@@ -29,7 +29,7 @@ class DataPlane:
         self.recorder = recorder
         self.metrics = counters
         self.table = table or BackendTable()
-        self.dispatcher = Dispatcher(self.table, limits, counters)
+        self.dispatcher = Dispatcher(self.table, limits, counters, recorder.began)
         self.watch = Watch(self.loop, limits)
 
     async def aclose(self) -> None:

@@ -1,7 +1,8 @@
 """After the reply: one row per request, queued in memory and written in batches by one thread per process.
 
-The request path only appends a tuple; reading the usage out of the reply's last bytes, the cost and the database are the thread's.
-The queue is bounded. What does not fit is dropped, counted and exposed, never silently.
+The request path stores the record in the spool, which outlives the process, and appends a tuple; the rows and the database are the
+thread's. What the queue does not hold waits in the spool alone and is read back. Where neither has room, new requests are
+to be refused (`is_full`) until the database is back: nothing is lost in silence.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import orjson
@@ -23,7 +24,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from inference import attempts, outcomes
-from inference.attempts import Attempt
+from inference.attempts import Attempt, Paid
 from inference.backends.base import Usage
 from inference.deciding import Ruling
 from inference.metrics import Metrics
@@ -34,16 +35,29 @@ from routing import calibration
 from routing.rollout import GATEWAY, LEGACY
 from routing.types import Identity, ModelView
 
+if TYPE_CHECKING:
+    from inference.attempts import Trail
+    from inference.spool import Slot, Spool
+    from inference.wire.openai import ParsedRequest
+
 logger = logging.getLogger("gateway.recording")
 
 BATCH_ROWS = 500
 BATCH_SECONDS = 0.25
-QUEUE_ROWS = 100_000
+QUEUE_ROWS = 20_000
+"""In memory; more waits in the spool."""
+_UNDER_WAY_ROWS = 10_000
+"""Requests that may end while new ones are refused: their records still find room."""
+ADOPT_SECONDS = 5.0
+"""How often to look for what a dead process left."""
+_LONGEST_PAUSE_SECONDS = 5.0
 KEY_USE_SECONDS = 30.0
 _LEARN_FROM = 8
 """Of the rows of a batch, each how manieth teaches the tokens of a byte; the first one always does."""
 
 _LONGEST_JSON = 65_536
+_LONGEST_TAGS = 255
+_LONGEST_ADDRESS = 45
 _USAGE_TAIL = 2048
 _USAGE_MEMBER = re.compile(rb'"usage"\s*:\s*(?=\{)')
 
@@ -98,14 +112,6 @@ class Entry(NamedTuple):
     """Tries that failed and cost money all the same."""
 
 
-class Paid(NamedTuple):
-    """A failed try of which the upstream told what it used."""
-
-    model: ModelView
-    usage: Usage
-    status: int
-
-
 class Row(NamedTuple):
     """What is written of one request: the columns of `Trace` and of `UsageRecord`, which have most in common."""
 
@@ -146,6 +152,7 @@ class Row(NamedTuple):
     fallback: bool = False
     queue_ms: float = 0.0
     tags: str = ""
+    address: str = ""
     prices: str = ""
     """Of the ledger alone, as are those that follow."""
     attempt: int = 0
@@ -170,12 +177,25 @@ class PaidRow(NamedTuple):
     prices: str
 
 
+class Kept(Protocol):
+    """The spool, in the words of records; see `inference.kept_records`."""
+
+    spool: Spool
+
+    def began(self, request_id: str, request: ParsedRequest, trail: Trail) -> None: ...
+
+    def keep(self, entry: Entry, slot: Slot | None) -> bool: ...
+
+    def rows(self, most: int) -> tuple[list[Row], int]: ...
+
+
 Write = Callable[[list[Row]], None]
 Tell = Callable[[Sequence[Entry], Sequence[Row]], None]
 """Somebody who wants to know of every request, in the recorder's thread: entry by entry with its row."""
 WriteReasons = Callable[[list[Reason]], None]
-WriteKeyUse = Callable[[dict[int, float], dict[int, float]], None]
-"""Client keys and upstream keys by id, with the epoch second of their last use."""
+WriteKeyUse = Callable[[dict[int, tuple[float, str]], dict[int, float]], None]
+"""Client keys and upstream keys by id, with the epoch second of their last use; of client keys with the address, too."""
+_MOST_SHOWN_KEYS = 10_000
 
 
 def usage_tail(body: bytes) -> bytes | None:
@@ -265,7 +285,7 @@ def row_of(entry: Entry) -> Row:
         entry.operation,
         None if identity is None else identity.key_id,
         entry.client if identity is None else identity.prefix,
-        _storable(entry.requested_model),
+        storable(entry.requested_model),
         "" if served is None else served.provider.provider_id,
         "" if served is None else served.model_id,
         entry.stream,
@@ -283,9 +303,9 @@ def row_of(entry: Entry) -> Row:
         None if first_byte is None else first_byte * 1000,
         entry.upstream * 1000,
         entry.overhead * 1000,
-        _storable(entry.session_id) if entry.session_id else "",
+        storable(entry.session_id) if entry.session_id else "",
         entry.side,
-        "" if ruling is None else _storable(ruling.decision.policy),
+        "" if ruling is None else storable(ruling.decision.policy),
         0 if ruling is None else ruling.decision.version,
         "" if ruling is None else ruling.digest or "",
         "" if ruling is None else _bounded(asked_text(ruling, entry.asked)),
@@ -297,6 +317,7 @@ def row_of(entry: Entry) -> Row:
         entry.attempts > 1,
         entry.queued * 1000,
         joined_tags(tags) if tags else "",
+        entry.address[:_LONGEST_ADDRESS],
         "" if model is None or cost is None else model.prices.document,
         0,
         paid,
@@ -325,8 +346,11 @@ def _paid_rows(paid: tuple[Paid, ...]) -> tuple[PaidRow, ...]:
 
 def joined_tags(tags: Iterable[str]) -> str:
     """As columns hold them: `,a,b,`, so that one can be looked for with its commas."""
-    known = ",".join(sorted(set(tags)))
-    return f",{_storable(known)}," if known else ""
+    known = ""
+    for tag in sorted({storable(one) for one in tags} - {""}):
+        if len(known) + len(tag) + 2 <= _LONGEST_TAGS:  # a tag that was cut off would be another one
+            known += f",{tag}"
+    return f"{known}," if known else ""
 
 
 _NO_USAGE = Usage()
@@ -346,7 +370,7 @@ def cost_of(model: ModelView | None, usage: Usage) -> Decimal | None:
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """PostgreSQL holds no NUL, and no database half a surrogate pair."""
     if len(text) <= 255 and text.isascii() and "\0" not in text:
         return text
@@ -361,7 +385,8 @@ def _bounded(text: str) -> str:
 class Recorder:
     """The queue and its thread. `write` gets the rows of a batch, in the thread; an exception from it means "try again".
 
-    `write_reasons` gets explanations that the rows refer to, before them. `close` is called in the thread when it ends.
+    `write_reasons` gets explanations that the rows refer to, before them. `close` is called in the thread when it ends. `kept` is the
+    spool; `adopt` writes what dead processes left in theirs, and tells how many rows that were.
     """
 
     def __init__(
@@ -374,6 +399,8 @@ class Recorder:
         close: Callable[[], None] = lambda: None,
         queue_rows: int = QUEUE_ROWS,
         retry_seconds: float = 1.0,
+        kept: Kept | None = None,
+        adopt: Callable[[], int] | None = None,
     ) -> None:
         self._write = write
         self._write_key_use = write_key_use
@@ -382,6 +409,8 @@ class Recorder:
         self._close = close
         self._metrics = metrics
         self._queue: deque[Entry] = deque()
+        self._unkept: deque[tuple[Entry, Slot | None]] = deque()
+        """What the spool has no room for."""
         self._queue_rows = queue_rows
         self._retry_seconds = retry_seconds
         self._wake = threading.Event()
@@ -389,61 +418,204 @@ class Recorder:
         self._stopping = False
         self._give_up_at = float("inf")
         self.tell: list[Tell] = [partial(tally, metrics)]
-        self._client_keys: dict[int, float] = {}
+        self._client_keys: dict[int, tuple[float, str]] = {}
+        self._shown_keys: deque[tuple[int, float, str]] = deque(maxlen=_MOST_SHOWN_KEYS)
         self._upstream_keys: dict[int, float] = {}
         self._key_use_due = 0.0
+        self._kept = kept
+        self._adopt = adopt
+        self._adopt_due = 0.0
+        self._behind = False
+        """What is added goes to the spool alone, until all that was added before is written: the queue was full."""
+        self._turning = threading.Lock()
+        self.away = False
+        """The database did not take the last rows."""
         self.dropped = 0
         self.written = 0
+        self.adopted = 0
 
-    def add(self, entry: Entry) -> None:
-        """Called on the request path: never waits."""
+    @property
+    def is_full(self) -> bool:
+        """Neither memory nor the spool has room. Whoever comes now is to be refused: what it uses could get lost."""
+        if len(self._queue) + len(self._unkept) < self._queue_rows:
+            return False
+        return self._kept is None or self._kept.spool.full or not self._kept.spool.is_open
+
+    def began(self, request_id: str, request: ParsedRequest, trail: Trail) -> None:
+        """Called on the request path before a provider is asked, so that the request is known though the process be killed."""
+        if self._kept is not None:
+            self._kept.began(request_id, request, trail)
+
+    def ended(self, trail: Trail) -> None:
+        """The request that the trail is of was told elsewhere."""
+        slot, trail.slot = trail.slot, None
+        if slot is not None and self._kept is not None:
+            self._kept.spool.end(slot)
+
+    def add(self, entry: Entry, slot: Slot | None = None) -> None:
+        """Called on the request path, and by one thread: never waits. `slot` is the one of the request's trail."""
+        kept = self._kept
+        if kept is not None:
+            if self._behind:
+                with self._turning:
+                    if self._behind and kept.keep(entry, slot):
+                        return
+            if not kept.keep(entry, slot):
+                self._add_unkept(entry, slot)
+                return
         waiting = len(self._queue)
         if waiting >= self._queue_rows:
-            self.dropped += 1
+            if kept is not None:
+                self._behind = True
+            else:
+                self._add_unkept(entry, slot)
             return
         self._queue.append(entry)
         if waiting == BATCH_ROWS:
             self._wake.set()
 
+    def key_shown(self, identity: Identity, at: float, address: str) -> None:
+        """A key was used for what leaves no record, such as a list of models."""
+        self._shown_keys.append((identity.key_id, at, address))
+
+    def _add_unkept(self, entry: Entry, slot: Slot | None) -> None:
+        if len(self._unkept) < self._queue_rows + _UNDER_WAY_ROWS:
+            self._unkept.append((entry, slot))
+        else:
+            self.dropped += 1
+
     def start(self) -> None:
         if self._thread is None:
             self._stopping, self._give_up_at = False, float("inf")
+            if self._kept is not None:
+                self._open(self._kept)
             self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
             self._thread.start()
 
+    def _open(self, kept: Kept) -> None:
+        try:
+            kept.spool.open()
+        except OSError as error:
+            if not kept.spool.failing:
+                logger.error("no spool: records live in memory alone until they are written: %s", error)
+            kept.spool.failing = error.strerror or type(error).__name__
+
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """Write what is queued, then end; what cannot be written within the grace counts as dropped."""
+        """Write what waits, then end. What cannot be written within the grace stays in the spool for the next process to find; what is
+        in memory alone counts as dropped."""
         self._stopping = True
         self._give_up_at = time.monotonic() + grace_seconds
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            if self._kept is not None:
+                self._kept.spool.close()
 
     def families(self) -> Iterator[Metric]:
-        dropped = CounterMetricFamily("gateway_records_dropped", "Usage rows lost because the queue was full.")
+        dropped = CounterMetricFamily("gateway_records_dropped", "Usage rows lost because nothing had room for them.")
         dropped.add_metric([], self.dropped)
         yield dropped
-        yield GaugeMetricFamily("gateway_records_waiting", "Usage rows not yet written.", value=len(self._queue))
+        kept = self._kept
+        waiting = len(self._queue) + len(self._unkept)
+        if kept is not None:
+            waiting = max(kept.spool.waiting(), len(self._queue)) + len(self._unkept)
+        yield GaugeMetricFamily("gateway_records_waiting", "Usage rows not yet written.", value=waiting)
+        if kept is None:
+            return
+        adopted = CounterMetricFamily("gateway_records_adopted", "Usage rows found in the spool of a dead process.")
+        adopted.add_metric([], self.adopted)
+        yield adopted
+        yield GaugeMetricFamily(
+            "gateway_records_unprotected",
+            "Usage rows in memory alone: a kill would lose them.",
+            value=len(self._unkept),
+        )
+        yield GaugeMetricFamily("gateway_spool_bytes", "Disk space of the spool.", value=kept.spool.bytes_used())
+        yield GaugeMetricFamily("gateway_spool_full", "1: new requests are refused.", value=float(self.is_full))
 
     def _run(self) -> None:
         while True:
-            if len(self._queue) < BATCH_ROWS and not self._stopping:
+            if len(self._queue) < BATCH_ROWS and not self._unkept and not self._behind and not self._stopping:
                 self._wake.wait(BATCH_SECONDS)
                 self._wake.clear()
-            batch = self._take()
-            if batch:
-                self._settle(batch)
+            if self._kept is not None:
+                self._make_room(self._kept)
+            worked = self._write_some()
             self._tell_key_use()
-            if self._stopping and not self._queue:
+            self._look_for_the_dead()
+            if self._stopping and (not worked or self._has_given_up):
+                self._give_up()
                 self._close()
                 return
+
+    @property
+    def _has_given_up(self) -> bool:
+        return time.monotonic() >= self._give_up_at
+
+    def _make_room(self, kept: Kept) -> None:
+        if not kept.spool.is_open:
+            self._open(kept)
+        kept.spool.prepare()
+
+    def _write_some(self) -> bool:
+        """Of what was added first. False when nothing waits, or when the database did not take it and this is the end."""
+        kept = self._kept
+        if batch := self._take():
+            written = self._settle(batch)
+            if written and kept is not None:
+                kept.spool.committed(len(batch))
+            return written
+        if self._unkept:
+            held = [self._unkept.popleft() for _ in range(min(len(self._unkept), BATCH_ROWS))]
+            written = self._settle([entry for entry, _ in held])
+            if kept is not None and written:
+                for _, slot in held:
+                    if slot is not None:
+                        kept.spool.end(slot)
+            elif not written and kept is not None:
+                self.dropped += len(held)
+            return written
+        return kept is not None and self._behind and self._read_back(kept)
+
+    def _read_back(self, kept: Kept) -> bool:
+        """Write what is in the spool and was never in the queue."""
+        rows, read = kept.rows(BATCH_ROWS)
+        if not read:
+            with self._turning:
+                self._behind = kept.spool.waiting() > 0
+            return True
+        if not self._store(rows, self._write):
+            return False
+        self.written += len(rows)
+        kept.spool.committed(read)
+        return True
+
+    def _look_for_the_dead(self) -> None:
+        now = time.monotonic()
+        if self._adopt is None or self.away or self._stopping or now < self._adopt_due:
+            return
+        self._adopt_due = now + ADOPT_SECONDS
+        try:
+            self.adopted += self._adopt()
+        except Exception as error:
+            logger.warning("what a dead process left was not written: %s", error)
 
     def _take(self) -> list[Entry]:
         queue = self._queue
         return [queue.popleft() for _ in range(min(len(queue), BATCH_ROWS))]
 
-    def _settle(self, batch: list[Entry]) -> None:
+    def _give_up(self) -> None:
+        """At the end: what is in the spool stays there, the rest is lost."""
+        lost = len(self._unkept) + (0 if self._kept is not None else len(self._queue))
+        if lost:
+            self.dropped += lost
+            logger.error("%d usage rows dropped at the stop", lost)
+        self._queue.clear()
+        self._unkept.clear()
+
+    def _settle(self, batch: list[Entry]) -> bool:
+        """Whether the rows are written."""
         reasons = self._new_reasons(batch)
         try:
             rows = [row_of(entry) for entry in batch]
@@ -452,13 +624,18 @@ class Recorder:
         self._tell(batch, rows)
         for entry in batch:
             if entry.identity is not None:
-                self._client_keys[entry.identity.key_id] = entry.at
+                self._client_keys[entry.identity.key_id] = (entry.at, entry.address)
             if entry.upstream_key_id is not None:
                 self._upstream_keys[entry.upstream_key_id] = entry.at
         self._learn(batch, rows)
         if reasons and self._write_reasons is not None:
             self._store(reasons, self._write_reasons)
-        self.written += self._store(rows, self._write)
+        if not self._store(rows, self._write):
+            if self._kept is None:
+                self.dropped += len(rows)
+            return False
+        self.written += len(rows)
+        return True
 
     def _new_reasons(self, batch: list[Entry]) -> list[Reason]:
         new = []
@@ -495,31 +672,36 @@ class Recorder:
                 self.dropped += 1
         return made, rows
 
-    def _store(self, rows: list[Any], write: Callable[[list[Any]], None]) -> int:
-        """How many were written. Rows wait here while the database is away; the bounded queue behind them is what limits
-        memory."""
+    def _store(self, rows: list[Any], write: Callable[[list[Any]], None]) -> bool:
+        """Whether they are written; not, when the end comes first. They wait here while the database is away."""
         pause = self._retry_seconds
         while rows:
             try:
                 write(rows)
             except Exception as error:
-                if time.monotonic() >= self._give_up_at:
-                    self.dropped += len(rows)
-                    logger.error("%d usage rows dropped at the stop: %s", len(rows), error)
-                    return 0
+                self.away = True
+                if self._has_given_up:
+                    logger.error("%d usage rows not written at the stop: %s", len(rows), error)
+                    return False
                 logger.warning("usage rows not written, will try again in %.1f s: %s", pause, error)
+                if self._kept is not None:
+                    self._make_room(self._kept)
                 self._wake.wait(pause)
                 self._wake.clear()
-                pause = min(pause * 2, 10.0) if not self._stopping else 0.2
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS) if not self._stopping else 0.2
             else:
                 break
-        return len(rows)
+        self.away = False
+        return True
 
     def _tell_key_use(self) -> None:
         now = time.monotonic()
         if self._write_key_use is None or (now < self._key_use_due and not self._stopping):
             return
         self._key_use_due = now + KEY_USE_SECONDS
+        while self._shown_keys:
+            key_id, at, address = self._shown_keys.popleft()
+            self._client_keys[key_id] = (at, address)
         if not self._client_keys and not self._upstream_keys:
             return
         client_keys, self._client_keys = self._client_keys, {}

@@ -28,6 +28,19 @@ PASSING = PASSING_REASONS | {"breaker_half_open"}
 Refuse = Callable[[RequestFacts, Sequence[Dropped]], GatewayError]
 
 
+_LEDGER_RETRY_SECONDS = 5.0
+
+
+def no_room_to_record() -> GatewayError:
+    """What a request would use could be lost: the database does not take records, and nothing else has room for them."""
+    return GatewayOverloaded(
+        "The gateway cannot record what requests use at the moment; try again soon.",
+        detail="the database is away, and the spool and the queue are full",
+        code="ledger_unavailable",
+        retry_after=_LEDGER_RETRY_SECONDS,
+    )
+
+
 def refusal(facts: RequestFacts, decision: RouteDecision, now: float) -> GatewayError:
     """The error for the caller; its `detail` names every model with the reason, for the operator."""
     known = [dropped for dropped in decision.dropped if _may_know(facts, dropped)]

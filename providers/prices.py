@@ -65,6 +65,20 @@ def _document(prices: Prices) -> str:
     return json.dumps({**known, "source": prices.source, "note": prices.note[:_LONGEST_NOTE]}, separators=(",", ":"))
 
 
+def of_document(document: str, currency: str) -> Prices:
+    """The prices that a row of the ledger keeps; see `Prices.document`. Raises `ValueError` where it is none."""
+    told = json.loads(document) if document else {}
+    price = {name: Decimal(told[name]) for name in ("input", "output", "cached_input") if name in told}
+    return Prices(
+        price.get("input"),
+        price.get("output"),
+        price.get("cached_input"),
+        currency,
+        told.get("source", ""),
+        told.get("note", ""),
+    )
+
+
 _LONGEST_NOTE = 80
 
 

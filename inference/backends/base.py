@@ -29,6 +29,11 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     estimated: bool = False
 
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Input, output, cached and reasoning tokens."""
+        return self.input_tokens, self.output_tokens, self.cached_tokens, self.reasoning_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -30,6 +30,7 @@ from inference.errors import (
     UpstreamTimeout,
 )
 from inference.recording import Entry, cost_of, read_usage, usage_tail
+from inference.refusing import no_room_to_record
 from inference.request_ids import new_request_id
 from inference.trace_ids import child
 from inference.wire import errors, sse
@@ -40,6 +41,7 @@ from routing.snapshot import current
 
 if TYPE_CHECKING:
     from inference.plane import DataPlane
+    from inference.spool import Slot
     from routing.types import Identity
 
 logger = logging.getLogger("gateway.requests")
@@ -171,7 +173,10 @@ class Exchange:
         key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
         if snapshot.trusted_proxies and (forwarded := read.get(b"x-forwarded-for")) is not None:
             self.address = address_of(self.address, forwarded.decode("latin-1"), snapshot.trusted_proxies)
-        self.identity = identity = admit(key, snapshot, now=time(), address=self.address)
+        identity = admit(key, snapshot, now=time(), address=self.address)
+        if plane.recorder.is_full:
+            raise no_room_to_record()
+        self.identity = self.trail.identity = identity
         body = await self._read_body()
         limits = plane.limits
         request = self.request = parse(self._operation, body, limits.json_depth, limits.pictures)
@@ -250,6 +255,8 @@ class Exchange:
         if reply.headers:
             headers += h.relayed(reply.headers)
         send = self._send
+        if self.trail.slot is not None and usage is not None:
+            self.trail.slot.told(reply.status, usage.counts)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         self.done = True
         await send({"type": "http.response.body", "body": body})
@@ -261,7 +268,7 @@ class Exchange:
             await self._start_stream(reply)
         send = self._send
         assert reply.chunks is not None
-        piece = first
+        piece, slot = first, self.trail.slot
         more = aiter(reply.chunks)
         while True:
             if self._commenting is not None:
@@ -270,6 +277,10 @@ class Exchange:
             self.pieces += 1
             self.previous, self.last = self.last, piece
             self.events += piece.count(b"\n\n")
+            if slot is not None:
+                slot.saw(self.events)
+                if b'"usage"' in piece or b"[DONE]" in piece:
+                    self._tell_usage(slot, reply)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             try:
                 piece = await anext(more)
@@ -286,6 +297,13 @@ class Exchange:
             await self._close(UpstreamError.code, usage, UpstreamError.code)
         else:
             await self._close("", usage)
+
+    def _tell_usage(self, slot: Slot, reply: Reply) -> None:
+        """What the client is about to learn is booked so, even if the process is killed in the next moment."""
+        tail = usage_tail(self.previous + self.last) if reply.usage is None else None
+        usage = reply.usage if tail is None else read_usage(tail)
+        if usage is not None:
+            slot.told(reply.status, usage.counts)
 
     async def _start_stream(self, reply: Reply | None) -> None:
         self.streaming = True
@@ -408,7 +426,9 @@ class Exchange:
                         parent_span_id=self._parent_span_id() if trail.traceparent else "",
                         tags=self.tags,
                         address=self.address,
-                    )
+                        paid=tuple(trail.paid) if trail.paid else (),
+                    ),
+                    trail.slot,
                 )
 
     def _trace_id(self) -> str:

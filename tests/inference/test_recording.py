@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from inference import recording
 from inference.backends.base import Usage
 from inference.metrics import Metrics
 from inference.recording import BATCH_ROWS, Entry, Recorder, read_usage, row_of, usage_tail
@@ -104,11 +105,13 @@ def test_everything_queued_is_written_in_batches() -> None:
     assert (recorder.dropped, recorder.written) == (0, BATCH_ROWS * 2 + 7)
 
 
-def test_what_does_not_fit_is_dropped_and_counted() -> None:
+def test_a_queue_that_is_full_says_so_and_still_takes_what_was_under_way(monkeypatch) -> None:
+    monkeypatch.setattr(recording, "_UNDER_WAY_ROWS", 1)
     metrics = Metrics()
     recorder = Recorder(lambda rows: None, metrics, queue_rows=3)
     metrics.sources.append(recorder.families)
-    for number in range(5):
+    for number in range(9):
+        assert recorder.is_full == (number >= 3)
         recorder.add(entry(number))
     assert recorder.dropped == 2
     assert b"gateway_records_dropped_total 2.0" in metrics.render()
@@ -164,7 +167,7 @@ def test_times_of_last_use_are_told_once_per_key() -> None:
         recorder.add(entry(number, at=float(number)))
     recorder.start()
     recorder.stop()
-    assert told[-1] == ({7: 4.0}, {3: 4.0})
+    assert told[-1] == ({7: (4.0, "")}, {3: 4.0})
 
 
 def test_tokens_are_counted_by_direction() -> None:

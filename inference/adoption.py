@@ -1,0 +1,82 @@
+"""What processes left that were killed, or that stopped while the database was away: read from their spools into the ledger.
+
+Every living process looks for it, and so does a command; a lock makes one of them do it, and the ledger's uniqueness makes a
+second time harmless. A folder is removed when the database has all that was in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+from django.conf import settings
+
+from inference import usage_rows
+from inference.kept_records import row_of_begun, rows_of
+from inference.models import Job
+from inference.recording import Row
+from inference.spool import Begun, Left, left_by_the_dead
+
+logger = logging.getLogger("gateway.recording")
+
+RUN = 1000
+"""Runs of a job that were lost are booked as attempts from here on: below are tries of the run that ended it."""
+_ROWS_AT_ONCE = 500
+
+
+def folder() -> Path:
+    return Path(settings.DATA_DIR) / "spool"
+
+
+def adopt(spool: Path) -> int:
+    """Write what is found; returns how many records that were, new to the ledger or not. Raises when the database is away."""
+    return sum(_taken_over(left) for left in left_by_the_dead(spool))
+
+
+def _taken_over(left: Left) -> int:
+    finished, ended = 0, set[str]()
+    records = left.finished()
+    while some := list(islice(records, _ROWS_AT_ONCE)):
+        rows = rows_of(some)
+        ended.update(row.request_id for row in rows)
+        usage_rows.write(rows)
+        finished += len(rows)
+    lost = [row for row in _lost(left.begun()) if row.attempt or row.request_id not in ended]
+    usage_rows.write([row for row in lost if not _has_ended(row)])
+    left.remove()
+    if finished or lost:
+        logger.warning(
+            "a process left %d records that were not written and %d requests without an end", finished, len(lost)
+        )
+    return finished + len(lost)
+
+
+def _lost(begun: Iterable[Begun]) -> Iterator[Row]:
+    """Each request once. One that failed over has two slots for a moment: the later of its providers was being asked."""
+    rows: dict[str, Row] = {}
+    for one in begun:
+        try:
+            row = row_of_begun(one)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError, ArithmeticError) as error:
+            logger.error("a request in the spool cannot be read and is lost: %s", type(error).__name__)
+            continue
+        before = rows.get(row.request_id)
+        if before is None or before.attempts <= row.attempts:
+            rows[row.request_id] = row
+    yield from rows.values()
+
+
+def _has_ended(row: Row) -> bool:
+    """A job's run that told its end and its usage itself, in the moment before its process died."""
+    if row.attempt < RUN:
+        return False
+    try:
+        job_id = uuid.UUID(row.request_id.removeprefix("job_"))
+    except ValueError:
+        return False
+    ended = (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)
+    return Job.objects.filter(pk=job_id, fence=row.attempt - RUN, state__in=ended).exists()

@@ -1,0 +1,27 @@
+"""The recorder of a process: the database, the spool under the data directory, and what the dead left there, put together."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.conf import settings
+
+from inference import adoption, usage_rows
+from inference.kept_records import KeptRecords
+from inference.metrics import metrics
+from inference.recording import Recorder
+from inference.spool import Spool
+
+
+def for_this_process() -> Recorder:
+    """Not yet started: its files and its thread are made by `start`, which has to come after a fork."""
+    folder = adoption.folder()
+    return Recorder(
+        usage_rows.write,
+        metrics,
+        write_key_use=usage_rows.write_key_use,
+        write_reasons=usage_rows.write_reasons,
+        close=usage_rows.close,
+        kept=KeptRecords(Spool(folder, most_bytes=settings.GATEWAY_SPOOL_MB * 2**20)),
+        adopt=partial(adoption.adopt, folder),
+    )
