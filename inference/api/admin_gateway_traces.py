@@ -52,8 +52,8 @@ class Trace(APIView):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, trace_id: str) -> Response:
-        """One request with every try at a provider."""
-        found = request_traces.trace(trace_id)
+        """The requests of a trace with every try at a provider, by the name that its sender gave it or a request's id."""
+        found = request_traces.trace(trace_id, timezone.now())
         if found is None:
             raise NotFound(f"No request has the id {trace_id!r}.")
         return Response(found)

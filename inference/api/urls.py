@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from inference.api import admin_gateway_traces, cutover, retirement, route, shadow_pairs, views
+from inference.api import admin_gateway_traces, cutover, retirement, route, shadow_pairs, traces, views
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
@@ -24,8 +24,11 @@ urlpatterns = [
     re_path(rf"^{_JOB}/events/?\Z", views.JobEventsView.as_view()),
     re_path(rf"^{_JOB}/cancel/?\Z", views.JobCancelView.as_view()),
     re_path(r"^api/admin/gateway/traces/?\Z", admin_gateway_traces.Traces.as_view()),
-    re_path(r"^api/admin/gateway/traces/(?P<trace_id>[^/]{1,64})/?\Z", admin_gateway_traces.Trace.as_view()),
+    re_path(r"^api/admin/gateway/traces/(?P<trace_id>[^/]{1,128})/?\Z", admin_gateway_traces.Trace.as_view()),
     re_path(r"^api/admin/gateway/metrics/?\Z", admin_gateway_traces.TraceMetrics.as_view()),
     re_path(r"^api/v1/retirement/?\Z", retirement.RetirementView.as_view()),
+    re_path(r"^api/v1/traces/?\Z", traces.TracesView.as_view()),
+    re_path(r"^api/v1/traces/(?P<trace_id>[^/]{1,128})/?\Z", traces.TraceView.as_view()),
+    re_path(r"^api/v1/traces/(?P<trace_id>[^/]{1,128})/content/?\Z", traces.TraceContentView.as_view()),
     path("api/v1/", include(router.urls)),
 ]

@@ -9,7 +9,9 @@ from decimal import Decimal
 import pytest
 from django.utils import timezone
 
+from inference import rollups
 from inference.models import Trace
+from inference.recording import Entry, row_of
 from tests.callers import caller
 
 pytestmark = pytest.mark.django_db
@@ -105,10 +107,26 @@ def test_an_unknown_trace_is_404(admin):
     assert admin.get(f"{URL}/traces/nothing").status_code == 404
 
 
+def sum_up(number, **facts):
+    told = {
+        "requested_model": "writer",
+        "policy": "writer",
+        "provider_id": "openrouter",
+        "model_id": "gemini",
+        "status": 200,
+        "error_code": "",
+        "duration_ms": 120.0,
+        **facts,
+    }
+    entry = Entry(f"req-{number}", timezone.now().timestamp(), "chat", None, told.pop("requested_model"), None, None, False,
+                  200, "", 1, None, (0, 0), 0.1, None, 0.1, 0.0, None)  # fmt: skip
+    rollups.add([row_of(entry)._replace(**told)])
+
+
 def test_metrics_are_counted_by_node(admin):
-    record(1)
-    record(2, duration_ms=240.0, status=502, error_code="upstream_error")
-    record(3, policy="", requested_model="gpt-4o", duration_ms=60.0)
+    sum_up(1)
+    sum_up(2, duration_ms=240.0, status=502, error_code="upstream_error")
+    sum_up(3, policy="", requested_model="gpt-4o", duration_ms=60.0)
     told = admin.get(f"{URL}/metrics", {"hours": 2}).json()
     assert told == {
         "total_traces": 3,
@@ -121,6 +139,23 @@ def test_metrics_are_counted_by_node(admin):
         },
         "time_range_hours": 2,
     }
+
+
+def test_a_client_that_left_is_an_error_here(admin):
+    sum_up(1)
+    sum_up(2, status=499, error_code="client_disconnected")
+    assert admin.get(f"{URL}/metrics").json()["error_rate"] == 0.5
+
+
+def test_all_requests_of_a_trace_are_told_under_the_name_that_its_sender_gave_it(admin):
+    record(1, trace_id="order-7", ago=timedelta(minutes=2))
+    record(2, trace_id="order-7")
+    told = admin.get(f"{URL}/traces/order-7").json()
+    assert (told["trace_id"], [one["metadata"]["request_id"] for one in told["spans"]]) == (
+        "order-7",
+        ["req-1", "req-2"],
+    )
+    assert told["total_duration_ms"] == pytest.approx(120_120, abs=500)
 
 
 def test_without_requests_there_are_no_errors(admin):
