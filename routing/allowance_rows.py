@@ -74,7 +74,7 @@ def build(identities: Iterable[Identity], now: datetime | None = None) -> tuple[
     named = ("client_key", "team", "provider", "model__provider")
     limits = RateLimit.objects.filter(enabled=True).select_related(*named).order_by("pk")
     budgets = list(Budget.objects.filter(enabled=True).select_related(*named).order_by("pk"))
-    raises = raises_now(budgets, now) if budgets else {}
+    raises = raises_now([row.pk for row in budgets], now) if budgets else {}
     rules = [rule for row in limits for rule in limit_rules(row)]
     rules += [budget_rule(row, raises.get(row.pk, ())) for row in budgets]
     ends = [one.expires_at.timestamp() for some in raises.values() for one in some]
@@ -141,10 +141,10 @@ def nano(amount: Decimal) -> int:
     return int(amount * NANO)
 
 
-def raises_now(rows: Iterable[Budget], now: datetime) -> dict[int, list[BudgetRaise]]:
+def raises_now(budget_ids: Iterable[int], now: datetime) -> dict[int, list[BudgetRaise]]:
     """Those that hold, by the budget's id."""
     found: dict[int, list[BudgetRaise]] = defaultdict(list)
-    for one in BudgetRaise.objects.filter(budget__in=[row.pk for row in rows], expires_at__gt=now).order_by("pk"):
+    for one in BudgetRaise.objects.filter(budget__in=list(budget_ids), expires_at__gt=now).order_by("pk"):
         found[one.budget_id].append(one)
     return found
 

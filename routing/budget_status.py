@@ -19,7 +19,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from routing import allowance_rows, budget_periods, metering_store, spending, subjects
-from routing.allowances import BUDGET, MONEY, NANO, REQUEST, Allowance
+from routing.allowances import BUDGET, NANO, REQUEST, Allowance
 from routing.budget_periods import Forecast, Span
 from routing.models import Budget, ClientKey, Team
 from routing.spending import Spending
@@ -146,7 +146,7 @@ def of(budget: Budget, now: datetime | None = None, most: int = SHOWN_AT_ONCE) -
 def of_many(budgets: Sequence[Budget], now: datetime | None = None, most: int = SHOWN_AT_ONCE) -> dict[int, Status]:
     """By the budget's id. The shared counters are asked once for all of them."""
     now = now or timezone.now()
-    raises = allowance_rows.raises_now(budgets, now)
+    raises = allowance_rows.raises_now([budget.pk for budget in budgets], now)
     spent, found = Spent(), {}
     for budget in budgets:
         rule = allowance_rows.budget_rule(budget, raises.get(budget.pk, ()))
@@ -230,13 +230,45 @@ def figures(asked: Sequence[Allowance]) -> Mapping[str, Counted] | None:
 
 
 def of_allowances(
-    allowances: Iterable[Allowance], names: Mapping[str, tuple[Any, str]], now: datetime | None = None
+    asked: Iterable[Allowance],
+    whom: Mapping[str, tuple[Any, str]],
+    counted: Mapping[str, Counted],
+    now: datetime | None = None,
 ) -> list[Standing]:
-    """Of the budgets among those that one request meets; `names` tells whom each subject means."""
-    now = now or timezone.now()
-    wanted = [one for one in allowances if one.kind == BUDGET and one.unit == MONEY]
-    counted, spent = figures(wanted) or {}, Spent()
-    return [_standing(one, *names[one.subject], Decimal(0), counted, spent, now) for one in wanted]
+    """Of the budgets among what one caller meets. `whom` tells for each kind of subject its name and what people call it."""
+    now, spent = now or timezone.now(), Spent()
+    budgets = [one for one in asked if one.kind == BUDGET]
+    raises = allowance_rows.raises_now({one.source_id for one in budgets}, now) if budgets else {}
+    return [
+        _standing(
+            one,
+            *whom.get(one.subject, _in_key(one)),
+            sum((more.amount for more in raises.get(one.source_id, ())), Decimal(0)),
+            counted,
+            spent,
+            now,
+        )
+        for one in budgets
+    ]
+
+
+def _in_key(one: Allowance) -> tuple[str, str]:
+    """Of a tag, a route or a provider: the counter is named after it."""
+    name = one.key.partition(f":{one.subject}:")[2]
+    return name, name
+
+
+_ORDER = (budget_periods.DAY, budget_periods.HOUR, REQUEST, budget_periods.MONTH)
+"""In which seed 001 looks at them."""
+
+
+def verdict(standings: Iterable[Standing], cost: Decimal = Decimal(0)) -> str:
+    """What a request of that cost (USD) would meet: `BUDGET_OK`, or the code of the first hard budget that it would go beyond."""
+    hard = [one for one in standings if one.allowance.hard]
+    for one in sorted(hard, key=lambda one: _ORDER.index(one.allowance.period)):
+        if cost > one.left or (one.span is not None and one.used >= one.amount):
+            return one.allowance.exceeded_code
+    return OK
 
 
 def past(budget: Budget, now: datetime | None = None, name: Any = None) -> list[Past]:

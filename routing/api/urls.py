@@ -5,7 +5,10 @@ from rest_framework.routers import SimpleRouter
 
 from routing.api import admin_gateway, admin_gateway_writes
 from routing.api.breakers import BreakersView, EnableAgainView, ResetView
+from routing.api.budgets import Budgets, BudgetStatusView, RaisesView, RaiseView
 from routing.api.client_keys import ClientKeys
+from routing.api.limits import Limits
+from routing.api.me import MeView
 from routing.api.policies import Overrides, Policies
 from routing.api.rollout import RolloutView
 from routing.api.settings import RoutingSettingsView
@@ -17,6 +20,8 @@ router.trailing_slash = "/?"
 router.register("client-keys", ClientKeys, basename="client-key")
 router.register("teams", Teams, basename="team")
 router.register("team-members", TeamMembers, basename="team-member")
+router.register("limits", Limits, basename="limit")
+router.register("budgets", Budgets, basename="budget")
 router.register("policies", Policies, basename="policy")
 router.register("overrides", Overrides, basename="override")
 
@@ -43,6 +48,10 @@ urlpatterns = [
     path("api/v1/", include(router.urls)),
     re_path(r"^api/v1/policies/(?P<pk>[0-9]{1,18})/trial/?\Z", TrialView.as_view()),
     re_path(r"^api/v1/policies/(?P<pk>[0-9]{1,18})/trial/promote/?\Z", PromoteView.as_view()),
+    re_path(r"^api/v1/budgets/(?P<pk>[0-9]{1,18})/status/?\Z", BudgetStatusView.as_view()),
+    re_path(r"^api/v1/budgets/(?P<pk>[0-9]{1,18})/raises/?\Z", RaisesView.as_view()),
+    re_path(r"^api/v1/budgets/(?P<pk>[0-9]{1,18})/raises/(?P<number>[0-9]{1,18})/?\Z", RaiseView.as_view()),
+    re_path(r"^api/v1/me/?\Z", MeView.as_view()),
     re_path(r"^api/v1/breakers/?\Z", BreakersView.as_view()),
     re_path(r"^api/v1/breakers/reset/?\Z", ResetView.as_view()),
     re_path(r"^api/v1/breakers/enable/?\Z", EnableAgainView.as_view()),
