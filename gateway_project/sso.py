@@ -78,6 +78,11 @@ class Identities(DefaultSocialAccountAdapter):
         apps = _build_apps_from_settings(provider=provider, client_id=client_id)
         return [app for found in apps.values() for app in found]
 
+    def get_provider(self, request: HttpRequest, provider: Any, client_id: Any = None) -> Any:
+        found = super().get_provider(request, provider, client_id)
+        found.get_oauth2_adapter = Issuer
+        return found
+
     def pre_social_login(self, request: HttpRequest, sociallogin: Any) -> None:
         entitlement = _entitlement(sociallogin)
         known = sociallogin.is_existing

@@ -39,23 +39,22 @@ def sso(django_db_setup, django_db_blocker):
             "GATEWAY_SSO_TEAMS": "lab=research, lab-leads=research:manages",
         }
         on = sign_on.read(Environment(told))
-        with override_settings(SIGN_ON=on, ROOT_URLCONF=__name__, **sign_on.django_settings(on)):
-            with override_settings(
-                INSTALLED_APPS=[*sign_on.APPS, *settings.INSTALLED_APPS],
-                MIDDLEWARE=[*settings.MIDDLEWARE, "allauth.account.middleware.AccountMiddleware"],
-            ):
-                from gateway_project import sso, urls
+        middleware = [*settings.MIDDLEWARE, "allauth.account.middleware.AccountMiddleware"]
+        told = {"SIGN_ON": on, "ROOT_URLCONF": __name__, "MIDDLEWARE": middleware, **sign_on.django_settings(on)}
+        apps = override_settings(INSTALLED_APPS=[*sign_on.APPS, *settings.INSTALLED_APPS])
+        with override_settings(**told), apps:
+            from gateway_project import sso, urls
 
-                urlpatterns[:] = [path("", _including(sso)), *urls.urlpatterns]
+            urlpatterns[:] = [path("", _including(sso)), *urls.urlpatterns]
+            with django_db_blocker.unblock():
+                call_command("migrate", "account", verbosity=0)
+                call_command("migrate", "socialaccount", verbosity=0)
+            try:
+                yield issuer
+            finally:
                 with django_db_blocker.unblock():
-                    call_command("migrate", "account", verbosity=0)
-                    call_command("migrate", "socialaccount", verbosity=0)
-                try:
-                    yield issuer
-                finally:
-                    with django_db_blocker.unblock():
-                        call_command("migrate", "socialaccount", "zero", verbosity=0)
-                        call_command("migrate", "account", "zero", verbosity=0)
+                    call_command("migrate", "socialaccount", "zero", verbosity=0)
+                    call_command("migrate", "account", "zero", verbosity=0)
 
 
 def _including(module):
@@ -204,24 +203,24 @@ def test_the_login_page_offers_it(client, issuer):
     assert b"Sign in with single sign-on" in client.get("/admin/login/").content
 
 
-def manage(tmp_path, code, **environment):
+def python(folder, code, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "DATABASE_URL"))}
-    told = {"GATEWAY_DATA_DIR": str(tmp_path), "GATEWAY_SSO_ISSUER": "https://id.example", **environment}
+    told = {"GATEWAY_DATA_DIR": str(folder), "GATEWAY_SSO_ISSUER": "https://id.example", **environment}
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean | told, capture_output=True, text=True)
 
 
-def test_the_secrets_of_allauths_tables_have_no_page(tmp_path):
+def test_the_secrets_of_allauths_tables_have_no_page(data_dir):
     code = """
 import django; from django.conf import settings; settings.ROOT_URLCONF; django.setup()
 from django.contrib import admin; from django.urls import reverse
 print(sorted(m._meta.app_label for m in admin.site._registry if "account" in m._meta.app_label), reverse("sso_callback"))
 """
     told = {"GATEWAY_SSO_CLIENT_ID": "x", "GATEWAY_SSO_CLIENT_SECRET": "y"}
-    done = manage(tmp_path, code, DJANGO_SETTINGS_MODULE="gateway_project.settings", **told)
+    done = python(data_dir, code, DJANGO_SETTINGS_MODULE="gateway_project.settings", **told)
     assert done.stdout.strip() == "[] /admin/sso/callback/", done.stderr
 
 
-def test_without_the_extra_the_gateway_starts_and_says_what_sign_on_needs(tmp_path):
+def test_without_the_extra_the_gateway_starts_and_says_what_sign_on_needs(data_dir):
     code = """
 import sys, os
 class Missing:
@@ -236,6 +235,6 @@ from gateway_project.env import BadSetting; import importlib, gateway_project.se
 try: importlib.reload(s)
 except BadSetting as error: print(error)
 """
-    done = manage(tmp_path, code, GATEWAY_SSO_CLIENT_ID="x", GATEWAY_SSO_CLIENT_SECRET="y")
+    done = python(data_dir, code, GATEWAY_SSO_CLIENT_ID="x", GATEWAY_SSO_CLIENT_SECRET="y")
     assert "no issues" in done.stdout, done.stderr
     assert "make run EXTRAS=sso" in done.stdout, done.stderr
