@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.core import checks
 from django.core.cache import cache
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import TruncHour
+from django.db.models import OuterRef, Q, Subquery, Sum
 from django.urls import reverse
 from django.utils import timezone
 
-from inference.models import Trace
+from inference import rollup_windows
+from inference.models import FailureRollup, UsageRollup
+from inference.rollup_models import DURATION, FIRST_BYTE, OVERHEAD
+from inference.rollup_windows import Amounts
 from providers import cells
 from providers.models import ProbeResult, Provider, ProviderModel
 from routing import snapshot, visibility
@@ -25,7 +27,7 @@ DAY = timedelta(hours=24)
 MOST_ROWS = 8
 FINDINGS_SECONDS = 30
 """How long the findings of the system checks are kept; they read files and the database."""
-_FAILED = ~Q(status__lt=400, error_code="")
+CURRENCY = "USD"
 _OUR_PACKAGES = ("gateway_project", "providers", "routing", "inference")
 
 
@@ -57,22 +59,21 @@ class Finding:
 def context(user: Any, now: datetime | None = None) -> dict[str, Any]:
     """What the user sees: figures of the user's own teams, or of everything; the state of the registry for who may see that."""
     now = now or timezone.now()
-    ours = visibility.visible(Trace.objects.filter(side=GATEWAY), user)
-    today = ours.filter(at__gte=now - DAY, at__lte=now)
-    yesterday = ours.filter(at__gte=now - 2 * DAY, at__lt=now - DAY)
+    teams = visibility.teams_of(user)
+    where = Q(side=GATEWAY) if teams is None else Q(side=GATEWAY, team_id__in=teams)
     return {
-        "kpis": _kpis(today, yesterday),
-        "hours": _hours(today, now),
-        "busiest": _busiest(today),
-        "troubles": _troubles(today),
-        **_registry(user),
+        "kpis": _kpis(now, where, of_everything=teams is None),
+        "hours": _hours(now, where),
+        "busiest": _busiest(now, where),
+        "troubles": _troubles(now, where),
+        **_registry(user, now),
     }
 
 
-def _registry(user: Any) -> dict[str, Any]:
+def _registry(user: Any, now: datetime) -> dict[str, Any]:
     if not (user.has_perm("providers.view_provider") and visibility.sees_everything(user)):
         return {"only_teams": True}
-    return {"provider_states": _provider_states(), "findings": findings(), "steps": _steps()}
+    return {"provider_states": _provider_states(now), "findings": findings(), "steps": _steps()}
 
 
 def findings() -> list[Finding]:
@@ -105,41 +106,44 @@ def _snapshot_findings() -> list[Finding]:
     return [*found, *(Finding("warn", note[:1].upper() + note[1:] + ".") for note in notes[:20])]
 
 
-def _kpis(today: QuerySet, yesterday: QuerySet) -> list[Kpi]:
-    now, before = _totals(today), _totals(yesterday)
-    times = {name: _p95(today, name, now["requests"]) for name in ("duration_ms", "first_byte_ms", "overhead_ms")}
+def _kpis(now: datetime, where: Q, *, of_everything: bool) -> list[Kpi]:
+    today, yesterday = _totals(now - DAY, now, where), _totals(now - 2 * DAY, now - DAY, where)
+    spent, before = _spent(now - DAY, now, where), _spent(now - 2 * DAY, now - DAY, where)
     return [
-        Kpi("Requests", cells.number(now["requests"]), _change(now["requests"], before["requests"])),
-        Kpi("Errors", _share(now), f"{now['failed']} failed, {now['rescued']} rescued by another try"),
-        Kpi("Spend", cells.money(now["cost"] or Decimal(0), now["currency"]), _change(now["cost"], before["cost"])),
-        Kpi("p95", cells.milliseconds(times["duration_ms"]), "from request to last byte"),
-        Kpi("p95 first byte", cells.milliseconds(times["first_byte_ms"]), "of streamed answers"),
-        Kpi("p95 overhead", cells.milliseconds(times["overhead_ms"]), "what the gateway itself adds"),
+        Kpi("Requests", cells.number(today.requests), _change(today.requests, yesterday.requests)),
+        Kpi("Errors", _share(today), f"{today.failed} failed, {today.rescued} rescued by another try"),
+        Kpi("Spend", cells.money(spent, CURRENCY), _change(spent, before)),
+        *(_times(now) if of_everything else _mean_time(today)),
     ]
 
 
-def _totals(rows: QuerySet) -> dict[str, Any]:
-    totals = rows.order_by().aggregate(
-        requests=Count("id"),
-        failed=Count("id", filter=_FAILED),
-        rescued=Count("id", filter=Q(status__lt=400, attempts__gt=1)),
-        cost=Sum("cost"),
-    )
-    return totals | {"currency": "USD"}
+def _totals(since: datetime, until: datetime, where: Q) -> Amounts:
+    return rollup_windows.amounts(since, until, where).get((), rollup_windows.NOTHING)
 
 
-def _p95(rows: QuerySet, field: str, count: int) -> float | None:
-    rows = rows.filter(**{f"{field}__isnull": False})
-    if field == "first_byte_ms":
-        rows = rows.filter(stream=True)
-        count = rows.count()
-    if not count:
-        return None
-    return rows.order_by(field).values_list(field, flat=True)[min(count - 1, int(count * 0.95))]
+def _spent(since: datetime, until: datetime, where: Q) -> Decimal:
+    return _totals(since, until, where & Q(currency=CURRENCY)).cost
 
 
-def _share(totals: dict[str, Any]) -> Any:
-    share = 100 * totals["failed"] / totals["requests"] if totals["requests"] else 0.0
+def _times(now: datetime) -> list[Kpi]:
+    def p95(measure: str) -> float | None:
+        found = rollup_windows.times(measure, now - DAY, now, Q(side=GATEWAY))
+        return found.get((), rollup_windows.NO_TIMES).percentile(95)
+
+    return [
+        Kpi("p95", cells.milliseconds(p95(DURATION)), "from request to last byte"),
+        Kpi("p95 first byte", cells.milliseconds(p95(FIRST_BYTE)), "of streamed answers"),
+        Kpi("p95 overhead", cells.milliseconds(p95(OVERHEAD)), "what the gateway itself adds"),
+    ]
+
+
+def _mean_time(today: Amounts) -> list[Kpi]:
+    """Of teams: percentiles are kept for all of them together only."""
+    return [Kpi("Mean time", cells.milliseconds(today.mean_ms), "from request to last byte")]
+
+
+def _share(totals: Amounts) -> Any:
+    share = 100 * (totals.error_rate or 0.0)
     return cells.number(share, "%", 1 if 0 < share < 10 else 0)
 
 
@@ -150,63 +154,77 @@ def _change(now: Any, before: Any) -> str:
     return f"{change:+d}\u202f% against the day before"
 
 
-def _hours(today: QuerySet, now: datetime) -> list[Hour]:
-    counted = {
-        row["hour"]: row
-        for row in today.order_by()
-        .annotate(hour=TruncHour("at"))
-        .values("hour")
-        .annotate(requests=Count("id"), failed=Count("id", filter=_FAILED))
-    }
-    last = timezone.localtime(now).replace(minute=0, second=0, microsecond=0)
+def _hours(now: datetime, where: Q) -> list[Hour]:
+    # By hours of UTC, as they are kept: a zone may be half an hour off.
+    last = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hours = [last - timedelta(hours=back) for back in range(23, -1, -1)]
-    most = max((row["requests"] for row in counted.values()), default=0) or 1
-    return [_hour(hour, counted.get(hour), most) for hour in hours]
+    found = rollup_windows.amounts(hours[0], now, where, ["hour"])
+    counted = {at: amounts for (at,), amounts in found.items()}
+    most = max((amounts.requests for amounts in counted.values()), default=0) or 1
+    return [_hour(hour, counted.get(hour, rollup_windows.NOTHING), most) for hour in hours]
 
 
-def _hour(at: datetime, row: dict[str, Any] | None, most: int) -> Hour:
-    requests, failed = (row["requests"], row["failed"]) if row else (0, 0)
-    return Hour(at, requests, failed, 100 * (requests - failed) / most, 100 * failed / most)
+def _hour(at: datetime, told: Amounts, most: int) -> Hour:
+    bad = told.failed
+    return Hour(timezone.localtime(at), told.requests, bad, 100 * (told.requests - bad) / most, 100 * bad / most)
 
 
-def _busiest(today: QuerySet) -> list[dict[str, Any]]:
-    rows = (
-        today.order_by()
-        .exclude(provider_id="")
-        .values("provider_id", "model_id", "currency")
-        .annotate(
-            requests=Count("id"),
-            failed=Count("id", filter=_FAILED),
-            input=Sum("input_tokens"),
-            output=Sum("output_tokens"),
-            spent=Sum("cost"),
-        )
-        .order_by("-requests")[:MOST_ROWS]
-    )
-    return [row | {"spent": cells.money(row["spent"], row["currency"])} for row in rows]
+def _busiest(now: datetime, where: Q) -> list[dict[str, Any]]:
+    by = ["provider_id", "model_id", "currency"]
+    found = rollup_windows.amounts(now - DAY, now, where & ~Q(provider_id=""), by)
+    most = sorted(found.items(), key=lambda item: (-item[1].requests, item[0]))[:MOST_ROWS]
+    return [
+        {
+            "provider_id": provider_id,
+            "model_id": model_id,
+            "requests": told.requests,
+            "error_rate": cells.number(100 * (told.error_rate or 0.0), "%", 1 if told.failed else 0),
+            "mean": cells.milliseconds(told.mean_ms),
+            "input": cells.number(told.input_tokens),
+            "output": cells.number(told.output_tokens),
+            "spent": cells.money(told.cost, currency),
+        }
+        for (provider_id, model_id, currency), told in most
+    ]
 
 
-def _troubles(today: QuerySet) -> list[dict[str, Any]]:
+def _troubles(now: datetime, where: Q) -> list[dict[str, Any]]:
+    """By full hours, which is near enough for a list of causes."""
     listed = reverse("admin:inference_trace_changelist")
+    first = (now - DAY).replace(minute=0, second=0, microsecond=0)
     rows = (
-        today.order_by()
-        .filter(_FAILED)
+        FailureRollup.objects.filter(where, hour__gte=first, hour__lte=now)
+        .order_by()
         .values("error_code", "status", "provider_id")
-        .annotate(times=Count("id"))
+        .annotate(times=Sum("requests"))
         .order_by("-times")[:MOST_ROWS]
     )
     return [row | {"link": f"{listed}?outcome=bad"} for row in rows]
 
 
-def _provider_states() -> list[dict[str, Any]]:
+def _provider_states(now: datetime) -> list[dict[str, Any]]:
     last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id").values("id")[:1]
     providers = list(Provider.objects.filter(enabled=True).annotate(last_probe_id=Subquery(last))[:40])
     results = ProbeResult.objects.in_bulk([row.last_probe_id for row in providers if row.last_probe_id])
+    served = rollup_windows.amounts(now - DAY, now, Q(side=GATEWAY), ["provider_id"])
+    took = rollup_windows.times(DURATION, now - DAY, now, Q(side=GATEWAY), ["provider_id"])
     states = []
     for provider in providers:
         probe = results.get(provider.last_probe_id)
         word, tone = cells.state_of(probe)
-        states.append({"provider": provider, "probe": probe, "word": word, "tone": tone})
+        key = (provider.provider_id,)
+        told = served.get(key, rollup_windows.NOTHING)
+        states.append(
+            {
+                "provider": provider,
+                "probe": probe,
+                "word": word,
+                "tone": tone,
+                "requests": told.requests,
+                "failed": cells.number(100 * (told.error_rate or 0.0), "%", 1 if told.failed else 0),
+                "p95": cells.milliseconds(took.get(key, rollup_windows.NO_TIMES).percentile(95)),
+            }
+        )
     order = {"bad": 0, "warn": 1, "": 2, "good": 3}
     return sorted(states, key=lambda state: order[state["tone"]])[: MOST_ROWS + 4]
 
@@ -228,7 +246,7 @@ def _steps() -> list[tuple[str, bool, str]]:
         ("Create a client key", ClientKey.objects.exists(), reverse("admin:routing_clientkey_add")),
         (
             "Send the first request",
-            Trace.objects.exists(),
+            UsageRollup.objects.exists(),
             reverse("admin:inference_trace_changelist"),
         ),
     ]

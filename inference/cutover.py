@@ -1,4 +1,4 @@
-"""How both sides of a parallel run do, from the rows of usage: the figures that decide whether the share may grow.
+"""How both sides of a parallel run do, from the sums of hours and minutes: the figures that decide whether the share may grow.
 
 Only requests that generate count, on both sides: a list of models costs nothing and hides slow answers in the median.
 """
@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
-from django.db.models import Avg, Count, Q, QuerySet, Sum
-from django.db.models.functions import TruncHour
+from django.db.models import Count, Q
 from django.utils import timezone
 
-from inference.models import Trace
+from inference import rollup_windows
+from inference.models import UsageRollup
+from inference.rollup_models import DURATION, FIRST_BYTE
+from inference.rollup_windows import NO_TIMES, NOTHING, Amounts, Times
 from routing.rollout import GATEWAY, LEGACY
 
 HOUR = timedelta(hours=1)
@@ -23,8 +24,7 @@ LONGEST_HOURS = 24 * 31
 """How far back one may ask."""
 
 _GENERATING = ("chat", "completions", "embeddings", "generate")
-_FAILED = ~Q(status__lt=400, error_code="") & ~Q(status=499)
-"""499 is a client that left."""
+_WANTED = Q(operation__in=_GENERATING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,64 +78,61 @@ class Figures:
 def figures(since: datetime, until: datetime | None = None) -> Figures:
     """Both sides between two moments; `until` is now when it is not given."""
     until = until or timezone.now()
-    rows = Trace.objects.filter(at__gte=since, at__lt=until, operation__in=_GENERATING).order_by()
-    totals = {row["side"]: row for row in rows.values("side").annotate(**_totals())}
-    costs: dict[str, dict[str, Decimal]] = {}
-    for row in rows.filter(cost__isnull=False).values("side", "currency").annotate(cost=Sum("cost")):
-        costs.setdefault(row["side"], {})[row["currency"]] = row["cost"]
-    gateway, legacy = (_side(side, rows, totals.get(side), costs.get(side, {})) for side in (GATEWAY, LEGACY))
-    return Figures(since, until, gateway, legacy, _hours(rows, since, until))
+    found = rollup_windows.amounts(since, until, _WANTED, ["side", "currency", "hour"])
+    clients = _clients(since, until)
+    took, began = (rollup_windows.times(measure, since, until, _WANTED, ["side"]) for measure in (DURATION, FIRST_BYTE))
+    gateway, legacy = (
+        _side(side, found, clients.get(side, 0), took.get((side,), NO_TIMES), began.get((side,), NO_TIMES))
+        for side in (GATEWAY, LEGACY)
+    )
+    return Figures(since, until, gateway, legacy, _hours(found, since, until))
 
 
-def _totals() -> dict[str, Any]:
-    return {
-        "requests": Count("id"),
-        "errors": Count("id", filter=_FAILED),
-        "streams": Count("id", filter=Q(first_byte_ms__isnull=False)),
-        "clients": Count("client_key_prefix", distinct=True),
-        "tokens_in": Sum("input_tokens"),
-        "tokens_out": Sum("output_tokens"),
-    }
+_Found = Mapping[tuple[str, str, datetime], Amounts]
 
 
-def _side(side: str, rows: QuerySet, total: dict[str, Any] | None, costs: dict[str, Decimal]) -> SideFigures:
-    if total is None:
+def _side(side: str, found: _Found, clients: int, took: Times, began: Times) -> SideFigures:
+    total = NOTHING
+    costs: dict[str, Decimal] = {}
+    for (of_side, currency, _), told in found.items():
+        if of_side == side:
+            total = total.plus(told)
+            costs[currency] = costs.get(currency, Decimal(0)) + told.cost
+    if not total.requests:
         return SideFigures(side)
-    own = rows.filter(side=side)
     return SideFigures(
         side=side,
-        requests=total["requests"],
-        errors=total["errors"],
-        clients=total["clients"],
-        p50_ms=_percentile(own, "duration_ms", total["requests"], 50),
-        p95_ms=_percentile(own, "duration_ms", total["requests"], 95),
-        first_byte_p95_ms=_percentile(own, "first_byte_ms", total["streams"], 95),
-        input_tokens=total["tokens_in"],
-        output_tokens=total["tokens_out"],
-        costs=costs,
+        requests=total.requests,
+        errors=total.failed,
+        clients=clients,
+        p50_ms=took.percentile(50),
+        p95_ms=took.percentile(95),
+        first_byte_p95_ms=began.percentile(95),
+        input_tokens=total.input_tokens,
+        output_tokens=total.output_tokens,
+        costs={currency: cost for currency, cost in costs.items() if cost},
     )
 
 
-def _percentile(rows: QuerySet, field: str, count: int, percent: int) -> float | None:
-    """The nearest rank: the smallest value that is not below so many percent of all."""
-    if not count:
-        return None
-    rank = max(1, -(-count * percent // 100))
-    ordered = rows.filter(**{f"{field}__isnull": False}).order_by(field).values_list(field, flat=True)
-    return next(iter(ordered[rank - 1 : rank]), None)
+def _clients(since: datetime, until: datetime) -> Mapping[str, int]:
+    """By side, of all the hours that the span touches: who came in which minute is not kept."""
+    first = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    rows = UsageRollup.objects.filter(_WANTED, hour__gte=first, hour__lt=until, requests__gt=0).order_by()
+    told = rows.values("side").annotate(clients=Count("client_key_prefix", distinct=True))
+    return dict(told.values_list("side", "clients"))
 
 
-def _hours(rows: QuerySet, since: datetime, until: datetime) -> tuple[Hour, ...]:
-    counted = (
-        rows.annotate(hour=TruncHour("at", tzinfo=UTC))
-        .values("hour", "side")
-        .annotate(requests=Count("id"), errors=Count("id", filter=_FAILED), mean_ms=Avg("duration_ms"))
-    )
-    told = {(row["hour"], row["side"]): HourOfSide(row["requests"], row["errors"], row["mean_ms"]) for row in counted}
-    empty = HourOfSide()
+def _hours(found: _Found, since: datetime, until: datetime) -> tuple[Hour, ...]:
+    counted: dict[tuple[str, datetime], Amounts] = {}
+    for (side, _, at), told in found.items():
+        counted[side, at] = counted.get((side, at), NOTHING).plus(told)
     hours = []
     at = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     while at < until:
-        hours.append(Hour(at, told.get((at, GATEWAY), empty), told.get((at, LEGACY), empty)))
+        hours.append(Hour(at, *(_hour(counted.get((side, at), NOTHING)) for side in (GATEWAY, LEGACY))))
         at += HOUR
     return tuple(hours)
+
+
+def _hour(told: Amounts) -> HourOfSide:
+    return HourOfSide(told.requests, told.failed, told.mean_ms)

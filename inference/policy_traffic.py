@@ -1,29 +1,23 @@
-"""What policies served in the last day, counted from the requests that are kept."""
+"""What policies served in the last day, by the sums of hours and minutes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import timedelta
 
-from django.db.models import Count, Q
+from django.db.models import Q
 from django.utils import timezone
 
-from inference.models import Trace
+from inference import rollup_windows
 from routing.policy_traffic import HOURS, Traffic
 from routing.rollout import GATEWAY
-
-_FAILED = Q(status__gte=400)
-_RESCUED = Q(status__lt=400, attempts__gt=1)
 
 
 def of(names: Collection[str]) -> dict[str, Traffic]:
     """By policy; those that served nothing are left out."""
-    since = timezone.now() - timedelta(hours=HOURS)
-    rows = (
-        Trace.objects.filter(policy__in=list(names), at__gte=since, side=GATEWAY)
-        .exclude(policy="")
-        .order_by()
-        .values("policy")
-        .annotate(requests=Count("id"), failed=Count("id", filter=_FAILED), rescued=Count("id", filter=_RESCUED))
-    )
-    return {row["policy"]: Traffic(row["requests"], row["failed"], row["rescued"]) for row in rows}
+    now = timezone.now()
+    wanted = Q(policy__in=[name for name in names if name], side=GATEWAY)
+    found = rollup_windows.amounts(now - timedelta(hours=HOURS), now, wanted, ["policy"])
+    return {
+        policy: Traffic(told.requests, told.failed, told.rescued) for (policy,), told in found.items() if told.requests
+    }

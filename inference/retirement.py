@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Max, Sum
+from django.db.models import Max, Sum
 
-from inference.models import OldPathTracking, OldPathUse, Trace
+from inference.models import OldPathTracking, OldPathUse, UsageRollup
 from routing import rollout
 from routing.models import ClientKey, Rollout
 
 FORWARDED = "forwarded to the legacy side"
 LONGEST_DAYS = 400
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,10 @@ def _served(after: datetime) -> list[Use]:
 
 def _forwarded(after: datetime) -> list[Use]:
     rows = (
-        Trace.objects.filter(side=rollout.LEGACY, at__gte=after)
+        UsageRollup.objects.filter(side=rollout.LEGACY, hour__gte=after - _HOUR, last_at__gte=after)
         .order_by()
         .values("client_key_prefix")
-        .annotate(total=Count("id"), last=Max("at"))
+        .annotate(total=Sum("requests"), last=Max("last_at"))
     )
     names = dict(ClientKey.objects.values_list("prefix", "name"))
     return [

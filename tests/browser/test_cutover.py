@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from django.utils import timezone
 from playwright.sync_api import expect
 
-from inference.models import Trace
 from routing.models import Rollout
 from tests.browser.conftest import PASSWORD, Visit, logged_in
+from tests.inference.ledger import record
 from tests.inference.legacy_server import LegacyServer
 from tests.inference.test_forwarding_processes import FOLLOWS_WITHIN_SECONDS, Installation
 from tests.inference.workers import eventually
@@ -134,9 +133,7 @@ def test_the_figures_move_while_the_page_is_open(visit: Visit) -> None:
     visit.page.goto(f"{visit.base}{PAGE}")
     expect(visit.page.locator("body")).to_contain_text("No generating request")
 
-    Trace.objects.create(
-        request_id="req_1", at=timezone.now(), operation="chat", status=200, duration_ms=5.0, side="legacy"
-    )
+    record(duration_ms=5.0, side="legacy")
 
     expect(visit.page.locator(".gw-sides tr", has_text=re.compile("^Requests")).locator("td").nth(1)).to_have_text(
         "1", timeout=30_000
@@ -151,15 +148,7 @@ def test_the_page_is_never_wider_than_the_window(visit: Visit, width: int, theme
     visit.page.emulate_media(color_scheme=theme)
     Rollout.change(percentage=Decimal("12.5"), legacy_base_url="https://legacy.a-rather-long-name.example/backoffice")
     for side in ("gateway", "legacy"):
-        Trace.objects.create(
-            request_id=f"req_{side}",
-            at=timezone.now(),
-            operation="chat",
-            status=200,
-            duration_ms=12_345.6,
-            side=side,
-            input_tokens=10**8,
-        )
+        record(duration_ms=12_345.6, side=side, input_tokens=10**8)
 
     visit.page.goto(f"{visit.base}{PAGE}")
     for part in visit.page.locator("details > summary").all():

@@ -7,21 +7,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from inference import policy_traffic
-from inference.models import Trace
 from routing import policy_actions
 from routing.policy_traffic import Traffic
+from tests.inference import ledger
 
 pytestmark = pytest.mark.django_db
 
 
 def record(number, policy="best", *, ago=timedelta(0), **facts):
-    Trace.objects.create(
-        request_id=f"req-{number}",
-        at=timezone.now() - ago,
-        policy=policy,
-        requested_model=policy,
-        **({"status": 200, "attempts": 1} | facts),
-    )
+    ledger.record(policy=policy, at=timezone.now() - ago, **facts)
 
 
 def test_a_day_is_counted_by_policy():

@@ -9,6 +9,7 @@ from inference import retirement
 from inference.models import OldPathTracking, OldPathUse, Trace
 from routing import issuing
 from routing.models import Rollout
+from tests.inference.ledger import record
 
 pytestmark = pytest.mark.django_db
 
@@ -28,15 +29,7 @@ def use(days_ago: float, client: str = "key:gw-a", family: str = "/providers", r
 
 
 def forwarded(days_ago: float, prefix: str = "", side: str = "legacy") -> None:
-    Trace.objects.create(
-        request_id=f"r{Trace.objects.count()}",
-        at=NOW - timedelta(days=days_ago),
-        operation="chat",
-        client_key_prefix=prefix,
-        requested_model="m",
-        status=200,
-        side=side,
-    )
+    record(at=NOW - timedelta(days=days_ago), client_key_prefix=prefix, side=side)
 
 
 def told(days: int = 30) -> retirement.Report:
@@ -75,6 +68,12 @@ def test_a_request_forwarded_to_the_legacy_side_is_a_use() -> None:
         (retirement.FORWARDED, f"key:{row.prefix}", "the old app", 2),
         (retirement.FORWARDED, "legacy-0123", "", 1),
     ]
+
+
+def test_forwarded_requests_count_long_after_their_traces_are_gone() -> None:
+    forwarded(29, "legacy-0123")
+    Trace.objects.all().delete()
+    assert [one.requests for one in told().uses] == [1]
 
 
 def test_what_is_known_for_too_short_is_not_called_safe() -> None:
