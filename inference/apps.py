@@ -10,8 +10,9 @@ class InferenceConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
-        from inference import policy_traffic, policy_trials, probing, relay, spending
+        from inference import configuration, policy_traffic, policy_trials, probing, relay, spending
         from inference.wakeups import wake
+        from providers import configuration as files
         from providers import discovery, probes
         from providers.importers import smoke
         from routing import policy_traffic as traffic
@@ -25,3 +26,5 @@ class InferenceConfig(AppConfig):
         discovery.register_builtin_file("builtin:demo", "demo")
         probes.register_generation(probing.one_token)
         smoke.register_generation(probing.one_answer)
+        for section in configuration.SECTIONS:
+            files.register_section(section)

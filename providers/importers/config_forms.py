@@ -51,6 +51,8 @@ _OF_A_PARAMETER = {"param_name", "param_value", *config_values.PARAMETER}
 _NO_CONFIGURATION = {"created_at", "updated_at", "created_by", "created_by_user_id"}
 _OF_NO_PART = {*_NO_CONFIGURATION, "id", "key_id", "param_id", "provider_id"}
 """What a part's owner says of it elsewhere in the file, and what no file decides."""
+_ALONE = {"alerts"}
+"""The section that other systems keep in a file of its own, which names no version."""
 _LOOKS_LIKE_PROVIDER = {"provider_type", "models", "api_key", "api_base", "base_url", "connection_params"}
 
 _CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn"}
@@ -223,6 +225,8 @@ class _Reading:
             return "legacy", [(f"[{index}]", None, raw, None) for index, raw in enumerate(document)]
         if not isinstance(document, dict):
             raise BadConfiguration([Problem("", "A configuration is an object, or a list of providers.")])
+        if document.keys() == _ALONE and _ALONE <= set(sections):
+            document = {"version": VERSION, **document}
         if "version" in document:
             return "export", self._own(document, sections)
         if document.keys() & {"provider_id", "provider_type"} or {"id", "models"} <= document.keys():
