@@ -541,10 +541,11 @@ class Recorder:
                 self._wake.clear()
             if self._kept is not None:
                 self._make_room(self._kept)
+            stopping = self._stopping  # before: nothing is added after
             worked = self._write_some()
             self._tell_key_use()
             self._look_for_the_dead()
-            if self._stopping and (not worked or self._has_given_up):
+            if stopping and (not worked or self._has_given_up):
                 self._give_up()
                 self._close()
                 return
