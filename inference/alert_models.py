@@ -15,12 +15,13 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, validate_email
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from inference import alert_signals, quiet_hours
 from inference.alert_signals import SIGNALS
+from providers import audit
 from providers.addresses import AddressRefused, check_url
 from providers.fields import EncryptedField
 from providers.models import RegistryModel, validate_identifier
@@ -179,6 +180,16 @@ class AlertChannel(RegistryModel):
         except AddressRefused as error:
             raise ValidationError({"address": str(error)}) from error
 
+    @property
+    def host(self) -> str:
+        """Of a webhook: all of its URL that may be shown."""
+        if self.kind != WEBHOOK or self.address is None:
+            return ""
+        try:
+            return str(check_url(self.address.reveal()).authority)
+        except AddressRefused:
+            return ""
+
     def quiet_until_at(self, now: datetime) -> datetime | None:
         return quiet_hours.quiet_until(now, self.quiet_from, self.quiet_until, self.time_zone or settings.TIME_ZONE)
 
@@ -219,6 +230,15 @@ class AlertIncident(models.Model):
     @property
     def is_over(self) -> bool:
         return self.ended_at is not None
+
+    def acknowledge(self, by: str, at: datetime) -> None:
+        """Whoever was first stays the one; it is not reminded of any more."""
+        rows = type(self).objects.filter(pk=self.pk, acknowledged_at__isnull=True, ended_at__isnull=True)
+        with transaction.atomic():
+            if rows.update(acknowledged_at=at, acknowledged_by=by[:255]):
+                facts = {"rule": self.rule_name, "subject": self.subject}
+                audit.record("acknowledge", "alert incident", str(self.pk), before=None, after=facts)
+        self.refresh_from_db()
 
     def amount(self, value: Decimal) -> str:
         return alert_signals.amount(value, self.unit)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from inference.api import admin_gateway_traces, cutover, retirement, route, shadow_pairs, traces, views
+from inference.api import admin_gateway_traces, alerts, cutover, retirement, route, shadow_pairs, traces, views
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
+router.register("alert-rules", alerts.AlertRules, basename="alert-rule")
+router.register("alert-channels", alerts.AlertChannels, basename="alert-channel")
+router.register("alert-incidents", alerts.AlertIncidents, basename="alert-incident")
 router.register("shadow-pairs", shadow_pairs.ShadowPairs, basename="shadow-pair")
 
 urlpatterns = [
