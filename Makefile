@@ -4,6 +4,12 @@ PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
 ENGINE ?= llama_cpp
+EXTRAS ?=
+comma := ,
+WANTED := $(subst $(comma), ,$(EXTRAS))
+ifneq ($(filter-out sso alerts telemetry,$(WANTED)),)
+$(error EXTRAS takes sso, alerts and telemetry, with commas between; not $(filter-out sso alerts telemetry,$(WANTED)))
+endif
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
@@ -12,10 +18,10 @@ BIN := $(VENV)/bin
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-run: $(VENV)/run.stamp ## Install and serve on 127.0.0.1:8000. ARGS="--port 9000 --data-dir DIR"
+run: $(VENV)/run.stamp $(WANTED:%=$(VENV)/extra-%.stamp) ## Install and serve on 127.0.0.1:8000. ARGS="--port 9000 --data-dir DIR" EXTRAS=sso,alerts
 	@exec $(BIN)/python manage.py quickstart $(ARGS)
 
-manage: $(VENV)/run.stamp ## Run a management command. ARGS="migrate --data-dir DIR"
+manage: $(VENV)/run.stamp $(WANTED:%=$(VENV)/extra-%.stamp) ## Run a management command. ARGS="migrate --data-dir DIR"
 	@exec $(BIN)/python manage.py $(ARGS)
 
 test: $(VENV)/development.stamp services engine ## Run every test, on SQLite and then on PostgreSQL. ENGINE=xllamacpp skips the compile.
@@ -59,6 +65,9 @@ clean: ## Remove the environment, builds and caches; never the data directory.
 # Nothing of the project itself is installed: it runs from this checkout. A stamp newer than its lock means "installed".
 $(VENV)/run.stamp: requirements/run.txt $(VENV)/python.stamp
 	@$(BIN)/python requirements/install.py requirements/run.txt && touch $@
+
+$(VENV)/extra-%.stamp: requirements/extra-%.txt | $(VENV)/run.stamp
+	@$(BIN)/python requirements/install.py $< && touch $@
 
 $(VENV)/development.stamp: requirements/development.txt $(VENV)/python.stamp
 	@$(BIN)/python requirements/install.py requirements/development.txt && touch $@ $(VENV)/run.stamp

@@ -25,7 +25,7 @@ def main(lock: Path) -> int:
     installer = "uv"
     if not with_uv(lock):
         installer = "pip"
-        command = [*PIP, "install", "--quiet", "--require-hashes", "-r", str(lock)]
+        command = [*PIP, "install", "--quiet", *_beside(lock), "--require-hashes", "-r", str(lock)]
         if subprocess.run(command, check=False).returncode:
             print(f"could not install {lock.name}: see pip's message above", file=sys.stderr)
             return 1
@@ -43,7 +43,8 @@ def with_uv(lock: Path) -> bool:
     if uv is None:
         return False
     environment = {"UV_HTTP_TIMEOUT": "20", "UV_HTTP_RETRIES": "1", **os.environ, **translated(settings)}
-    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--require-hashes", "-r", str(lock)]
+    command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
+    command += [*_beside(lock), "--require-hashes", "-r", str(lock)]
     # Every file's hash is in the lock, so it does not matter which index offers it.
     command += ["--index-strategy", "unsafe-best-match"]
     # As pip does: where the environment keeps Python from writing bytecode, every process would compile Django anew.
@@ -53,6 +54,11 @@ def with_uv(lock: Path) -> bool:
         reason = (done.stderr.strip().splitlines() or ["no message"])[0]
         print(f"uv could not ({reason.strip()}); pip does it, which takes longer", file=sys.stderr)
     return done.returncode == 0
+
+
+def _beside(lock: Path) -> list[str]:
+    """An extra's lock lists what it adds to run.txt; the rest is there, and would be asked for with no hash."""
+    return ["--no-deps"] if lock.name.startswith("extra-") else []
 
 
 def find_uv() -> str | None:

@@ -1,7 +1,7 @@
 """Write the lock files anew from pyproject.toml: exact versions and hashes, and nothing about where they came from.
 
-run.txt is what `make run` installs, development.txt that and the tools, engine.txt what the compiled engine adds,
-installer.txt the installer itself.
+run.txt is what `make run` installs, development.txt that and the tools, engine.txt what the compiled engine adds, extra-NAME.txt
+what `make run EXTRAS=NAME` adds, installer.txt the installer itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ UV += ["--python-version", "3.11", "--upgrade"]
 UV += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
 RUN = ["--extra", "engine-prebuilt", "--extra", "embedded"]
 INSTALLER = "uv>=0.13"
+EXTRAS = ("sso", "alerts", "telemetry")
 
 
 def main() -> None:
@@ -32,13 +33,24 @@ def main() -> None:
         source.write_text(INSTALLER + "\n")
         compile_lock([str(source)], HERE / "installer.txt")
         compile_lock([str(PROJECT), "--extra", "engine", *same], whole)
-        have = names(run.read_text())
-        added = [block for block in blocks(whole.read_text()) if block.split("==")[0] not in have]
-        (HERE / "engine.txt").write_text("".join(added))
+        write_added(whole, HERE / "engine.txt")
+        for extra in EXTRAS:
+            lock_extra(extra, whole)
     for lock in HERE.glob("*.txt"):
         if re.search(r"://|\bfile:|--(extra-)?index", lock.read_text()):
             sys.exit(f"{lock.name} names an address; lock files hold names, versions and hashes only")
         print(f"{lock.name}: {len(names(lock.read_text()))} distributions")
+
+
+def lock_extra(extra: str, whole: Path) -> None:
+    """What an extra adds to run.txt, in the versions that the tests ran with."""
+    compile_lock([str(PROJECT), "--extra", extra, "--constraints", str(HERE / "development.txt")], whole)
+    write_added(whole, HERE / f"extra-{extra}.txt")
+
+
+def write_added(whole: Path, lock: Path) -> None:
+    have = names((HERE / "run.txt").read_text())
+    lock.write_text("".join(block for block in blocks(whole.read_text()) if block.split("==")[0] not in have))
 
 
 def compile_lock(sources: list[str], output: Path) -> None:

@@ -1,5 +1,6 @@
 import importlib.util
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -42,6 +43,40 @@ def test_the_engine_adds_only_what_the_others_lack():
     assert not pins("engine.txt").keys() & pins("development.txt").keys()
 
 
+@pytest.mark.parametrize("extra", ["sso", "alerts", "telemetry"])
+def test_an_extra_adds_what_the_tests_ran_with_and_only_that(extra):
+    added, development = pins(f"extra-{extra}.txt"), pins("development.txt")
+    assert added.items() <= development.items()
+    assert not added.keys() & pins("run.txt").keys()
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    assert {re.split(r"[\[<>=; ]", line)[0] for line in wanted} <= added.keys()
+
+
+def test_only_an_extra_is_installed_without_what_it_needs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(install, "with_uv", lambda lock: False)
+    monkeypatch.setattr(
+        install.subprocess, "run", lambda command, **_: asked.append(command) or subprocess.CompletedProcess([], 0)
+    )
+    for lock in ("run.txt", "extra-sso.txt"):
+        install.main(ROOT / "requirements" / lock)
+    assert ["--no-deps" in command for command in asked] == [False, True]
+    assert all("--require-hashes" in command for command in asked)
+
+
+def test_make_refuses_an_extra_that_there_is_not():
+    done = subprocess.run(["make", "-n", "run", "EXTRAS=sso,magic"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode
+    assert "not magic" in done.stderr
+
+
+def test_make_installs_the_extras_that_it_is_told():
+    done = subprocess.run(["make", "-n", "-B", "run", "EXTRAS=sso,alerts"], cwd=ROOT, capture_output=True, text=True)
+    assert "install.py requirements/extra-sso.txt" in done.stdout
+    assert "install.py requirements/extra-alerts.txt" in done.stdout
+    assert "telemetry" not in done.stdout
+
+
 def test_every_dependency_of_the_project_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [
@@ -49,7 +84,7 @@ def test_every_dependency_of_the_project_is_locked():
         *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
     names = {re.split(r"[\[<>=; ]", line)[0].lower().replace("_", "-") for line in wanted}
-    assert names <= pins("development.txt").keys() | pins("engine.txt").keys()
+    assert names - {project["name"]} <= pins("development.txt").keys() | pins("engine.txt").keys()
 
 
 def test_uv_is_told_what_pip_knows():
