@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from inference import adoption, recorders
+from inference import adoption, allowing, recorders
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Chunk, Usage
@@ -164,7 +164,12 @@ class Question:
         finally:
             self._ended = perf_counter()
             self.llm_seconds = self._ended - began
-            await serving.dispatcher.release(self.trail)
+            try:
+                await serving.dispatcher.release(self.trail)
+            finally:
+                if self.trail.grant is not None:
+                    used = self.usage or self._guessed()
+                    allowing.settle(self.trail, used if used != Usage() else None, (0, 0))
             if (model := self.trail.model) is not None:
                 serving.metrics.ended(self.trail.ruling, model, failed or "ok")
 

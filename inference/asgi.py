@@ -14,6 +14,7 @@ from time import perf_counter, time
 from typing import Any
 from urllib.parse import unquote
 
+from inference import allowing
 from inference import loop as bridge
 from inference.admission import admit, presented_key
 from inference.endpoints import headers as h
@@ -119,6 +120,7 @@ class Application:
                 self._recorder.families,
                 partial(snapshot_families, snapshot.current),
                 health_families,
+                allowing.families,
             ]
             self._counters.inflight = lambda: plane.watch.inflight
             bridge.serve_on(plane)

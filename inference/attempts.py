@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inference.backends.table import Shared
     from inference.deciding import Ruling
     from inference.spool import Slot
+    from routing.metering import Grant
 
 _LONGEST_CODE = 64
 
@@ -81,6 +82,10 @@ class Trail:
     """Under which number of an attempt it is booked when its process is lost; of a job each run is one, see `inference.jobs`."""
     slot: Slot | None = None
     """Its place in the spool."""
+    paid_counted: int = 0
+    """Of the paid tries, how many are settled with the budgets."""
+    grant: Grant | None = None
+    """What it holds of limits and budgets; None when none counts for it."""
     paid: list[Paid] | None = None
     """Tries that failed and cost money all the same; None as long as there are none."""
 

@@ -21,8 +21,8 @@ from typing import Any
 import orjson
 from django.db import close_old_connections
 
+from inference import allowing, prompts, recorders, roles, trace_ids
 from inference import loop as bridge
-from inference import prompts, recorders, roles, trace_ids
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Reply, Usage
@@ -43,7 +43,7 @@ from inference.refusing import no_room_to_record
 from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
-from routing import health, live_models, model_choices, selections, snapshot
+from routing import health, live_models, metering, model_choices, selections, snapshot
 from routing.rollout import GATEWAY
 from routing.types import Identity, Snapshot
 
@@ -299,6 +299,11 @@ class _Call:
         try:
             await self.plane.dispatcher.release(trail)
         finally:
+            told: Usage | None = usage if usage != Usage() else None
+            guess = (self.request.size // 4, self.events) if self.events else (0, 0)
+            cost = None
+            if trail.grant is not None:
+                told, cost = allowing.settle(trail, told, guess)
             if self.side == GATEWAY:
                 self.plane.metrics.ended(trail.ruling, model, self.outcome)
                 self.plane.metrics.duration[self.request.operation.name].observe(duration)
@@ -315,8 +320,9 @@ class _Call:
                     status=self.status,
                     error_code=self.error_code,
                     attempts=trail.attempts,
-                    usage=usage if usage != Usage() else None,
-                    guess=(self.request.size // 4, self.events) if self.events else (0, 0),
+                    usage=told,
+                    guess=guess,
+                    cost=cost,
                     duration=duration,
                     first_byte=self.first_byte,
                     upstream=trail.upstream,
@@ -368,6 +374,7 @@ def _stop_sharing() -> None:
     if not bridge.is_serving():
         with contextlib.suppress(TimeoutError):
             bridge.run(health.stop(), timeout=_LAST_WORDS_SECONDS)
+            bridge.run(metering.stop(), timeout=_LAST_WORDS_SECONDS)
 
 
 # Requests as a prompt ----------------------------------------------------------------------------------------------

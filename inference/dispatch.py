@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from inference.attempts import Trail
+from inference import allowing
+from inference.attempts import Paid, Trail
 from inference.backends.base import Reply, UpstreamCall
 from inference.backends.table import BackendTable, Shared
 from inference.deciding import Ruling
@@ -25,6 +26,7 @@ from inference.errors import (
     EngineError,
     GatewayError,
     InvalidRequest,
+    LimitReached,
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
@@ -37,11 +39,14 @@ from inference.errors import (
 from inference.limits import Limits
 from inference.metrics import Metrics
 from inference.refusing import nobody_left, refusal
+from inference.told_usage import read_usage, usage_tail
 from inference.wire import sse
 from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
-from routing import health
+from routing import health, metering
 from routing.health import Health
+from routing.metering import LIMIT_REACHED, UNPRICED, Bundle, Exhausted
+from routing.rollout import GATEWAY
 from routing.types import Dropped, ModelView, Snapshot, UpstreamKey
 
 _OVER_QUICKLY = (UpstreamFailed, UpstreamUnreachable, UpstreamRateLimited)
@@ -70,8 +75,10 @@ _ALIVE = (400, 404, 409, 413, 415, 422)
 class PassedOver(Exception):
     """A candidate that cannot be asked after all."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, back_at: float | None = None) -> None:
         self.reason = reason
+        self.back_at = back_at
+        """Epoch second from which it can be asked again, where that is known."""
 
 
 class _Call(NamedTuple):
@@ -179,7 +186,7 @@ class Dispatcher:
             except PassedOver as skipped:
                 health.current().not_called(model.route)
                 trail.passed_over(model, skipped.reason)
-                back_at = ruling.conditions.of(model.route).retry_at
+                back_at = skipped.back_at or ruling.conditions.of(model.route).retry_at
                 away.append(Dropped(model.route, skipped.reason, "", back_at))
         if failures:
             failure = most_telling(failures)
@@ -223,6 +230,8 @@ class Dispatcher:
     async def _take_in(self, error: GatewayError, failures: list[GatewayError], trail: Trail) -> None:
         """Raises what nobody else would answer better."""
         await self.release(trail)
+        if trail.grant is not None:
+            allowing.end_try(trail)
         if not error.retryable:
             raise error
         failures.append(error)
@@ -233,6 +242,10 @@ class Dispatcher:
         provider, request = model.provider, asked.request
         known = health.current()
         key = choose_key(provider.keys, tried, known) if provider.keys else None
+        assert trail.ruling is not None
+        bundle = metering.current().bundle(trail.ruling.snapshot, trail.identity, request.tags, model)
+        if bundle is not None and trail.side == GATEWAY:
+            await self._allow(bundle, request, model, trail)
         trail.model, trail.key = model, key
         route = trail.route = model.route
         trail.attempts += 1
@@ -281,11 +294,25 @@ class Dispatcher:
             trail.upstream += perf_counter() - began
             self._metrics.attempts[provider.provider_id, outcome] += 1
 
+    async def _allow(self, bundle: Bundle, request: ParsedRequest, model: ModelView, trail: Trail) -> None:
+        """Take from limits and budgets what the try needs. What counts for the model alone only passes it over."""
+        try:
+            await allowing.take(trail, request, model, bundle)
+        except Exhausted as exhausted:
+            allowance = exhausted.allowance
+            if allowance.targets or exhausted.reason == UNPRICED:
+                back_at = None if exhausted.retry_after is None else time() + exhausted.retry_after
+                raise PassedOver(exhausted.reason, back_at) from None
+            health.current().not_called(model.route)
+            raise allowing.refusal(exhausted) from None
+
     def _tell(self, known: Health, error: GatewayError, trail: Trail, reason: str, seconds: float) -> None:
         """Write the failure down, and tell those who keep account of the provider's health."""
         model, key = trail.model, trail.key
         assert model is not None
         trail.failed(reason, error, seconds)
+        if error.used and (usage := read_usage(error.used)) is not None and any(usage.counts):
+            trail.paid = [*(trail.paid or ()), Paid(model, usage, error.status)]
         if isinstance(error, UpstreamRefusedOurKey | UpstreamRateLimited) and key is not None:
             code = _SPENT if error.code == _SPENT else outcome_of(error)
             known.key_failed(model, key.key_id, code, error.retry_after)
@@ -326,7 +353,9 @@ async def first_bytes(reply: Reply) -> bytes:
     if not sse.begins_as_stream(first):
         raise UpstreamBroken("The provider's answer is not an event stream.")
     if first[:5] == b"data:" and sse.begins_with_error(first):
-        raise UpstreamFailed(f"The provider failed: {_in_band_message(first)}", retryable=True)
+        failed = UpstreamFailed(f"The provider failed: {_in_band_message(first)}", retryable=True)
+        failed.used = usage_tail(first) or b""
+        raise failed
     return first
 
 
@@ -381,6 +410,8 @@ def _has_another_key(model: ModelView, tried: set[int]) -> bool:
 
 def outcome_of(error: GatewayError) -> str:
     """A word for the counters. A rejection's `code` is the upstream's text, and text is no label."""
+    if isinstance(error, LimitReached):
+        return LIMIT_REACHED  # its code is also the upstreams' own
     if isinstance(error, UpstreamRateLimited):
         return UpstreamRateLimited.code
     return "upstream_rejected" if isinstance(error, UpstreamRejected) else error.code

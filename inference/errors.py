@@ -11,6 +11,8 @@ GatewayError
 │   └── UpstreamRefusedOurKey 502
 ├── EngineError                     a local model is at fault
 │   ├── ModelUnavailable    503     ├── OutOfMemory         503     └── WorkerLost         502
+├── NotAllowed                      a limit or a budget says no, whoever would answer
+│   ├── LimitReached        429     ├── BudgetExhausted     429     └── BudgetStoreUnavailable 503
 └── GatewayOverloaded       503
 
 Every error has two texts: `message` is for the caller, `detail` for the operator's log. Neither holds a secret or an
@@ -31,6 +33,8 @@ class GatewayError(Exception):
     retryable: bool = False
     owner: ClassVar[str] = "gateway"
     """Whose fault: caller, policy, provider or gateway."""
+    used: bytes = b""
+    """What the upstream says of the tokens that the try used though it failed; see `inference.told_usage`."""
 
     def __init__(
         self,
@@ -193,6 +197,34 @@ class OutOfMemory(EngineError):
 class WorkerLost(EngineError):
     status = 502
     code = "worker_lost"
+
+
+class NotAllowed(GatewayError):
+    """A limit or a budget does not let the request through: to ask another provider would be the same request."""
+
+    owner = "policy"
+
+
+class LimitReached(NotAllowed):
+    """`retry_after` is when it will be let through."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    type = "rate_limit_error"
+
+
+class BudgetExhausted(NotAllowed):
+    """To try again is of no use before the period ends or somebody raises it."""
+
+    status = 429
+    code = "insufficient_quota"
+    type = "insufficient_quota"
+
+
+class BudgetStoreUnavailable(NotAllowed):
+    status = 503
+    code = "budget_store_unavailable"
+    owner = "gateway"
 
 
 class GatewayOverloaded(GatewayError):

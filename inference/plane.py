@@ -10,7 +10,7 @@ from inference.endpoints.watch import Watch
 from inference.limits import Limits
 from inference.metrics import Metrics, metrics
 from inference.recording import Recorder
-from routing import selections
+from routing import metering, selections
 
 
 class DataPlane:
@@ -35,3 +35,4 @@ class DataPlane:
     async def aclose(self) -> None:
         await self.table.aclose()
         await selections.close()
+        await metering.stop()

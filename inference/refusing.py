@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from inference.errors import (
+    BudgetExhausted,
     ContextLengthExceeded,
     GatewayError,
     GatewayOverloaded,
     InvalidRequest,
+    LimitReached,
     ModelNotFound,
     PermissionDenied,
     UnsupportedCapability,
 )
 from routing.filters import NOT_ALLOWED, PASSING_REASONS, permits_name
+from routing.metering import BUDGET_EXHAUSTED, LIMIT_REACHED, STORE_AWAY, UNPRICED
 from routing.types import Dropped, RequestFacts, RouteDecision
 
 _SOONEST_SECONDS = 1.0
@@ -57,8 +60,7 @@ def _may_know(facts: RequestFacts, dropped: Dropped) -> bool:
 
 def nobody_left(facts: RequestFacts, passed_over: Sequence[Dropped], now: float) -> GatewayError:
     """Every candidate turned out to be away when its turn came."""
-    error = _outage(facts, passed_over, now)
-    assert error is not None
+    error = _outage(facts, passed_over, now) or _used_up(facts, passed_over, now)
     error.detail = "; ".join(f"{one.route}: {one.reason}" for one in passed_over)
     return error
 
@@ -78,6 +80,25 @@ def _outage(facts: RequestFacts, known: Sequence[Dropped], now: float) -> Gatewa
         f"Everything that could serve {_wanted(facts)} is out of service at the moment.",
         code="no_healthy_target",
         retry_after=None if back_at is None else max(_SOONEST_SECONDS, back_at - now),
+    )
+
+
+def _used_up(facts: RequestFacts, passed_over: Sequence[Dropped], now: float) -> GatewayError:
+    """Limits and budgets of models and providers: the kindest of their reasons, since one that comes back is enough."""
+    limited = [dropped for dropped in passed_over if dropped.reason in (LIMIT_REACHED, STORE_AWAY)]
+    if limited:
+        back_at = min((dropped.back_at for dropped in limited if dropped.back_at is not None), default=now)
+        return LimitReached(
+            f"The limits of everything that could serve {_wanted(facts)} are reached.",
+            retry_after=max(_SOONEST_SECONDS, back_at - now),
+        )
+    if any(dropped.reason == BUDGET_EXHAUSTED for dropped in passed_over):
+        return BudgetExhausted(f"The budgets of everything that could serve {_wanted(facts)} are used up.")
+    return BudgetExhausted(
+        f"Nobody knows what {_wanted(facts)} costs, and the budget allows no such models.",
+        param="model",
+        code=UNPRICED,
+        status=400,
     )
 
 

@@ -19,7 +19,7 @@ LAYERS = ("providers", "routing", "inference", "gateway_project")
 """From the ground up: a package imports itself and what stands before it."""
 
 ROOTS = {"types", "errors", "capabilities", "pricing", "secrets", "provider_types", "presets"}
-ROOTS |= {"breaker_settings", "cost_tiers", "locality", "policy_documents", "prices", "price_list"}
+ROOTS |= {"breaker_settings", "cost_tiers", "locality", "policy_documents", "prices", "price_list", "allowances"}
 """Import nothing of ours but one another, and that only downwards."""
 
 LEAVES = ("*.admin", "*.api.*", "*.endpoints.*", "*.management.commands.*", "*.tasks", "*.views")
@@ -65,7 +65,7 @@ PURE += tuple(
     for name in ("legacy_connection", "legacy_json", "legacy_keys", "legacy_texts", "legacy_times", "merging")
 )
 PURE += ("providers.importers.object_secrets", "providers.importers.remarks")
-PURE += ("routing.allowances", "routing.periods", "routing.purses")
+PURE += ("routing.allowances", "routing.purses")
 IMPURE = {
     *("django", "rest_framework", "celery", "redis", "httpx", "aiohttp", "requests", "psycopg", "openai"),
     *(

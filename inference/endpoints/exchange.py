@@ -13,6 +13,7 @@ from decimal import Decimal
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
+from inference import allowing
 from inference.admission import admit, presented_key
 from inference.asking import fold_headers, settle_model
 from inference.attempts import Trail
@@ -25,6 +26,7 @@ from inference.errors import (
     BodyTooLarge,
     GatewayError,
     InvalidRequest,
+    NotAllowed,
     UpstreamBroken,
     UpstreamError,
     UpstreamTimeout,
@@ -80,6 +82,7 @@ class Exchange:
         "last",
         "model_name",
         "overhead",
+        "owner",
         "pieces",
         "previous",
         "read",
@@ -133,6 +136,7 @@ class Exchange:
         self.status = 0
         self.first_byte: float | None = None
         self.overhead = 0.0
+        self.owner = ""
         self.body_read = False
         self.streaming = False
         """The reply's head is sent and its body is an event stream: an error can only be an event now."""
@@ -337,6 +341,8 @@ class Exchange:
             headers.append((b"traceparent", trail.traceparent))
         if ruling is not None and ruling.headers:
             headers += ruling.headers
+        if trail.grant is not None:
+            headers += allowing.headers_of(trail.grant)
         return headers
 
     # Ends
@@ -348,6 +354,8 @@ class Exchange:
             self._plane.dispatcher.broke_off(self.trail, failure)
         try:
             if failure is not None and not self.client_left:
+                if isinstance(failure, NotAllowed):  # some of its codes are also the upstreams' own
+                    self.owner = failure.owner
                 errors.log(failure, self.gateway_id, self.trail.route)
                 if not self.done:
                     await self._refuse(failure)
@@ -388,6 +396,8 @@ class Exchange:
             if trail.shared is not None:
                 await plane.dispatcher.release(trail)
         finally:
+            if trail.grant is not None:
+                usage, self.cost = allowing.settle(trail, usage, self._guess(), self.cost)
             metrics = plane.metrics
             metrics.ended(trail.ruling, model, outcome)
             if model is not None:
@@ -427,6 +437,7 @@ class Exchange:
                         tags=self.tags,
                         address=self.address,
                         paid=tuple(trail.paid) if trail.paid else (),
+                        owner=self.owner,
                     ),
                     trail.slot,
                 )

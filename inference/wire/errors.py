@@ -13,7 +13,14 @@ from typing import Any
 
 import orjson
 
-from inference.errors import GatewayError, InvalidKey, UpstreamError, UpstreamRejected
+from inference.errors import (
+    BudgetStoreUnavailable,
+    GatewayError,
+    InvalidKey,
+    LimitReached,
+    UpstreamError,
+    UpstreamRejected,
+)
 from inference.wire import sse
 
 logger = logging.getLogger("gateway.errors")
@@ -85,6 +92,8 @@ def log(error: GatewayError, request_id: str, route: str) -> None:
 
 def _is_worth_another_try(error: GatewayError) -> bool:
     """Only what is the gateway's own passing state: everything else was tried here, or cannot change."""
+    if isinstance(error, LimitReached | BudgetStoreUnavailable):
+        return True
     return error.retryable and not isinstance(error, UpstreamError) and error.owner == "gateway"
 
 
