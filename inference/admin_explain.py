@@ -23,7 +23,7 @@ from inference.explain_forms import ExplainForm
 from inference.explain_looks import looks
 from inference.explaining import Explanation, Past, Question
 from providers import cells, pages
-from routing import snapshot
+from routing import snapshot, visibility
 from routing.types import Snapshot
 
 MAY_EXPLAIN = "providers.view_providermodel"
@@ -40,7 +40,8 @@ _LONGEST_TWIN = 1500
 def explain_view(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm(MAY_EXPLAIN):
         raise PermissionDenied
-    may_see_requests = request.user.has_perm(MAY_SEE_REQUESTS)
+    # Any request may be named here, of whatever team; a team's own are explained on their pages.
+    may_see_requests = request.user.has_perm(MAY_SEE_REQUESTS) and visibility.sees_everything(request.user)
     trace = request.GET.get("trace", "").strip()
     if trace and not may_see_requests:
         raise PermissionDenied

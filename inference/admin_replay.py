@@ -25,7 +25,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from inference import policy_replays, replay_sources
 from inference.policy_replays import CannotReplay, Plan
 from providers import cells, pages
-from routing import snapshot
+from routing import snapshot, visibility
 from routing.models import Policy
 from routing.policy_documents import BadPolicy
 from routing.replay import Choice, Difference, Report, SideSums
@@ -94,7 +94,7 @@ class Row:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def replay_view(request: HttpRequest) -> HttpResponse:
-    if not request.user.has_perms(MAY_REPLAY):
+    if not (request.user.has_perms(MAY_REPLAY) and visibility.sees_everything(request.user)):
         raise PermissionDenied
     held = snapshot.refresh()
     form = _form(request)
