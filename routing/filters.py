@@ -73,7 +73,7 @@ def permits_name(identity: Identity | None, name: str) -> bool:
         return True
     if identity.allowed_models is None:
         return identity.allowed_policies is None
-    return _matcher(identity.allowed_models)(name) is not None
+    return matches(identity.allowed_models, name)
 
 
 def permits_policy(identity: Identity | None, names: Iterable[str]) -> bool:
@@ -81,13 +81,17 @@ def permits_policy(identity: Identity | None, names: Iterable[str]) -> bool:
     if identity is None:
         return True
     patterns = identity.allowed_policies if identity.allowed_policies is not None else identity.allowed_models
-    return patterns is None or any(_matcher(patterns)(name) is not None for name in names)
+    return patterns is None or any(matches(patterns, name) for name in names)
 
 
 def permits_provider(identity: Identity | None, provider_id: str) -> bool:
     if identity is None or identity.allowed_providers is None:
         return True
-    return _matcher(identity.allowed_providers)(provider_id) is not None
+    return matches(identity.allowed_providers, provider_id)
+
+
+def matches(patterns: tuple[str, ...], name: str) -> bool:
+    return _matcher(patterns)(name) is not None
 
 
 @lru_cache(maxsize=4096)
