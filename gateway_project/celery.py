@@ -37,6 +37,8 @@ app.conf.beat_schedule = {
     "judge-alerts": {"task": "inference.tasks.judge_alerts", "schedule": 15.0},
     "send-alerts": {"task": "inference.tasks.send_alerts", "schedule": 5.0},
     "forget-alerts": {"task": "inference.tasks.forget_alerts", "schedule": 3600.0},
+    "forget-minutes": {"task": "inference.tasks.forget_minutes", "schedule": 3600.0},
+    "reconcile-budgets": {"task": "inference.tasks.reconcile_budgets", "schedule": 10.0},
     "forget-shadow-pairs": {"task": "inference.tasks.forget_shadow_pairs", "schedule": 600.0},
 }
 app.autodiscover_tasks()

@@ -26,8 +26,10 @@ from inference import (
     alert_judging,
     answering,
     jobs,
+    ledger_sums,
     policy_trials,
     relay,
+    rollup_rebuilding,
     shadow_pairs,
     shared_metrics,
     trace_partitions,
@@ -110,6 +112,18 @@ def send_alerts() -> int:
 def forget_alerts() -> int:
     """Delete incidents that ended long ago, and events that no rule looks back to; returns how many rows."""
     return alert_delivery.forget_old(timezone.now()) + alert_events.forget_old(timezone.now())
+
+
+@shared_task
+def forget_minutes() -> int:
+    """Delete sums of minutes that are older than a month; returns how many."""
+    return rollup_rebuilding.forget_minutes(timezone.now())
+
+
+@shared_task
+def reconcile_budgets() -> int:
+    """Raise the counters of budgets to what the ledger says; returns how many were behind."""
+    return ledger_sums.reconcile()
 
 
 @celeryd_after_setup.connect

@@ -92,12 +92,14 @@ def pytest_xdist_setupnodes() -> None:
 
 @pytest.fixture(autouse=True)
 def unseen() -> Iterator[None]:
-    """What one test saw of a provider is nothing to the next."""
-    from routing import health
+    """What one test saw of a provider, or holds of a limit, is nothing to the next."""
+    from routing import health, metering
 
     health.replace(None)
+    metering.replace(None)
     yield
     health.replace(None)
+    metering.replace(None)
 
 
 @pytest.fixture(scope="session")
