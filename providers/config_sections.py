@@ -52,6 +52,8 @@ class Section(ABC):
     """What a single one is called: `policy`."""
     goes_with_its_file: ClassVar[bool] = True
     """Whether an object is removed when the file that owns it does not name it any more."""
+    is_pruned: ClassVar[bool] = True
+    """Whether `--prune` removes what the file does not name."""
 
     @abstractmethod
     def read(self, told: Any, where: str) -> Part:
@@ -142,6 +144,7 @@ def plan(
             continue
         steps[entry.name] = (before, after)
     drop = drop and bool(owner) and section.goes_with_its_file
+    prune = prune and section.is_pruned
     for name in [name for name in stored if name not in part.named]:
         owned_by = owners.get(name, "")
         if (prune and owned_by in ("", owner)) or (drop and owned_by == owner):
@@ -156,29 +159,29 @@ def owned_elsewhere(table: str, place: str, path: str) -> Finding:
 
 def write(planned: Iterable[Plan], run: ImportRun | None) -> list[Finding]:
     """Do it, each object for itself: what is refused is named and stops nothing else. Remembered with the run, to be undone."""
-    said: list[Finding] = []
-    for one in planned:
-        places = {entry.name: entry.place for entry in one.part.entries}
-        for name, (before, after) in one.steps.items():
-            try:
-                with transaction.atomic():
-                    _put(one.section, name, after)
-                    if run is not None:
-                        SectionRecord.objects.create(
-                            run=run, section=one.section.name, name=name, before=before, after=after
-                        )
-            except ValidationError as error:
-                detail = " ".join(_sentences(error))
-                said.append(
-                    Finding(one.section.name, places.get(name, name), "", findings.ENTRY_REFUSED, "rejected", detail)
-                )
+    planned, said = list(planned), []
+    steps = [(one, name, *step) for one in planned for name, step in one.steps.items() if step[1] is not None]
+    # What is removed goes last, and backwards: it may stand on what goes too.
+    steps += [(one, name, *step) for one in reversed(planned) for name, step in one.steps.items() if step[1] is None]
+    for one, name, before, after in steps:
+        try:
+            with transaction.atomic():
+                _put(one.section, name, after)
+                if run is not None:
+                    SectionRecord.objects.create(
+                        run=run, section=one.section.name, name=name, before=before, after=after
+                    )
+        except ValidationError as error:
+            place = next((entry.place for entry in one.part.entries if entry.name == name), name)
+            detail = " ".join(_sentences(error))
+            said.append(Finding(one.section.name, place, "", findings.ENTRY_REFUSED, "rejected", detail))
     return said
 
 
 def undo(run: ImportRun) -> tuple[int, list[Finding]]:
     """Take back what a run wrote into sections: how many objects, and what stays because it was edited since."""
     done, said = 0, []
-    for section in registered():
+    for section in reversed(registered()):  # what was written last may stand on what was written first
         for record in SectionRecord.objects.filter(run=run, section=section.name).order_by("-pk"):
             with transaction.atomic():
                 now = section.stored().get(record.name)
