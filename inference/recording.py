@@ -8,7 +8,6 @@ to be refused (`is_full`) until the database is back: nothing is lost in silence
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import deque
@@ -18,7 +17,6 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import msgspec
 import orjson
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -30,6 +28,8 @@ from inference.deciding import Ruling
 from inference.metrics import Metrics
 from inference.reasons import Reason, Reasons, asked_text
 from inference.row_tallies import tally
+from inference.told_usage import read_usage as read_usage
+from inference.told_usage import usage_tail as usage_tail
 from providers import pricing
 from routing import calibration
 from routing.rollout import GATEWAY, LEGACY
@@ -58,8 +58,6 @@ _LEARN_FROM = 8
 _LONGEST_JSON = 65_536
 _LONGEST_TAGS = 255
 _LONGEST_ADDRESS = 45
-_USAGE_TAIL = 2048
-_USAGE_MEMBER = re.compile(rb'"usage"\s*:\s*(?=\{)')
 
 
 class Entry(NamedTuple):
@@ -196,74 +194,6 @@ WriteReasons = Callable[[list[Reason]], None]
 WriteKeyUse = Callable[[dict[int, tuple[float, str]], dict[int, float]], None]
 """Client keys and upstream keys by id, with the epoch second of their last use; of client keys with the address, too."""
 _MOST_SHOWN_KEYS = 10_000
-
-
-def usage_tail(body: bytes) -> bytes | None:
-    """The end of a reply from its last usage object on: short enough to keep, found without parsing."""
-    position = body.rfind(b'"usage"')
-    while position >= 0:
-        if _USAGE_MEMBER.match(body, position):
-            return body[position : position + _USAGE_TAIL]
-        position = body.rfind(b'"usage"', 0, position)
-    return None
-
-
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = 0
-
-
-class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = 0
-
-
-class _UsageObject(msgspec.Struct):
-    """The usage member under the names of chat completions, and of the responses API."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
-_usage_object = msgspec.json.Decoder(_UsageObject)
-
-
-def read_usage(tail: bytes) -> Usage | None:
-    """The usage object at the start of what `usage_tail` found."""
-    begin = tail.find(b"{")
-    end = _end_of_object(tail, begin)
-    if end is None:
-        return None
-    try:
-        told = _usage_object.decode(tail[begin:end])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    asked = told.prompt_tokens_details or told.input_tokens_details
-    answered = told.completion_tokens_details or told.output_tokens_details
-    return Usage(
-        _count(told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens),
-        _count(told.completion_tokens if told.completion_tokens is not None else told.output_tokens),
-        _count(asked.cached_tokens) if asked is not None else 0,
-        _count(answered.reasoning_tokens) if answered is not None else 0,
-    )
-
-
-def _end_of_object(text: bytes, begin: int) -> int | None:
-    """Usage objects hold numbers and objects of numbers, so brackets can be counted without looking for strings."""
-    end = text.find(b"}", begin)
-    while end >= 0:
-        if text.count(b"{", begin, end) == text.count(b"}", begin, end) + 1:
-            return end + 1
-        end = text.find(b"}", end + 1)
-    return None
-
-
-def _count(told: int | None) -> int:
-    return told if told is not None and 0 <= told < 2**31 else 0
 
 
 def row_of(entry: Entry) -> Row:

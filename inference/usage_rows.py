@@ -30,6 +30,7 @@ logger = logging.getLogger("gateway.recording")
 _COST: Any = Trace._meta.get_field("cost")
 _ROWS_AT_ONCE = 100
 _MOST_DELETES = 1_000
+_NO_MONEY = Decimal(0)
 _UTC_OFFSET = len("+00:00")
 _CENT = Decimal(1).scaleb(-_COST.decimal_places)
 
@@ -48,7 +49,7 @@ def insert(rows: Sequence[Row]) -> None:
     with transaction.atomic():
         lines = [line for row in rows for line in _ledger_lines(row)]
         _LEDGER.add(lines)
-        _TRACES.add([row for row in rows if not row.attempt])
+        _TRACES.add([_whole(row) for row in rows if not row.attempt])
         # Last, because other processes wait for the same sums until this transaction ends.
         rollups.add(lines)
 
@@ -60,7 +61,7 @@ def _write_one_by_one(rows: Sequence[Row]) -> None:
             with transaction.atomic():
                 new = [line for line in _ledger_lines(row) if _LEDGER.add([line], unless_there=True)]
                 if new and not new[0].attempt:
-                    _TRACES.add([row])
+                    _TRACES.add([_whole(row)])
                 rollups.add(new)
         except (DataError, IntegrityError) as error:
             logger.error("a usage row does not fit the table: request_id=%s %s", row.request_id, error)
@@ -70,6 +71,23 @@ def _ledger_lines(row: Row) -> list[Row]:
     if not row.paid:
         return [row]
     return [row, *(row._replace(**paid._asdict()) for paid in row.paid)]
+
+
+def _whole(row: Row) -> Row:
+    """For the trace, which tells of the request as a whole: what all its tries used and cost together."""
+    if not row.paid:
+        return row
+    parts = (row, *row.paid)
+    costs = [part.cost for part in parts]
+    return row._replace(
+        input_tokens=sum(part.input_tokens for part in parts),
+        output_tokens=sum(part.output_tokens for part in parts),
+        cached_tokens=sum(part.cached_tokens for part in parts),
+        reasoning_tokens=sum(part.reasoning_tokens for part in parts),
+        cost=None
+        if None in costs or len({part.currency for part in parts}) > 1
+        else sum(filter(None, costs), _NO_MONEY),
+    )
 
 
 def write_reasons(reasons: Sequence[Reason]) -> None:

@@ -27,6 +27,7 @@ from inference.backends.exchange import (
     took_too_long,
 )
 from inference.outgoing import OutgoingTransport
+from inference.told_usage import usage_tail
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENDS_BY_ITSELF = (b"content-length", b"transfer-encoding")
@@ -140,6 +141,10 @@ class Exchange:
         if self._error is not None:
             raise self._error
         return self._take()
+
+    def said_of_usage(self) -> bytes:
+        """Of a whole body as far as it has come."""
+        return usage_tail(b"".join(self._parts)) or b"" if self._whole else b""
 
     def __aiter__(self) -> Exchange:
         return self
@@ -356,6 +361,7 @@ class Connection(asyncio.Protocol):
             error: BaseException = Stale() if self.asked > 1 else hung_up()
         else:
             error = cut()
+            error.used = exchange.said_of_usage()
         error.__cause__ = exc
         return error
 

@@ -16,6 +16,7 @@ from inference.backends import http, refusals
 from inference.backends.base import Reply, UpstreamCall
 from inference.backends.sse_relay import RelayedStream
 from inference.errors import ConfigurationError, GatewayError, UpstreamBroken
+from inference.told_usage import usage_tail
 from providers import openai_api
 from providers.connection import secrets_in, text
 from providers.secrets import Secret
@@ -170,12 +171,16 @@ class OpenAICompatible:
             return self._not_json(reply, body)
         if failed:
             return self._refuse.in_band(body)
-        return UpstreamBroken("The provider did not stream its answer.", detail="a whole body for a stream request")
+        whole = UpstreamBroken("The provider did not stream its answer.", detail="a whole body for a stream request")
+        whole.used = usage_tail(body) or b""
+        return whole
 
     def _not_json(self, reply: http.HttpReply, body: bytes) -> UpstreamBroken:
         kind = http.header(reply, b"content-type").decode("latin-1")[:80]
         what = f"{len(body)} bytes of {kind or 'no content type'}"
-        return UpstreamBroken("The provider's answer is not a JSON object.", detail=self._refuse.redacted_text(what))
+        broken = UpstreamBroken("The provider's answer is not a JSON object.", detail=self._refuse.redacted_text(what))
+        broken.used = usage_tail(body) or b""
+        return broken
 
 
 def _wire_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -18,6 +18,7 @@ from inference.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from inference.told_usage import usage_tail
 
 _SHORTEST_SECRET = 4
 _LONGEST_MESSAGE = 500
@@ -43,6 +44,12 @@ class Reader:
                 "The provider answered with a redirect, which is not followed.", detail=f"status {status}"
             )
         body = self.redacted(await http.whole_body(reply))
+        refusal = self._refusal_of(reply, body)
+        refusal.used = usage_tail(body) or b""
+        return refusal
+
+    def _refusal_of(self, reply: http.HttpReply, body: bytes) -> GatewayError:
+        status = reply.status
         error, wrapped = _error_of(body)
         message = _message_of(error, body)
         wait = _retry_after(reply)
@@ -69,7 +76,9 @@ class Reader:
         """An error under a status that says all is well."""
         body = self.redacted(body)
         message = _message_of(_error_of(body)[0], body)
-        return UpstreamFailed(f"The provider failed: {message}", detail="an error body under status 200")
+        failed = UpstreamFailed(f"The provider failed: {message}", detail="an error body under status 200")
+        failed.used = usage_tail(body) or b""
+        return failed
 
     def redacted(self, data: bytes) -> bytes:
         for secret in self._secrets:
