@@ -71,7 +71,7 @@ _measured = itemgetter(*map(Row._fields.index, _MEASURED))
 _ESTIMATED, _COST, _DURATION, _FIRST_BYTE, _OVERHEAD, _QUEUE, _AT = range(4, 11)
 """Places in `_MEASURED`."""
 
-_AMOUNTS = (
+AMOUNTS = (
     *("requests", "failed", "left", "rescued", "streams", "estimated", "unpriced"),
     *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost", "duration_ms"),
 )
@@ -139,9 +139,9 @@ class _Sums:
 
 
 _USAGE_BY = ("hour", "side", "operation", *_CLIENT, *_ROUTE)
-_USAGE = _Sums(UsageRollup, _USAGE_BY, _AMOUNTS, "last_at")
-_TAGS = _Sums(TagRollup, (*_USAGE_BY, "tag"), _AMOUNTS, "last_at")
-_TRAFFIC = _Sums(TrafficRollup, ("minute", "side", "operation", "team_id", *_ROUTE), _AMOUNTS)
+_USAGE = _Sums(UsageRollup, _USAGE_BY, AMOUNTS, "last_at")
+_TAGS = _Sums(TagRollup, (*_USAGE_BY, "tag"), AMOUNTS, "last_at")
+_TRAFFIC = _Sums(TrafficRollup, ("minute", "side", "operation", "team_id", *_ROUTE), AMOUNTS)
 _FAILURES = _Sums(
     FailureRollup,
     (
@@ -158,9 +158,12 @@ _LATENCIES = _Sums(
 )
 
 
-def add(lines: Iterable[Row]) -> None:
+def add(lines: Iterable[Row], *, spend_only: bool = False) -> None:
     """Add lines of the ledger that were written just now, in the same transaction. Several tries of a request are several lines;
-    the request counts by the line whose `attempt` is 0."""
+    the request counts by the line whose `attempt` is 0.
+
+    `spend_only` leaves out what needs more than the ledger knows: minutes, failures and times.
+    """
     usage: _Found = defaultdict(list)
     tags: _Found = defaultdict(list)
     traffic: _Found = defaultdict(list)
@@ -189,6 +192,8 @@ def add(lines: Iterable[Row]) -> None:
     # One order of the tables for all processes.
     _USAGE.store(usage)
     _TAGS.store(tags)
+    if spend_only:
+        return
     _TRAFFIC.store(traffic)
     _FAILURES.store(failures)
     _LATENCIES.store(_latencies(times))
@@ -235,7 +240,7 @@ def _groups(lines: Iterable[Row]) -> dict[_Key, list[Row]]:
 def _amounts(
     columns: list[tuple[Any, ...]], status: int, error_code: str, stream: bool, attempts: int, attempt: int
 ) -> tuple[Any, ...]:
-    """In the order of `_AMOUNTS`."""
+    """In the order of `AMOUNTS`."""
     tokens = [sum(column) for column in columns[:4]]
     costs = columns[_COST]
     unpriced = 0
