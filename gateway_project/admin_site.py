@@ -67,6 +67,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "Traffic",
             [
                 ("Requests", "receipt_long", "admin:inference_trace_changelist", "inference.view_trace"),
+                ("Alerts", "notifications", "admin:inference_alertincident_changelist", "inference.view_alertincident"),
                 ("Jobs", "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
                 ("Cut-over", "swap_horiz", "admin:routing_rollout_changelist", "routing.view_rollout"),
             ],

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from inference import (
+    admin_alerts,  # noqa: F401  (registers its pages)
     admin_cutover,  # noqa: F401  (registers its page)
     admin_explain,  # noqa: F401  (registers its page)
     admin_replay,  # noqa: F401  (registers its page)
@@ -21,7 +22,6 @@ from providers import cells
 from providers.tables import ReadOnlyAdmin
 from routing import visibility
 from routing.models import ClientKey
-from routing.team_pages import OfTeams
 
 
 @admin.register(Job)
