@@ -248,7 +248,7 @@ async def test_the_refusal_says_when_the_minute_is_over(redis_url):
 
 async def until(condition, seconds=5.0):
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
