@@ -199,7 +199,7 @@ def _troubles(now: datetime, where: Q) -> list[dict[str, Any]]:
         .annotate(times=Sum("requests"))
         .order_by("-times")[:MOST_ROWS]
     )
-    return [row | {"link": f"{listed}?outcome=bad"} for row in rows]
+    return [row | {"link": f"{listed}?outcome=failed"} for row in rows]
 
 
 def _provider_states(now: datetime) -> list[dict[str, Any]]:

@@ -98,18 +98,19 @@ def test_a_past_request_is_shown_as_it_was_and_as_it_would_be(admin_client: Clie
         status=200,
         decision="d" * 32,
         asked='{"prompt_bytes":9}',
-        attempts_log='[{"provider_id":"first","model_id":"words","reason":"target","status":502,"code":"upstream_failed"}]',
+        attempts_log='[{"provider_id":"first","model_id":"words","reason":"target","status":502,'
+        '"started":1800000000.0,"code":"upstream_failed"}]',
     )
     html = text(admin_client.get(url(), {"trace": "req_1"}))
     assert "second/words: as it was then" in html
     assert "502 upstream_failed" in html
     assert "another choice" in html
     assert "first/words: first by priority" in html
-    row = text(admin_client.get(reverse("admin:inference_trace_changelist")))
-    assert "/admin/explain/?trace=req_1" in row
-    detail = text(admin_client.get(reverse("admin:inference_trace_change", args=[Trace.objects.get().pk])))
+    address = reverse("admin:inference_trace_change", args=["req_1"])
+    assert f"{address}?tab=decision" in text(admin_client.get(reverse("admin:inference_trace_changelist")))
+    detail = text(admin_client.get(address, {"tab": "decision"}))
     assert "second/words: as it was then" in detail
-    assert "Explain again now" in detail
+    assert "Explain again today" in detail
 
 
 def test_a_request_that_is_not_recorded_says_so(admin_client: Client) -> None:
