@@ -91,7 +91,9 @@ class AlertIncidentAdmin(_OfAlerts, ReadOnlyAdmin):
     list_filter = (UnderWay, "rule_name")
     ordering = ("-id",)
     change_form_outer_before_template = "admin/inference/alerts/incident.html"
-    fields = ()
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return []  # the page above the form says it all
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         rows = super().get_queryset(request)
@@ -108,8 +110,8 @@ class AlertIncidentAdmin(_OfAlerts, ReadOnlyAdmin):
             shown = {
                 "incident": incident,
                 "title": f"{incident.rule_name}: {incident.subject_name}",
-                "value": incident.amount(incident.value),
-                "worst": incident.amount(incident.worst),
+                "reading_now": incident.amount(incident.value),
+                "reading_worst": incident.amount(incident.worst),
                 "deliveries": [(one, _state_of(one)) for one in deliveries],
                 "may_acknowledge": not incident.is_over
                 and incident.acknowledged_at is None
@@ -190,6 +192,8 @@ class AlertRuleForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["threshold"] = f"{self.instance.threshold.normalize():f}"
         there = list(AlertChannel.objects.values_list("name", flat=True))
         missing = [name for name in self.instance.channels or () if name not in there]
         field = self.fields.get("channels")
