@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from providers.resources import Resource, ResourceSerializer, asked
-from routing import budget_status
+from routing import budget_actions, budget_status
 from routing.api.limits import ADMINS
 from routing.api.subject_fields import SUBJECT_FIELDS, UNCHECKED, CountedFilter, CountedSerializer
 from routing.models import Budget, BudgetRaise
@@ -163,9 +163,7 @@ class RaisesView(APIView):
         body = RaiseResource(data=request.data)
         body.is_valid(raise_exception=True)
         with transaction.atomic():
-            more = BudgetRaise(budget=row, **body.validated_data)
-            more.full_clean()
-            more.save()
+            more = budget_actions.raise_for_a_while(row, **body.validated_data)
             if dry_run := asked(request, "dry_run"):
                 transaction.set_rollback(True)
         headers = {"Dry-Run": "true"} if dry_run else None

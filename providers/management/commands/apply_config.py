@@ -36,7 +36,8 @@ step by step:
        manage.py apply_config --previous
 
 what it reads, told apart by its shape:
-  version: 1                       our own, as `manage.py export_config` writes it: providers, prices, policies, routing
+  version: 1                       our own, as `manage.py export_config` writes it: providers, prices, policies, routing,
+                                   teams, client_keys, limits, budgets
   provider_id: ...                 one provider, as scripts of the source systems write it, or a list of such
   providers: {...}                 the legacy gateway's YAML, also under additional_config, nested or flat
   providers: [{id: ...}]           a bridge's YAML, with default_models and routing
