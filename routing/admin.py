@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
+from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
+from django.views.decorators.http import require_POST
 
-from providers import cells
+from providers import actor, cells
+from providers.secrets import Secret
 from providers.tables import SwitchableAdmin
 from routing import (
     admin_health,  # noqa: F401  (registers its page)
@@ -24,72 +27,47 @@ from routing import (
     admin_teams,  # noqa: F401  (registers its pages)
     admin_trials,  # noqa: F401
     issuing,
+    key_figures,
     scope_grants,
     visibility,
 )
-from routing.client_keys import SCOPES
+from routing.key_forms import ClientKeyForm, RevokeForm, RotateForm, scope_choices
 from routing.models import ClientKey
 from routing.team_pages import ManagedByTeams, TeamFilter
 
-SCOPE_MEANINGS = {
-    "generate": "call models through /v1 and the jobs API",
-    "registry:read": "read providers, models and settings",
-    "registry:write": "change them",
-    "secrets:read": "read upstream keys in clear text",
-    "admin": "everything",
-}
 
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
 
-class LinesField(forms.CharField):
-    """A list, one item a line; empty is None."""
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in ("active", "suspended", "revoked", "expired")]
 
-    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3})
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(map(str, value)) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> list[str] | None:  # type: ignore[override]
-        lines = value if isinstance(value, list) else str(value or "").splitlines()
-        return [line.strip() for line in lines if line.strip()] or None
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return self.to_python(initial) != self.to_python(data)
-
-
-def scope_choices(user: Any) -> list[tuple[str, str]]:
-    return [(scope, f"{scope} – {SCOPE_MEANINGS[scope]}") for scope in scope_grants.grantable(user)]
-
-
-class ClientKeyForm(forms.ModelForm):
-    scopes = forms.MultipleChoiceField(
-        choices=[(scope, f"{scope} – {SCOPE_MEANINGS[scope]}") for scope in SCOPES],  # narrowed to whom it is shown
-        initial=["generate"],
-        widget=UnfoldAdminCheckboxSelectMultipleWidget,
-    )
-    allowed_models = LinesField(
-        required=False, help_text="One pattern a line, such as gpt-* or openai/*. Empty allows every model."
-    )
-
-    class Meta:
-        model = ClientKey
-        fields = ("name", "team", "scopes", "allowed_models", "expires_at", "enabled")
-
-    def clean_expires_at(self) -> Any:
-        value = self.cleaned_data["expires_at"]
-        if value is not None and not self.instance.pk and value <= timezone.now():
-            raise ValidationError("This is past already.")
-        return value
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        is_past = Q(expires_at__lte=timezone.now())
+        match self.value():
+            case "active":
+                return queryset.filter(~is_past, Q(team=None) | Q(team__enabled=True), enabled=True)
+            case "suspended":
+                return queryset.filter(enabled=False, revoked_at=None)
+            case "revoked":
+                return queryset.exclude(revoked_at=None)
+            case "expired":
+                return queryset.filter(is_past, enabled=True)
+        return queryset
 
 
 @admin.register(ClientKey)
 class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
     form = ClientKeyForm
-    list_display = ("title", "scopes_cell", "models_cell", "expires", "last_used", "created", "state")
-    list_filter = ("enabled", TeamFilter)
+    list_display = ("title", "team_cell", "uses", "limits", "budget", "expires", "last_used", "state")
+    list_filter = (StateFilter, TeamFilter)
+    list_select_related = ("team",)
     search_fields = ("name", "prefix")
     search_help_text = "Search by name or prefix"
     ordering = ("-created_at",)
     list_before_template = "admin/routing/clientkey/list_before.html"
+    change_form_outer_before_template = "admin/routing/clientkey/overview.html"
     readonly_fields = ("prefix", "created", "last_used")
 
     def may_write(self, request: HttpRequest, row: ClientKey | None = None) -> bool:
@@ -100,28 +78,66 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         form = super().get_form(request, obj, change=change, **kwargs)
         if "scopes" in form.base_fields:
             form.base_fields["scopes"].choices = scope_choices(request.user)
-        if "team" in form.base_fields:
-            form.base_fields["team"].required = visibility.managed_by(request.user) is not None
+        if visibility.managed_by(request.user) is not None:
+            # A team's managers keep its keys within the team, and do not multiply their budgets.
+            for name, attribute in (("team", "required"), ("role", "disabled")):
+                if name in form.base_fields:
+                    setattr(form.base_fields[name], attribute, True)
         return form
 
     def get_fieldsets(self, request: HttpRequest, obj: ClientKey | None = None) -> list[tuple[str | None, dict]]:
-        fields = ["name", "team", "scopes", "allowed_models", "expires_at"]
-        return [(None, {"fields": [*fields, "enabled", "prefix", "created", "last_used"] if obj else fields})]
+        return [
+            (None, {"fields": ["name", "team", "scopes", *(["prefix", "created", "last_used"] if obj else [])]}),
+            ("What it may use", {"fields": ["allowed_policies", "allowed_models", "allowed_providers"]}),
+            ("From where, and until when", {"fields": ["ip_ranges", "expires_at"]}),
+            ("How it is counted", {"fields": ["tags", "role", "captures_content"]}),
+        ]
+
+    # The list
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)
+        keys = list(changes.result_list)
+        figures = key_figures.of_page(keys)
+        for key in keys:
+            key.figures = figures[key.pk]
+        changes.result_list = keys
+        return changes
 
     @admin.display(description="Key", ordering="name")
     def title(self, key: ClientKey) -> SafeString:
         return format_html('<span class="gw-name"><strong>{}</strong><small>{}…</small></span>', key.name, key.prefix)
 
-    @admin.display(description="Scopes")
-    def scopes_cell(self, key: ClientKey) -> str:
-        return ", ".join(key.scopes)
+    @admin.display(description="Team", ordering="team__name")
+    def team_cell(self, key: ClientKey) -> Any:
+        return key.team.name if key.team is not None else cells.EMPTY
 
-    @admin.display(description="Models")
-    def models_cell(self, key: ClientKey) -> str:
-        patterns = key.allowed_models
-        if patterns is None:
-            return "all"
-        return ", ".join(patterns[:3]) + (f" +{len(patterns) - 3}" if len(patterns) > 3 else "")
+    @admin.display(description="May use")
+    def uses(self, key: ClientKey) -> SafeString:
+        scopes = "" if key.scopes == ["generate"] else ", ".join(key.scopes)
+        return format_html('<span class="gw-name">{}<small>{}</small></span>', _limits_of_use(key), scopes)
+
+    @admin.display(description="Limits")
+    def limits(self, key: Any) -> Any:
+        told = [f"{amount:,}\u202f{name}".replace(",", "\u202f") for amount, name in key.figures.limits]
+        return " · ".join(told) if told else cells.EMPTY
+
+    @admin.display(description="Budget")
+    def budget(self, key: Any) -> SafeString:
+        figures = key.figures
+        if figures.budget is None:
+            return cells.EMPTY
+        if figures.used is None:
+            return format_html('<span class="gw-quiet" title="The shared counters do not answer.">?</span>')
+        return format_html(
+            '<span class="gw-spent" title="{0} of {1} USD in the {2}: {3}"><progress class="gw-progress" max="100" value="{4}">'
+            "</progress>{4} %</span>",
+            f"{figures.used:.2f}",
+            f"{figures.amount:.2f}",
+            figures.budget.period,
+            figures.budget.name,
+            min(100, round(figures.percent)),
+        )
 
     @admin.display(description="Expires", ordering="expires_at")
     def expires(self, key: ClientKey) -> Any:
@@ -129,20 +145,48 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
 
     @admin.display(description="Last used", ordering="last_used_at")
     def last_used(self, key: ClientKey) -> SafeString:
-        return cells.ago(key.last_used_at)
+        where = key.last_used_from or ""
+        return format_html('<span class="gw-name">{}<small>{}</small></span>', cells.ago(key.last_used_at), where)
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, key: ClientKey) -> SafeString:
         by = f" by {key.created_by}" if key.created_by else ""
-        return format_html("{}{}", cells.ago(key.created_at), by)
+        imported = f", imported from {key.imported_from}" if key.imported_from else ""
+        return format_html("{}{}{}", cells.ago(key.created_at), by, imported)
 
     @admin.display(description="State", ordering="enabled")
     def state(self, key: ClientKey) -> SafeString:
-        if not key.enabled:
-            return cells.pill("disabled", "", f"since {key.updated_at:%Y-%m-%d %H:%M:%S}")
-        if key.expires_at and key.expires_at <= timezone.now():
-            return cells.pill("expired", "warn", f"since {key.expires_at:%Y-%m-%d %H:%M:%S}")
-        return cells.pill("active", "good")
+        return state_pill(key)
+
+    @admin.action(description="Resume", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        resumed = self.switch(queryset.filter(revoked_at__isnull=True), on=True)
+        self.message_user(request, f"{resumed} resumed. What is revoked stays revoked.", messages.SUCCESS)
+
+    @admin.action(description="Suspend", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self.message_user(request, f"{self.switch(queryset, on=False)} suspended.", messages.SUCCESS)
+
+    # Own pages
+
+    def get_urls(self) -> list:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("<int:pk>/rotate/", wrap(self.rotate_view), name="routing_clientkey_rotate"),
+            path("<int:pk>/revoke/", wrap(self.revoke_view), name="routing_clientkey_revoke"),
+            path("<int:pk>/switch/", wrap(require_POST(self.switch_view)), name="routing_clientkey_switch"),
+            path(
+                "<int:pk>/end-overlap/", wrap(require_POST(self.end_overlap_view)), name="routing_clientkey_end_overlap"
+            ),
+        ]
+        return own + super().get_urls()
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        key = kwargs.get("obj")
+        if key is not None:
+            may = self.has_change_permission(request, key)
+            context |= {"key": key, "key_state": state_pill(key), "may_change_key": may}
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Issue a key and show it, in the answer to this one request and nowhere else."""
@@ -156,26 +200,113 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         if not form.is_valid():
             return super().add_view(request, form_url, extra_context)
         with transaction.atomic():
-            key, plaintext = issuing.issue(
-                form.cleaned_data["name"],
-                form.cleaned_data["scopes"],
-                allowed_models=form.cleaned_data["allowed_models"],
-                expires_at=form.cleaned_data["expires_at"],
-            )
-            key.team = form.cleaned_data["team"]
-            key.save(update_fields=["team"])
+            key, plaintext = issuing.issue(**form.cleaned_data)
             self.log_addition(request, key, [{"added": {}}])
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        response = TemplateResponse(
+        return self._shown_once(request, key, plaintext, "Client key created")
+
+    def rotate_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Another secret for the same key, shown in this one answer."""
+        key = self._changeable(request, pk)
+        form = RotateForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                plaintext = issuing.rotate(key, form.span)
+            except ValidationError as error:
+                form.add_error(None, error)
+            else:
+                return self._shown_once(request, key, plaintext, "Client key rotated")
+        return self._page(request, "rotate", f"Rotate {key.name}", key=key, form=form)
+
+    def revoke_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        key = self._changeable(request, pk)
+        form = RevokeForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            with actor.giving_reason(form.cleaned_data["reason"]):
+                key.revoke(form.cleaned_data["reason"])
+            self.message_user(
+                request, f"{key} is revoked: no process lets it in any more in two seconds.", messages.SUCCESS
+            )
+            return redirect("admin:routing_clientkey_change", pk)
+        return self._page(request, "revoke", f"Revoke {key.name}", key=key, form=form)
+
+    def switch_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Suspend it, or resume it."""
+        key = self._changeable(request, pk)
+        try:
+            key.suspend() if key.enabled else key.resume()
+        except ValidationError as error:
+            self.message_user(request, " ".join(error.messages), messages.ERROR)
+        else:
+            self.message_user(
+                request, f"{key} is {'in service again' if key.enabled else 'suspended'}.", messages.SUCCESS
+            )
+        return redirect("admin:routing_clientkey_change", pk)
+
+    def end_overlap_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        key = self._changeable(request, pk)
+        issuing.end_overlap(key)
+        self.message_user(request, "The key before the last rotation is not good any more.", messages.SUCCESS)
+        return redirect("admin:routing_clientkey_change", pk)
+
+    def _changeable(self, request: HttpRequest, pk: int) -> ClientKey:
+        key = get_object_or_404(self.get_queryset(request), pk=pk)
+        if not self.has_change_permission(request, key):
+            raise PermissionDenied
+        return key
+
+    def _shown_once(self, request: HttpRequest, key: ClientKey, plaintext: Secret, title: str) -> HttpResponse:
+        response = self._page(
             request,
-            "admin/routing/clientkey/issued.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": "Client key created",
-                "key": key,
-                "plaintext": plaintext.reveal(),
-                "base_url": request.build_absolute_uri("/v1"),
-            },
+            "issued",
+            title,
+            key=key,
+            plaintext=plaintext.reveal(),
+            base_url=request.build_absolute_uri("/v1"),
+            model=_example_model(key),
         )
         response["Cache-Control"] = "no-store"
         return response
+
+    def _page(self, request: HttpRequest, name: str, title: str, **context: Any) -> TemplateResponse:
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        told = {**self.admin_site.each_context(request), "title": title, **context}
+        return TemplateResponse(request, f"admin/routing/clientkey/{name}.html", told)
+
+
+_TONES = {"active": "good", "revoked": "bad", "expired": "warn", "team off": "warn"}
+
+
+def state_pill(key: ClientKey) -> SafeString:
+    """With when and why on hover."""
+    state, since = key.state, None
+    if state == "revoked":
+        since, why = key.revoked_at, key.revoked_reason
+    elif state == "expired":
+        since, why = key.expires_at, ""
+    else:
+        since, why = (None, "") if state == "active" else (key.updated_at, "")
+    told = f"since {timezone.localtime(since):%Y-%m-%d %H:%M:%S}" + (f": {why}" if why else "") if since else ""
+    return cells.pill(state, _TONES.get(state, ""), told)
+
+
+def _limits_of_use(key: ClientKey) -> str:
+    told = [
+        f"{subject} {_some(patterns)}"
+        for subject, patterns in (
+            ("policies", key.allowed_policies),
+            ("models", key.allowed_models),
+            ("providers", key.allowed_providers),
+        )
+        if patterns is not None
+    ]
+    return "; ".join(told) or "everything"
+
+
+def _some(patterns: list[str]) -> str:
+    return (", ".join(patterns[:2]) or "none") + (f" +{len(patterns) - 2}" if len(patterns) > 2 else "")
+
+
+def _example_model(key: ClientKey) -> str:
+    """A name that the key may send, where its patterns tell one."""
+    names = [*(key.allowed_policies or ()), *(key.allowed_models or ())]
+    return next((name for name in names if not set(name) & set("*?[")), "MODEL")

@@ -9,8 +9,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from providers.models import AuditEntry
-from routing import building, client_keys, issuing
-from routing.models import ClientKey
+from routing import building, client_keys, issuing, key_use
+from routing.models import Budget, ClientKey, RateLimit
 from tests.page_forms import form_of_page
 
 pytestmark = pytest.mark.django_db
@@ -91,7 +91,7 @@ def test_saving_a_key_unchanged_leaves_no_entry(admin_client: Client) -> None:
     assert AuditEntry.objects.count() == 1
 
 
-def test_the_list_tells_active_expired_and_disabled_apart(admin_client: Client) -> None:
+def test_the_list_tells_active_expired_and_suspended_apart(admin_client: Client) -> None:
     issuing.issue("a", ["generate"])
     issuing.issue("b", ["generate"], expires_at=timezone.now())
     disabled, _ = issuing.issue("c", ["generate"])
@@ -100,7 +100,7 @@ def test_the_list_tells_active_expired_and_disabled_apart(admin_client: Client) 
 
     html = admin_client.get(reverse(LIST)).content.decode()
 
-    assert [html.count(f">{state}</span>") for state in ("active", "expired", "disabled")] == [1, 1, 1]
+    assert [html.count(f">{state}</span>") for state in ("active", "expired", "suspended")] == [1, 1, 1]
 
 
 def test_the_list_takes_the_same_queries_for_one_key_and_for_many(
@@ -108,11 +108,11 @@ def test_the_list_takes_the_same_queries_for_one_key_and_for_many(
 ) -> None:
     issuing.issue("first", ["generate"])
     admin_client.get(reverse(LIST))
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(8):
         admin_client.get(reverse(LIST))
     for number in range(10):
         issuing.issue(f"key {number}", ["generate"])
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(8):
         admin_client.get(reverse(LIST))
 
 
@@ -125,3 +125,119 @@ def test_deleting_a_selection_leaves_an_entry_per_key(admin_client: Client) -> N
     )
 
     assert AuditEntry.objects.filter(action="delete", target_type="clientkey").count() == 2
+
+
+# --- Limits of a key, its rotation and its end ----------------------------------------------------------------------------------
+
+
+def url(name: str, key: ClientKey) -> str:
+    return reverse(f"admin:routing_clientkey_{name}", args=[key.pk])
+
+
+def shown_in(response: Any) -> str:
+    [shown] = set(_KEY.findall(response.content.decode()))
+    return shown
+
+
+def is_good(key: str) -> bool:
+    try:
+        return bool(client_keys.verify(key, building.build(), now=timezone.now().timestamp()))
+    except client_keys.KeyRefused:
+        return False
+
+
+def test_every_limit_of_a_key_is_given_in_the_form(admin_client: Client) -> None:
+    create(
+        admin_client,
+        allowed_policies="chat_*",
+        allowed_providers="openai",
+        ip_ranges="10.0.0.0/8",
+        tags="a\nb",
+        role="pro",
+    )
+
+    key = ClientKey.objects.get()
+    assert (key.allowed_policies, key.allowed_providers, key.ip_ranges) == (["chat_*"], ["openai"], ["10.0.0.0/8"])
+    assert (key.tags, key.role, key.captures_content) == (["a", "b"], "pro", False)
+
+
+def test_an_address_that_is_none_is_refused_at_its_field(admin_client: Client) -> None:
+    response = create(admin_client, ip_ranges="10.0.0.1/8")
+
+    assert "bits beyond the range" in response.content.decode()
+    assert not ClientKey.objects.exists()
+
+
+def test_a_rotated_key_is_shown_once_and_the_one_before_is_good_until_it_is_ended(admin_client: Client) -> None:
+    key, before = issuing.issue("CI", ["generate"])
+    response = admin_client.post(url("rotate", key), {"overlap": "3600"})
+
+    now = shown_in(response)
+    assert now.startswith(key.prefix)
+    assert "no-store" in response["Cache-Control"]
+    assert (is_good(now), is_good(before.reveal())) == (True, True)
+    page = admin_client.get(url("change", key)).content.decode()
+    assert now not in page
+    assert "good as well" in page
+    admin_client.post(url("end_overlap", key))
+    assert (is_good(now), is_good(before.reveal())) == (True, False)
+
+
+def test_looking_at_the_page_rotates_nothing(admin_client: Client) -> None:
+    key, before = issuing.issue("CI", ["generate"])
+    admin_client.get(url("rotate", key))
+    assert admin_client.post(url("rotate", key), {"overlap": "12345"}).status_code == 200
+    assert is_good(before.reveal())
+
+
+def test_a_key_is_suspended_and_resumed_on_its_page(admin_client: Client) -> None:
+    key, secret = issuing.issue("CI", ["generate"])
+    assert admin_client.get(url("switch", key)).status_code == 405
+    for good in (False, True):
+        admin_client.post(url("switch", key))
+        assert is_good(secret.reveal()) is good
+
+
+def test_a_revoked_key_tells_why_and_never_comes_back(admin_client: Client) -> None:
+    key, secret = issuing.issue("CI", ["generate"])
+    assert "required" in admin_client.post(url("revoke", key), {"reason": " "}).content.decode()
+    admin_client.post(url("revoke", key), {"reason": "leaked in a log"})
+
+    assert "leaked in a log" in admin_client.get(url("change", key)).content.decode()
+    assert AuditEntry.objects.order_by("-pk")[0].reason == "leaked in a log"
+    admin_client.post(url("switch", key))
+    admin_client.post(reverse(LIST), {"action": "enable", "_selected_action": [str(key.pk)]})
+    admin_client.post(url("rotate", key), {"overlap": "0"})
+    key.refresh_from_db()
+    assert (key.state, is_good(secret.reveal())) == ("revoked", False)
+
+
+@pytest.mark.parametrize("state", ["active", "suspended", "revoked", "expired"])
+def test_the_list_is_narrowed_to_a_state(admin_client: Client, state: str) -> None:
+    issuing.issue("is active", ["generate"])
+    issuing.issue("is suspended", ["generate"], enabled=False)
+    issuing.issue("is revoked", ["generate"])[0].revoke("x")
+    issuing.issue("is expired", ["generate"], expires_at=timezone.now())
+
+    html = admin_client.get(reverse(LIST), {"state": state}).content.decode()
+    assert re.findall(r"<strong>is (\w+)</strong>", html) == [state]
+
+
+def test_the_list_tells_limits_budget_and_where_a_key_was_used(admin_client: Client) -> None:
+    key, _ = issuing.issue("CI", ["generate"])
+    RateLimit.objects.create(subject="key", client_key=key, requests_per_minute=60)
+    Budget.objects.create(subject="each_key", amount=5)
+    key_use.write(key.pk, timezone.now(), "192.0.2.7")
+
+    html = admin_client.get(reverse(LIST)).content.decode()
+    assert "60\u202frpm" in html
+    assert "0.00 of 5.00 USD in the month" in html
+    assert "192.0.2.7" in html
+
+
+def test_who_may_not_change_keys_neither_rotates_nor_revokes_them(client: Client, django_user_model: Any) -> None:
+    key, secret = issuing.issue("CI", ["generate"])
+    client.force_login(django_user_model.objects.create_user("eve", is_staff=True))
+    for name in ("rotate", "revoke", "switch", "end_overlap"):
+        assert client.post(url(name, key), {"overlap": "0", "reason": "x"}).status_code in (403, 404)
+    assert is_good(secret.reveal())
