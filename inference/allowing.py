@@ -77,7 +77,7 @@ async def take(trail: Trail, request: ParsedRequest, model: ModelView, bundle: m
 def end_try(trail: Trail) -> None:
     """The try under way failed: what it held is free, but for what its provider wants to be paid."""
     grant = trail.grant
-    if grant is not None and grant.open and grant.lines:
+    if grant is not None and grant.open and grant.is_tried:
         tokens = spent = 0
         if trail.paid:
             for one in trail.paid[trail.paid_counted :]:

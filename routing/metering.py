@@ -78,6 +78,7 @@ class Bundle:
 
     __slots__ = (
         "alone",
+        "holding",
         "most_tokens",
         "of_caller",
         "of_target",
@@ -99,6 +100,7 @@ class Bundle:
         self.of_target = tuple(purse for purse in purses if purse.allowance.targets)
         self.once = tuple(purse for purse in self.of_caller if purse.place in (STARTING, RUNNING))
         """Taken once for a request, however many models it asks."""
+        self.holding = tuple(purse for purse in purses if purse.place != STARTING)
         self.soft = tuple(purse for purse in purses if not purse.allowance.hard)
         self.prices = _nano_per_million(model)
         """Of input and output tokens; None when nobody knows them."""
@@ -126,21 +128,41 @@ class Bundle:
         )
 
 
+Line = tuple[Purse, int, float]
+
 _WEIGHTLESS = (1, 0, 1, 0, 0, 0)
 
 
 class Grant:
     """What one request holds. Whoever has it settles it once, whatever happens."""
 
-    __slots__ = ("bundle", "lines", "once", "open")
+    __slots__ = ("at", "bundle", "lines", "needs", "once", "open")
 
     def __init__(self) -> None:
-        self.lines: list[tuple[Purse, int, int]] = []
-        """Of the try under way: a purse, how much of it, and in which period."""
-        self.once: list[tuple[Purse, int, int]] = []
+        self.needs: tuple[int, ...] | None = None
+        """Of all that the bundle has, when that was taken at once."""
+        self.at = 0.0
+        """When it was."""
+        self.lines: list[Line] | None = None
+        """Else of the try under way: a purse, how much of it, and since when."""
+        self.once: list[Line] | None = None
         """Of the request as a whole."""
         self.bundle: Bundle | None = None
         self.open = False
+
+    @property
+    def is_tried(self) -> bool:
+        """A try holds something."""
+        return self.needs is not None or bool(self.lines)
+
+    def take_apart(self) -> list[Line]:
+        """What the try under way holds, one by one; the grant forgets it."""
+        if self.needs is not None and self.bundle is not None:
+            at, needs = self.at, self.needs
+            self.needs = None
+            return [(purse, needs[purse.place], at) for purse in self.bundle.purses if purse.place != STARTING]
+        lines, self.lines = self.lines or [], None
+        return lines
 
     @property
     def notices(self) -> list[str]:
@@ -149,10 +171,6 @@ class Grant:
         if bundle is None or not bundle.soft:
             return []
         return [f"{purse.allowance.name} is used up" for purse in bundle.soft if purse.over]
-
-    @property
-    def counts_money(self) -> bool:
-        return any(line[0].allowance.unit == MONEY for line in self.lines)
 
     def tightest(self, unit: str, now: float) -> tuple[int, int, float] | None:
         """Of the limits on `unit`, the one with the least left for its size: amount, what is left, seconds until it is reset."""
@@ -229,19 +247,16 @@ class Meter:
         for purse in purses:
             if purse.free < needs[purse.place] or purse.ends <= now:
                 return False
-        lines = grant.lines
         for purse in purses:
-            place = purse.place
-            need = needs[place]
+            need = needs[purse.place]
             purse.free -= need
-            if place:
+            if purse.place:
                 purse.reserved += need
-                lines.append((purse, need, purse.period))
             else:
                 purse.spent += need
             purse.touched = now
             purse.dirty = True
-        grant.bundle = bundle
+        grant.needs, grant.at, grant.bundle = needs, now, bundle
         if not grant.open:
             grant.open = True
             self.open_grants += 1
@@ -278,11 +293,11 @@ class Meter:
 
     def end_try(self, grant: Grant, tokens: int = 0, nano: int = 0) -> None:
         """A try failed, and another may follow: what it held is free again, but for what it used all the same."""
-        lines, kept = grant.lines, grant.once
-        grant.lines = []
-        for line in lines:
+        for line in grant.take_apart():
             if line[0].place == RUNNING and not line[0].allowance.targets:
-                kept.append(line)
+                if grant.once is None:
+                    grant.once = []
+                grant.once.append(line)
             else:
                 self._settle_line(line, tokens, nano)
 
@@ -293,31 +308,30 @@ class Meter:
         grant.open = False
         self.open_grants -= 1
         hurry = False
-        for purse, need, period in grant.lines:
-            if purse.period != period:
-                continue  # what was reserved went with its period
-            place = purse.place
-            if place == RUNNING:
-                if need > purse.reserved:
-                    need = purse.reserved
+        needs = grant.needs
+        if needs is not None and grant.bundle is not None:
+            grant.needs = None
+            at, actual = grant.at, (0, tokens, 0, nano, tokens, nano)
+            for purse in grant.bundle.holding:
+                if purse.since > at:
+                    continue  # what was reserved went with its period
+                place = purse.place
+                need = needs[place]
                 purse.reserved -= need
-                purse.free += need
-            else:
-                actual = nano if place == 3 or place == 5 else tokens
-                if need > purse.reserved:
-                    need = purse.reserved
-                purse.reserved -= need
-                purse.spent += actual
-                free = purse.free + need - actual
+                used = actual[place]
+                purse.spent += used
+                free = purse.free + need - used
                 purse.free = free if free > 0 else 0
-            purse.dirty = True
-            if purse.scarce:
-                hurry = True
-        grant.lines = []
-        for line in grant.once:
+                purse.dirty = True
+                if purse.scarce:
+                    hurry = True
+        for line in grant.lines or ():
+            self._settle_line(line, tokens, nano)
+            hurry = hurry or line[0].scarce
+        for line in grant.once or ():
             self._settle_line(line, 0, 0)
             hurry = hurry or line[0].scarce
-        grant.once = []
+        grant.lines = grant.once = None
         if hurry and self._sharing is not None:
             self._sharing.wake()
 
@@ -339,8 +353,10 @@ class Meter:
         if said.begin != purse.period:
             if purse.period != spoken_of:
                 return  # it has begun another one meanwhile: the next word will tell
-            if purse.kind == CALENDAR and purse.period != NO_PERIOD:
-                purse.spent = purse.reserved = 0
+            if purse.period != NO_PERIOD:
+                purse.reserved = 0
+                if purse.kind == CALENDAR:
+                    purse.spent = 0
                 if purse.allowance.hard:
                     purse.free = 0
         purse.take_period(said.begin, said.end, moment, now)
@@ -491,14 +507,14 @@ class Meter:
         await answer
 
     def _apply(self, purses: tuple[Purse, ...], needs: tuple[int, ...], grant: Grant, now: float) -> None:
-        self._open(grant)
+        lines = self._open(grant)
         for purse in purses:
             need = needs[purse.place]
             if purse.place == STARTING:
                 purse.spend_now(need)
             else:
                 purse.reserve(need)
-                grant.lines.append((purse, need, purse.period))
+                lines.append((purse, need, now))
             purse.touched = now
             purse.dirty = True
 
@@ -516,7 +532,7 @@ class Meter:
             used = purse.reserved if purse.place == RUNNING else purse.away_used
             if used + need - purse.free > purse.share(self.processes):
                 raise self._refusal_of(purse, now)
-        self._open(grant)
+        lines = self._open(grant)
         for purse in purses:
             need = needs[purse.place]
             if purse.kind == WINDOW and purse.period == NO_PERIOD:
@@ -524,7 +540,7 @@ class Meter:
                 purse.take_period(start, start + 60_000, start, now)
             purse.take_beyond(need)
             if purse.place != STARTING:
-                grant.lines.append((purse, need, purse.period))
+                lines.append((purse, need, now))
             purse.touched = now
             purse.dirty = True
 
@@ -537,18 +553,21 @@ class Meter:
                 lacking.append(purse)
         return lacking
 
-    def _open(self, grant: Grant) -> None:
+    def _open(self, grant: Grant) -> list[Line]:
         if not grant.open:
             grant.open = True
             self.open_grants += 1
+        if grant.lines is None:
+            grant.lines = []
+        return grant.lines
 
-    def _settle_line(self, line: tuple[Purse, int, int], tokens: int, nano: int) -> None:
-        purse, need, period = line
-        if purse.period != period:
+    def _settle_line(self, line: Line, tokens: int, nano: int) -> None:
+        purse, need, at = line
+        if purse.since > at:
             return
         unit = purse.allowance.unit
         actual = 0 if unit == CALLS else tokens if unit == TOKENS else nano
-        purse.settle(min(need, purse.reserved), actual)
+        purse.settle(need, actual)
         purse.dirty = True
 
     def _warn(self, bundle: Bundle) -> None:

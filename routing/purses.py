@@ -50,6 +50,7 @@ class Purse:
         "reserved",
         "scarce",
         "seed",
+        "since",
         "spent",
         "touched",
         "used",
@@ -74,6 +75,8 @@ class Purse:
         """The store has no more to spare than what is asked for."""
         self.dirty = False
         self.touched = 0.0
+        self.since = 0.0
+        """When it learned of its period: what was reserved before went with another one."""
         self.denied_until = 0.0
         self.away_used = 0
         self.verdict = 0
@@ -96,23 +99,29 @@ class Purse:
     def begin_period(self, now_ms: int, now: float) -> None:
         """The period that `now_ms` falls into; of a minute it is known when the store has seen its first request."""
         allowance = self.allowance
+        if self.kind == CALENDAR:
+            start, end = span_ms(allowance, now_ms)
+            if start == self.period:  # the clocks differ by a moment, and it is not over yet
+                self.take_period(start, end, now_ms, now)
+                return
         self.spent = self.reserved = self.away_used = 0
         self.used = self.held = 0
         self.left, self.over, self.denied_until, self.seed = self.amount, False, 0.0, None
         if allowance.hard:
             self.free = 0
         if self.kind == CALENDAR:
-            start, end = span_ms(allowance, now_ms)
             self.take_period(start, end, now_ms, now)
         elif self.kind == NONE:
             self.period, self.ends = 0, inf
         elif allowance.hard:
-            self.period, self.ends = NO_PERIOD, inf
+            self.period, self.ends, self.since = NO_PERIOD, inf, now
         else:  # nobody asks for it, so nobody says when it began
             self.take_period(now_ms, now_ms + MINUTE_MS, now_ms, now)
 
     def take_period(self, start: int, end: int, now_ms: int, now: float) -> None:
         """Without a change to what is held in it."""
+        if start != self.period:
+            self.since = now
         self.period, self.period_ends = start, end
         self.ends = now + (end - now_ms) / 1000 if end else inf
 
