@@ -68,7 +68,7 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
     ordering = ("-created_at",)
     list_before_template = "admin/routing/clientkey/list_before.html"
     change_form_outer_before_template = "admin/routing/clientkey/overview.html"
-    readonly_fields = ("prefix", "created", "last_used")
+    readonly_fields = ("created", "last_used")
 
     def may_write(self, request: HttpRequest, row: ClientKey | None = None) -> bool:
         """A key with scopes that the user may not give is out of the user's hands: to rotate it would be to have it."""
@@ -87,7 +87,7 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: ClientKey | None = None) -> list[tuple[str | None, dict]]:
         return [
-            (None, {"fields": ["name", "team", "scopes", *(["prefix", "created", "last_used"] if obj else [])]}),
+            (None, {"fields": ["name", "team", "scopes", *(["created", "last_used"] if obj else [])]}),
             ("What it may use", {"fields": ["allowed_policies", "allowed_models", "allowed_providers"]}),
             ("From where, and until when", {"fields": ["ip_ranges", "expires_at"]}),
             ("How it is counted", {"fields": ["tags", "role", "captures_content"]}),
