@@ -59,7 +59,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 ("Policies", "alt_route", "admin:routing_policy_changelist", "routing.view_policy"),
                 ("Health", "monitor_heart", "admin:health", "providers.view_providermodel"),
                 ("Explain a route", "troubleshoot", "admin:explain", "providers.view_providermodel"),
-                ("Replay", "history_toggle_off", "admin:replay", "inference.view_trace"),
+                ("Replay", "history_toggle_off", "admin:replay", "routing.view_policy"),
                 ("Settings", "tune", "admin:routing_routingsettings_changelist", "routing.view_routingsettings"),
             ],
         ),
@@ -77,6 +77,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             [
                 ("Client keys", "key", "admin:routing_clientkey_changelist", "routing.view_clientkey"),
                 ("Teams", "groups", "admin:routing_team_changelist", "routing.view_team"),
+                ("Limits", "speed", "admin:routing_ratelimit_changelist", "routing.view_ratelimit"),
+                ("Budgets", "savings", "admin:routing_budget_changelist", "routing.view_budget"),
                 ("Users", "person", "admin:auth_user_changelist", "auth.view_user"),
                 ("Roles", "badge", "admin:auth_group_changelist", "auth.view_group"),
                 ("Audit", "history", "admin:providers_auditentry_changelist", "providers.view_auditentry"),

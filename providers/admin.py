@@ -414,6 +414,8 @@ class ProviderAdmin(RegistryAdmin):
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         provider = self.get_object(request, object_id)
+        if not self.has_delete_permission(request, provider):
+            raise PermissionDenied
         if request.method == "POST" and provider and request.POST.get("confirmation", "") != provider.provider_id:
             self.message_user(
                 request, f"Nothing was deleted: type {provider.provider_id} to confirm.", messages.WARNING
