@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from inference.spend_reports import KEY, Line, Report
+from inference.savings_reports import CURRENCY, Saving
+from inference.spend_reports import KEY, Line, Question, Report
 
 _FIGURES = (
     *("requests", "failed", "left", "rescued", "estimated", "unpriced"),
@@ -26,7 +27,7 @@ def csv_lines(told: Report) -> Iterator[str]:
         yield _line([*_texts(line, groups), line.currency, *_numbers(line)])
 
 
-def document(told: Report) -> dict[str, Any]:
+def spend_document(told: Report) -> dict[str, Any]:
     """Amounts are texts, so that no program rounds them."""
     asked = told.question
     return {
@@ -70,3 +71,34 @@ def _line(values: list[Any]) -> str:
     written = io.StringIO()
     csv.writer(written).writerow(values)
     return written.getvalue()
+
+
+def savings_document(question: Question, savings: Iterable[Saving]) -> dict[str, Any]:
+    return {
+        "since": question.start.isoformat(),
+        "until": question.end.isoformat(),
+        "currency": CURRENCY,
+        "policies": [_of_policy(saving) for saving in savings],
+    }
+
+
+def _of_policy(saving: Saving) -> dict[str, Any]:
+    return {
+        "policy": saving.policy,
+        "operation": saving.operation,
+        "requests": saving.requests,
+        "requests_of_unknown_price": saving.unknown,
+        "input_tokens": saving.tokens.input_tokens,
+        "output_tokens": saving.tokens.output_tokens,
+        "charged": f"{saving.charged:f}",
+        "cost_at_todays_prices": f"{saving.cost:f}",
+        "elsewhere": [
+            {
+                "model": one.route,
+                "cost": f"{one.cost:f}",
+                "saved": f"{one.saved:f}",
+                "saved_percent": f"{one.percent:.2f}",
+            }
+            for one in saving.elsewhere
+        ],
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from inference.api import admin_gateway_traces, alerts, cutover, retirement, route, shadow_pairs, traces, views
+from inference.api import admin_gateway_traces, alerts, cutover, reports, retirement, route, shadow_pairs, traces, views
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
@@ -29,6 +29,8 @@ urlpatterns = [
     re_path(r"^api/admin/gateway/traces/?\Z", admin_gateway_traces.Traces.as_view()),
     re_path(r"^api/admin/gateway/traces/(?P<trace_id>[^/]{1,128})/?\Z", admin_gateway_traces.Trace.as_view()),
     re_path(r"^api/admin/gateway/metrics/?\Z", admin_gateway_traces.TraceMetrics.as_view()),
+    re_path(r"^api/v1/reports/spend/?\Z", reports.SpendView.as_view()),
+    re_path(r"^api/v1/reports/savings/?\Z", reports.SavingsView.as_view()),
     re_path(r"^api/v1/retirement/?\Z", retirement.RetirementView.as_view()),
     re_path(r"^api/v1/traces/?\Z", traces.TracesView.as_view()),
     re_path(r"^api/v1/traces/(?P<trace_id>[^/]{1,128})/?\Z", traces.TraceView.as_view()),

@@ -185,6 +185,6 @@ class TestFiles:
 
     def test_json_tells_amounts_as_texts(self) -> None:
         record(at=NOON, cost=Decimal("0.1"))
-        told = json.loads(json.dumps(report_files.document(report(asked("model")))))
+        told = json.loads(json.dumps(report_files.spend_document(report(asked("model")))))
         assert Decimal(told["totals"][0]["cost"]) == Decimal("0.1")
         assert told["lines"][0]["by"] == {"model": {"value": "up/gpt-test", "name": "up/gpt-test"}}
