@@ -21,7 +21,7 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 
-from inference import old_paths, recorders, shared_metrics  # noqa: E402
+from inference import alert_events, old_paths, recorders, shared_metrics  # noqa: E402
 from inference.asgi import Application  # noqa: E402
 from inference.forwarding import goes_to_legacy  # noqa: E402
 from inference.limits import Limits  # noqa: E402
@@ -80,12 +80,14 @@ async def _lifespan(receive: Any, send: Any) -> None:
         await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
         return
     old_paths.counting.start()
+    alert_events.events.start()
     shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await shadowing.aclose()
     await data_plane.shutdown()
     await asyncio.to_thread(old_paths.counting.stop)
+    await asyncio.to_thread(alert_events.events.stop)
     await asyncio.to_thread(shared_metrics.leave)
     await send({"type": "lifespan.shutdown.complete"})
 

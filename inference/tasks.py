@@ -141,6 +141,7 @@ def learn_queues(instance: Any, **_: Any) -> None:
 @worker_ready.connect
 @worker_process_init.connect
 def share_counters(**_: Any) -> None:
+    alert_events.events.start()
     shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)
 
 
@@ -166,6 +167,7 @@ def end(**_: Any) -> None:
 @worker_shutdown.connect
 def unload(**_: Any) -> None:
     llama_cpp.close()
+    alert_events.events.stop()
     shared_metrics.leave()
 
 

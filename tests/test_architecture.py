@@ -64,6 +64,8 @@ PURE += tuple(
     f"providers.importers.{name}"
     for name in ("legacy_connection", "legacy_json", "legacy_keys", "legacy_texts", "legacy_times", "merging")
 )
+PURE += tuple(f"inference.{name}" for name in ("outcomes", "quiet_hours", "telemetry_names"))
+PURE += tuple(f"inference.alert_{name}" for name in ("deciding", "signals", "texts"))
 PURE += ("providers.importers.object_secrets", "providers.importers.remarks")
 PURE += ("routing.allowances", "routing.purses")
 IMPURE = {
@@ -102,7 +104,7 @@ DATABASE = {*(f"{layer}.models" for layer in LAYERS), "django.db"}
 BOUNDARY = "routing.snapshot"
 """Where the request path meets what the database said: it reads `current()`, the building behind it runs elsewhere."""
 
-HEAVY = {"llama_cpp", "xllamacpp", "torch", "transformers"}
+HEAVY = {"llama_cpp", "xllamacpp", "torch", "transformers", "opentelemetry"}
 """Optional libraries whose import is put off until they are wanted, and with it the module of ours that imports them."""
 
 NO_NAMES = {"utils", "util", "common", "core", "helpers", "services", "manager", "managers", "misc"}
