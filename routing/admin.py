@@ -21,7 +21,9 @@ from providers import actor, cells
 from providers.secrets import Secret
 from providers.tables import SwitchableAdmin
 from routing import (
+    admin_budgets,  # noqa: F401  (registers its pages)
     admin_health,  # noqa: F401  (registers its page)
+    admin_limits,  # noqa: F401  (registers its pages)
     admin_policies,  # noqa: F401  (registers its pages)
     admin_select,  # noqa: F401  (registers its page)
     admin_teams,  # noqa: F401  (registers its pages)

@@ -1,0 +1,85 @@
+"""What the admin's pages of limits and of budgets have in common: for whom a row counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from routing.subjects import EACH_KEY, EACH_TEAM, SUBJECTS, Counted
+from routing.team_pages import TeamFilter
+
+NAMED = {"key": "client_key", "team": "team", "model": "model", "provider": "provider", "tag": "tag"}
+WHOM: tuple[str | None, dict[str, Any]] = (
+    "For whom",
+    {"fields": ("subject", *NAMED.values())},
+)
+
+
+class CountedForm(forms.ModelForm):
+    """What the chosen subject does not need is not on the page, and does not count."""
+
+    subject = forms.ChoiceField(
+        choices=[(name, f"{name.replace('_', ' ')}: {meaning}") for name, meaning in SUBJECTS.items()],
+        initial=EACH_KEY,
+        widget=UnfoldAdminSelectWidget,
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        for subject, name in NAMED.items():
+            if name in cleaned and subject != cleaned.get("subject"):
+                cleaned[name] = "" if name == "tag" else None
+        return cleaned
+
+
+class CountedPages:
+    """Goes before the `ModelAdmin`."""
+
+    form = CountedForm
+    team_fields = ("team_id", "client_key__team_id")
+    list_select_related = ("client_key", "team", "provider", "model__provider")
+    autocomplete_fields = ("client_key", "team", "provider", "model")
+    conditional_fields = {name: f"subject == '{subject}'" for subject, name in NAMED.items()}
+    search_fields = (
+        "client_key__name",
+        "client_key__prefix",
+        "team__name",
+        "provider__provider_id",
+        "model__model_id",
+        "tag",
+    )
+    search_help_text = "Search by key, team, provider, model or tag"
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """A link may say for whom: `?client_key=7` is enough."""
+        told = super().get_changeform_initial_data(request)  # type: ignore[misc]
+        for subject, name in NAMED.items():
+            if told.get(name) and "subject" not in told:
+                told["subject"] = subject
+        return told
+
+    @admin.display(description="State", ordering="enabled")
+    def state(self, row: Counted) -> SafeString:
+        word, tone = ("on", "good") if row.enabled else ("off", "")
+        return format_html('<span class="gw-pill {}" title="{}">{}</span>', f"gw-{tone}", row.managed_by, word)
+
+
+class RowTeamFilter(TeamFilter):
+    """A team's own rows, and those of its keys."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        wanted = self.value()
+        if not wanted or not wanted.isdecimal():
+            return queryset
+        return queryset.filter(team_id=int(wanted)) | queryset.filter(client_key__team_id=int(wanted))
+
+
+def whom(row: Counted) -> str:
+    """As a list says it."""
+    return row.subject_name if row.subject not in (EACH_KEY, EACH_TEAM) else SUBJECTS[row.subject].partition(",")[0]

@@ -1,0 +1,77 @@
+"""How budgets look in the admin: a bar of what is used, where the pace leads, when they begin anew."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from providers import cells
+from routing import budget_periods
+from routing.budget_status import OK, Standing
+
+_TONES = {"ok": "good", "warning": "warn", "spent": "bad"}
+
+
+def bar(one: Standing) -> SafeString:
+    """Used and held of the amount, in figures and as a bar; why and by whose word on hover."""
+    if one.span is None:
+        return format_html("{} a request", cells.money(one.amount, "USD"))
+    told = [f"{one.percent:.1f} % used", f"{_exact(one.left)} USD left"]
+    if one.reserved:
+        told.append(f"{_exact(one.reserved)} USD held for requests under way")
+    if one.raised:
+        told.append(f"{_exact(one.raised)} USD of it is a raise")
+    told.append("as all processes count it" if one.counted else "by the ledger, some seconds behind")
+    held = 0.0 if not one.amount else min(100.0 - min(100.0, one.percent), float(one.reserved / one.amount * 100))
+    return format_html(
+        '<span class="gw-used gw-used-{}" title="{}"><span>{} of {}</span>'
+        '<span class="gw-used-bar" role="img" aria-label="{}"><i style="width:{}%"></i><b style="width:{}%"></b></span></span>',
+        _TONES[one.state],
+        "\n".join(told),
+        cells.money(one.used),
+        cells.money(one.amount, "USD"),
+        told[0],
+        f"{min(100.0, one.percent):.1f}",
+        f"{held:.1f}",
+    )
+
+
+def pace(one: Standing) -> SafeString:
+    """`empty on 27 Nov`, or what is spent at the end."""
+    if one.code != OK and one.span is not None:
+        return cells.pill("spent", "bad", one.code)
+    if one.forecast is None or one.span is None:
+        return cells.EMPTY
+    at_end = f"At the pace of this {one.allowance.period} so far: {_exact(one.forecast.at_end)} USD at its end."
+    if one.forecast.empty_at is None:
+        return format_html('<span class="gw-quiet" title="{}">lasts</span>', at_end)
+    return cells.pill(f"empty {when(one.forecast.empty_at, one.allowance.period)}", "warn", at_end)
+
+
+def when(at: datetime, period: str) -> str:
+    """`on 27 Nov`, within a day `at 14:30`, in the budget's zone."""
+    return f"on {at.day} {at:%b}" if period == budget_periods.MONTH else f"at {at:%H:%M}"
+
+
+def anew(one: Standing) -> SafeString:
+    if one.span is None:
+        return cells.EMPTY
+    at = one.span.end
+    return format_html(
+        '<time class="gw-time" datetime="{0}" title="{0}">{1}</time> <span class="gw-quiet">{2}</span>',
+        at.isoformat(timespec="minutes"),
+        f"{at.day} {at:%b %H:%M}",
+        one.allowance.time_zone,
+    )
+
+
+def state(one: Standing) -> SafeString:
+    return cells.pill(
+        {"ok": "within", "warning": "nearly used", "spent": "spent"}[one.state], _TONES[one.state], one.code
+    )
+
+
+def _exact(amount: object) -> str:
+    return f"{amount:,.4f}".rstrip("0").rstrip(".")
