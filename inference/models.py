@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from inference.alert_models import AlertChannel, AlertDelivery, AlertEvent, AlertIncident, AlertRule
 from inference.old_paths import OldPathTracking, OldPathUse
+from inference.rating_models import CostCorrection, RatingRun
 from inference.rollup_models import FailureRollup, LatencyRollup, TagRollup, TrafficRollup, UsageRollup
 from inference.shadow_pairs import ShadowPair
 from providers.fields import EncryptedField
@@ -20,12 +21,14 @@ __all__ = [
     "AlertEvent",
     "AlertIncident",
     "AlertRule",
+    "CostCorrection",
     "DecisionRecord",
     "FailureRollup",
     "Job",
     "LatencyRollup",
     "OldPathTracking",
     "OldPathUse",
+    "RatingRun",
     "ShadowPair",
     "TagRollup",
     "Trace",
