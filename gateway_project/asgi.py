@@ -80,6 +80,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
         await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
         return
     old_paths.counting.start()
+    alert_events.watch_meter()
     alert_events.events.start()
     shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)
     await send({"type": "lifespan.startup.complete"})

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 import redis
 from django.conf import settings
 from django.db import DatabaseError
+from django.db.models import Count
+from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from gateway_project.celery import QUEUES
+from inference.alert_models import WAITING, AlertDelivery, AlertIncident
+from routing import budget_status, subjects
+from routing.models import Budget, Team
 
 logger = logging.getLogger("gateway.metrics")
 
@@ -39,4 +44,34 @@ def queues() -> Iterator[Metric]:
     yield waiting
 
 
-SOURCES: list[Callable[[], Iterator[Metric]]] = [queues]
+def budgets() -> Iterator[Metric]:
+    """The ratio may be above 1: what only warns goes on, and a raise may have ended."""
+    used = GaugeMetricFamily(
+        "gateway_budget_used_ratio",
+        "Of the budget of a team that is used the most, in its current period; without a team: of those for everything.",
+        labels=["team"],
+    )
+    rows = Budget.objects.filter(enabled=True, subject__in=(subjects.ALL, subjects.TEAM, subjects.EACH_TEAM))
+    teams = dict(Team.objects.values_list("pk", "name"))
+    ratios: dict[str, float] = {}
+    for status in budget_status.of_many(list(rows.select_related("client_key", "team"))).values():
+        for one in status.standings:
+            if one.span is not None:
+                team = teams.get(one.name, "")
+                ratios[team] = max(ratios.get(team, 0.0), one.percent / 100)
+    for team, ratio in sorted(ratios.items()):
+        used.add_metric([team], ratio)
+    yield used
+
+
+def alerts() -> Iterator[Metric]:
+    firing = GaugeMetricFamily("gateway_alerts_firing", "Incidents under way, by rule.", labels=["rule"])
+    under_way = AlertIncident.objects.filter(ended_at__isnull=True).order_by()
+    for row in under_way.values("rule_name").annotate(count=Count("pk")):
+        firing.add_metric([row["rule_name"]], row["count"])
+    yield firing
+    waiting = AlertDelivery.objects.filter(state=WAITING, due_at__lte=timezone.now()).count()
+    yield GaugeMetricFamily("gateway_alert_messages_waiting", "Messages of alerts that are due.", value=waiting)
+
+
+SOURCES: list[Callable[[], Iterator[Metric]]] = [queues, budgets, alerts]

@@ -1,7 +1,7 @@
-"""What alerts have to know and no roll-up tells: noted in memory on any path, counted by the minute in the database by a thread.
+"""What alerts have to know and no roll-up tells: counters of each process, watched by a thread and kept by the minute in the database.
 
-`note` is safe on the request path: it adds to a counter and returns. While the database is away the counts wait; they are few,
-because subjects are names from the registry.
+Nothing of it is on the request path. While the database is away the counts wait; they are few, because subjects are names and
+numbers from the registry.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, connection, transaction
@@ -17,6 +17,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from inference.alert_models import AlertEvent
+from routing import metering
+from routing.allowances import BUDGET
 
 logger = logging.getLogger("gateway.alerts")
 
@@ -33,7 +35,8 @@ class Events:
 
     def __init__(self) -> None:
         self._noted: Counter[tuple[str, str]] = Counter()
-        self._watched: dict[str, tuple[Callable[[], int], int]] = {}
+        self._watched: dict[str, tuple[Callable[[], Mapping[str, int]], Mapping[str, int]]] = {}
+        self._states: dict[str, Callable[[], bool]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -43,9 +46,13 @@ class Events:
             if len(self._noted) < _MOST_SUBJECTS or (kind, subject) in self._noted:
                 self._noted[kind, subject] += count
 
-    def watch(self, kind: str, read: Callable[[], int]) -> None:
-        """Note by how much a counter grew, whenever it did."""
-        self._watched[kind] = (read, read())
+    def watch(self, kind: str, read: Callable[[], Mapping[str, int]]) -> None:
+        """Note by how much counters grew, by their subjects, whenever they did."""
+        self._watched[kind] = (read, dict(read()))
+
+    def watch_state(self, kind: str, read: Callable[[], bool]) -> None:
+        """Note it once each time that it is looked at and is so."""
+        self._states[kind] = read
 
     def start(self) -> None:
         if self._thread is None:
@@ -61,11 +68,7 @@ class Events:
 
     def write(self) -> int:
         """Store what was noted; returns how many counters. What cannot be stored is kept for the next time, and raises."""
-        for kind, (read, before) in self._watched.items():
-            now = read()
-            self._watched[kind] = (read, now)
-            if now > before:
-                self.note(kind, count=now - before)
+        self._look()
         with self._lock:
             noted, self._noted = self._noted, Counter()
         minute = timezone.now().replace(second=0, microsecond=0)
@@ -79,6 +82,17 @@ class Events:
                 self._noted.update(dict(list(noted.items())[written:]))
             raise
         return written
+
+    def _look(self) -> None:
+        for kind, (read, before) in list(self._watched.items()):
+            now = dict(read())
+            self._watched[kind] = (read, now)
+            for subject, count in now.items():
+                if count > before.get(subject, 0):
+                    self.note(kind, subject, count - before.get(subject, 0))
+        for kind, is_so in self._states.items():
+            if is_so():
+                self.note(kind)
 
     def _run(self) -> None:
         over = False
@@ -110,6 +124,11 @@ def forget_old(now: datetime) -> int:
 events = Events()
 
 
-def note(kind: str, subject: str = "", count: int = 1) -> None:
-    """For any path: one of the kinds above, `subject` a stable name from the registry."""
-    events.note(kind, subject, count)
+def watch_meter() -> None:
+    """Budgets that only warn, and whether this process counts alone."""
+    events.watch(BUDGET_EXCEEDED, _warned)
+    events.watch_state(BUDGET_STORE_AWAY, lambda: metering.current().is_away)
+
+
+def _warned() -> dict[str, int]:
+    return {str(row): count for (kind, row), count in list(metering.current().warned.items()) if kind == BUDGET}

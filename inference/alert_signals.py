@@ -81,12 +81,12 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal(
             *("budget_exceeded", "Budget exceeded", COUNT, (BUDGET,), Decimal(0)),
-            "Requests of the window that met an empty budget, refused or only warned.",
+            "Requests of the window that went beyond a budget which only warns.",
             windowed=True,
         ),
         Signal(
             *("budget_store_away", "Budget store away", COUNT, (GATEWAY,), Decimal(0)),
-            "Requests of the window that could not be counted in Redis.",
+            "How often in the window a process was found to count alone, because Redis did not answer.",
             windowed=True,
         ),
     )

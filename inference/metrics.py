@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from inference import outcomes
-from routing import health, snapshot
+from routing import health, metering, snapshot
 from routing.breakers import CLOSED, HALF_OPEN, OPEN
 from routing.rollout import GATEWAY, LEGACY
 from routing.types import ModelView, Snapshot
@@ -258,6 +258,34 @@ def health_families() -> Iterator[Metric]:
     yield resting
 
 
+def allowance_families() -> Iterator[Metric]:
+    """Limits and budgets as this process met them."""
+    meter = metering.current()
+    refused = CounterMetricFamily(
+        "gateway_allowance_refusals",
+        "Requests, and candidates, that limits and budgets did not let through.",
+        labels=["kind", "unit", "period"],
+    )
+    for labels, count in list(meter.refused.items()):
+        refused.add_metric(labels, count)
+    yield refused
+    warned = CounterMetricFamily(
+        "gateway_allowance_warnings", "Requests beyond limits and budgets that only warn.", labels=["kind"]
+    )
+    counts: dict[str, int] = defaultdict(int)
+    for (kind, _), count in list(meter.warned.items()):
+        counts[kind] += count
+    for kind, count in counts.items():
+        warned.add_metric([kind], count)
+    yield warned
+    yield GaugeMetricFamily(
+        "gateway_open_grants", "Requests that hold something of a limit or budget.", meter.open_grants
+    )
+    yield GaugeMetricFamily(
+        "gateway_budget_store_away", "1: counting alone, because Redis does not answer.", float(meter.is_away)
+    )
+
+
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
     family = HistogramMetricFamily(name, text)
     family.add_metric([], histogram.buckets(), histogram.total)
@@ -273,4 +301,3 @@ def _begin_anew() -> None:
 
 
 os.register_at_fork(after_in_child=_begin_anew)
-

@@ -27,7 +27,10 @@ logger = logging.getLogger("gateway.metrics")
 
 WRITE_SECONDS = 2.0
 _TOTAL, _LOCK = "total.json", "folder.lock"
-_SUMMED = frozenset({"gateway_inflight_requests", "gateway_records_waiting"})
+_SUMMED = frozenset(
+    f"gateway_{name}"
+    for name in ("inflight_requests", "open_grants", "records_unprotected", "records_waiting", "spool_bytes")
+)
 _LEAST = frozenset({"gateway_snapshot_revision"})
 """Gauges of which the sum, or the least, over the processes tells something. Of all others it is the greatest."""
 

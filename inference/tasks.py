@@ -36,7 +36,7 @@ from inference import (
     usage_rows,
 )
 from inference.backends import llama_cpp
-from inference.metrics import metrics
+from inference.metrics import allowance_families, metrics
 from inference.relayed_calls import RelayedCalls
 from routing import snapshot
 
@@ -141,6 +141,9 @@ def learn_queues(instance: Any, **_: Any) -> None:
 @worker_ready.connect
 @worker_process_init.connect
 def share_counters(**_: Any) -> None:
+    """What this process counts, and what alerts have to know of it."""
+    metrics.sources = [allowance_families]
+    alert_events.watch_meter()
     alert_events.events.start()
     shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)
 

@@ -186,7 +186,7 @@ def test_events_count_by_the_minute() -> None:
     rule("records_dropped")
     events = alert_events.Events()
     lost = [3]
-    events.watch("records_dropped", lambda: lost[0])
+    events.watch("records_dropped", lambda: {"": lost[0]})
     assert events.write() == 0
     lost[0] = 7
     assert events.write() == 1
@@ -195,6 +195,27 @@ def test_events_count_by_the_minute() -> None:
     assert AlertEvent.objects.get().count == 5
     alert_judging.judge_all(timezone.now())
     assert AlertIncident.objects.get().value == 5
+
+
+def test_what_is_so_is_noted_each_time_it_is_looked_at() -> None:
+    rule("budget_store_away")
+    events = alert_events.Events()
+    away = [True]
+    events.watch_state("budget_store_away", lambda: away[0])
+    events.write()
+    away[0] = False
+    events.write()
+    assert AlertEvent.objects.get().count == 1
+
+
+def test_a_budget_that_only_warns_is_named() -> None:
+    budget = Budget.objects.create(subject="all", period="month", amount=Decimal(10), name="everything", hard=False)
+    rule("budget_exceeded")
+    events = alert_events.Events()
+    events.note("budget_exceeded", str(budget.pk), 3)
+    events.write()
+    alert_judging.judge_all(timezone.now())
+    assert AlertIncident.objects.get().subject_name == "everything"
 
 
 def test_only_the_named_channels_are_told() -> None:
