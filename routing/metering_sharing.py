@@ -39,6 +39,9 @@ LEDGER_AWAY = 4
 """Beside the statuses of the store: the ledger could not be asked either."""
 _WELCOME = 64
 """How many times what is asked for is welcome at once, where there is plenty."""
+RETELLING_SECONDS = 0.2
+"""After the store was emptied nobody is let through before all processes had the time to tell what they hold."""
+_STALLED = 1.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 
 
@@ -52,8 +55,9 @@ class Sharing:
         self._woken = asyncio.Event()
         self._asked_at = 0.0
         self._tidied_at = monotonic()
-        self._is_over = False
+        self._is_over = self._is_forgotten = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._ledger_again_at = 0.0
         self._reading: asyncio.Task[None] | None = None
         self._client = redis.asyncio.Redis.from_url(
             redis_url,
@@ -112,12 +116,15 @@ class Sharing:
             return
         self._tidy()
         while True:
+            if self._is_forgotten:
+                await self._tell_again()
             words = self._words()
             if not words and monotonic() - self._asked_at < BEAT_SECONDS:
                 meter.serve_waiters()
                 return
-            for start in range(0, max(1, len(words)), AT_ONCE):
-                await self._say(words[start : start + AT_ONCE])
+            await self._say_all(words)
+            if self._is_forgotten:
+                continue
             waiting = meter.serve_waiters()
             if not waiting:
                 if not any(purse.dirty and purse.scarce and purse.told_free > 0 for purse, *_ in words):
@@ -126,12 +133,25 @@ class Sharing:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _words(self) -> list[tuple[Purse, Op, int]]:
+    async def _tell_again(self) -> None:
+        """The store was emptied: how things stand, and nothing asked for until the others have told it too."""
+        self._is_forgotten = False
+        for purse in self._meter.purses.values():
+            purse.dirty = True
+        await self._say_all(self._words(asking=False))
+        if self._meter.waiters:
+            await asyncio.sleep(RETELLING_SECONDS)
+
+    async def _say_all(self, words: list[tuple[Purse, Op, int]]) -> None:
+        for start in range(0, max(1, len(words)), AT_ONCE):
+            await self._say(words[start : start + AT_ONCE])
+
+    def _words(self, *, asking: bool = True) -> list[tuple[Purse, Op, int]]:
         """What is asked for and told, with the period that each word speaks of."""
         meter, now_ms = self._meter, self._meter.now_ms()
         asked: dict[Purse, tuple[int, int]] = {}
         wanted: defaultdict[Purse, list[int]] = defaultdict(list)
-        for waiter in meter.waiters:
+        for waiter in meter.waiters if asking else ():
             if not waiter.answer.done():
                 for purse in waiter.purses:
                     wanted[purse].append(waiter.needs[purse.place])
@@ -147,6 +167,8 @@ class Sharing:
                 continue
             if purse.verdict == LEDGER_NEEDED and purse.seed is None:
                 continue  # the ledger is being asked
+            if purse.verdict == LEDGER_AWAY and now < self._ledger_again_at:
+                continue
             if purse.ends <= now:
                 purse.begin_period(now_ms, now)
             if purse.scarce and not short and purse not in wanted:
@@ -174,13 +196,11 @@ class Sharing:
         if self.is_away:
             log.info("limits and budgets are counted with the other processes again")
         self.is_away, self.heard_at = False, monotonic()
-        if heard.is_late:
+        if heard.is_late or heard.is_news:
+            self._is_forgotten = heard.is_news
             for purse, *_ in words:
                 purse.dirty = True
             return
-        if heard.is_news:  # the store was emptied: it is told everything again
-            for purse in meter.purses.values():
-                purse.dirty = True
         unknown = []
         for (purse, _, spoken_of), said in zip(words, heard.said, strict=True):
             meter.hear(purse, said, heard.moment, spoken_of)
@@ -192,10 +212,19 @@ class Sharing:
             self._reading = self.loop.create_task(self._read_ledger(unknown))
 
     async def _ask(self, words: list[tuple[Purse, Op, int]]) -> Heard:
+        began = monotonic()
+        try:
+            return await self._ask_once(words)
+        except (TimeoutError, redis.TimeoutError):
+            if monotonic() - began < _STALLED * PATIENCE_SECONDS:
+                raise
+            return await self._ask_once(words)  # it was this process that was late, not the store
+
+    async def _ask_once(self, words: list[tuple[Purse, Op, int]]) -> Heard:
         meter = self._meter
         meter.words_said += 1
         self._asked_at = monotonic()
-        async with asyncio.timeout(2 * PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             told = await self._script(
                 keys=metering_store.keys(purse.allowance.key for purse, *_ in words),
                 args=metering_store.args(meter.name, meter.words_said, [op for _, op, _ in words]),
@@ -244,8 +273,17 @@ class Sharing:
             log.warning("what budgets have spent cannot be read from the ledger: %s", type(error).__name__)
             for purse in purses:
                 purse.verdict = LEDGER_AWAY
+            self._ledger_again_at = monotonic() + BEAT_SECONDS
         finally:
             self._reading = None
+            self.wake()
+
+    def _hear(self, key: str) -> None:
+        """Others need what is free of a counter; or, without a key, somebody found the store emptied."""
+        if not key:
+            self._asked_at = 0.0
+            self.wake()
+        elif self._meter.recall(key.removeprefix(PREFIX)):
             self.wake()
 
     async def _listen(self) -> None:
@@ -256,8 +294,8 @@ class Sharing:
                     await channel.subscribe(CHANNEL)
                     while not self._is_over:
                         message = await channel.get_message(ignore_subscribe_messages=True, timeout=BEAT_SECONDS)
-                        if message is not None and self._meter.recall(message["data"].decode().removeprefix(PREFIX)):
-                            self.wake()
+                        if message is not None:
+                            self._hear(message["data"].decode())
             except AWAY:
                 await asyncio.sleep(BEAT_SECONDS)
             finally:

@@ -48,7 +48,7 @@ class Heard:
     is_late: bool
     """Nothing was done: a later word of the same process was heard before."""
     is_news: bool
-    """The store knew nothing of the process: it was emptied, or the process was silent for long."""
+    """Nothing was done either: the store knew nothing of the process. It was emptied, or the process was silent for long."""
     processes: int
     said: tuple[Said, ...]
 

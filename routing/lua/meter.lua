@@ -1,12 +1,12 @@
 -- What all processes together use of allowances. One hash for each: `b` and `e` begin and end of the period in ms, `u` used by
--- processes that left, `l` used by the ledger's word, and for each process `p:<name>` "spent reserved free".
+-- processes that left, `l` used by the ledger's word (-1 while it was not heard), and for each process `p:<name>` "spent reserved free".
 -- KEYS[1] hash of the processes: their last word in ms, and its number; then the counters.
 -- ARGV[1] the process, or empty; ARGV[2] the number of its word; ARGV[3] JSON list of a list for each counter: amount, kind (0
 -- without end, 1 a window, 2 of the calendar), begin of the period (of a window its length), its end, begin and end of the period
 -- that the process speaks of, spent, reserved, free, asked for, least that is of use, welcome beyond that, the ledger's word (-1
 -- for none), 1 if it is needed, 1 when the process leaves the counter. ARGV[4] channel on which others are asked to give
 -- back; ARGV[5] the moment in ms, for tests; empty is now.
--- Returns the moment, 1 when the word came too late or 2 when the process was not known any more, the number of processes, then for each counter: status (0 granted, 1
+-- Returns the moment, 1 when the word came too late or 2 when the process was not known any more (nothing is done then), the number of processes, then for each counter: status (0 granted, 1
 -- refused, 2 refused until others gave back, 3 the ledger is needed), granted, used, held, begin, end, 1 if there is no more to spare.
 
 local DEAD_MS, SILENT_MS, SHARES = 30000, 3000, 8
@@ -44,7 +44,12 @@ if me ~= '' then
   processes = processes + 1
 end
 
-local answer = { number(now), (me ~= '' and number_of_word > 1 and not known) and 2 or 0, processes }
+if me ~= '' and number_of_word > 1 and not known then
+  -- The store was emptied under a process that counts. What the others hold is not known here before they have told it.
+  redis.call('PUBLISH', ARGV[4], '')
+  return { number(now), 2, processes }
+end
+local answer = { number(now), 0, processes }
 
 local function say(...)
   for _, value in ipairs({ ... }) do answer[#answer + 1] = number(value) end
@@ -89,12 +94,13 @@ for place, asked in ipairs(cjson.decode(ARGV[3])) do
       elseif ask > 0 then
         counter.b, counter.e = now, now + begin
       end
-    elseif begins_anew or ledger >= 0 or not ledger_needed then
+    else
       counter.b, counter.e = begin, ends
+      if ledger_needed and not begins_anew then counter.l = -1 end
     end
   end
   if not counter.b then
-    say(kind == 2 and 3 or 0, 0, 0, 0, -1, 0, 1)
+    say(0, 0, 0, 0, -1, 0, 1)
   else
     if ledger >= 0 and kind == 2 and begin == counter.b then counter.l = math.max(counter.l, ledger) end
     if period ~= counter.b then spent, reserved, free = 0, 0, 0 end
@@ -110,7 +116,9 @@ for place, asked in ipairs(cjson.decode(ARGV[3])) do
     end
     used, held = math.max(used + spent, counter.l), held + reserved + free
     local left, granted, status, scarce = amount - used - held, 0, 0, 0
-    if ask > 0 then
+    if ledger_needed and counter.l < 0 then
+      status, scarce = 3, 1
+    elseif ask > 0 then
       if left >= ask then
         local extra = math.max(0, math.min(wish, math.floor((left - ask) / (SHARES * processes))))
         granted = ask + extra

@@ -14,7 +14,7 @@ from routing.metering import Needs
 from tests.inference import registry
 from tests.inference.door import Door, chat_body
 from tests.inference.scripted import DONE, EVENT, FINISH, USAGE, far, raising, streaming, whole
-from tests.routing.test_metering import Process, allowance, budget, until
+from tests.routing.test_metering import Process, allowance, budget, patient, until  # noqa: F401
 
 FAILED = errors.UpstreamFailed("500")
 A_CALL = 19_000

@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routing import ledger_word, metering_store
+from routing import ledger_word, metering, metering_sharing, metering_store
 from routing.allowances import CALLS, DAY, MINUTE, MONEY, MONTH, REQUESTS, TOKENS, UNDER_WAY, Allowance, AllowanceIndex
 from routing.metering import LIMIT_REACHED, STORE_AWAY, Exhausted, Grant, Meter, Needs
 from routing.purses import span_ms
@@ -83,6 +83,13 @@ def _a_ledger_without_entries():
     ledger_word.read_with(lambda asked: [0] * len(asked))
     yield
     ledger_word.read_with(before)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A machine that is busy with other tests makes no store look away."""
+    monkeypatch.setattr(metering_sharing, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(metering, "WAIT_SECONDS", 20.0)
 
 
 def figures(url, *allowances):
@@ -269,6 +276,18 @@ async def test_an_emptied_store_is_told_again_by_the_processes(redis_url):
         await until(lambda: figures(redis_url, limit).get(limit.key, (0,))[0] == 6)
         admitted = [await one.let_through() for _ in range(6)]
         assert sum(grant is not None for grant in admitted) == 4
+
+
+async def test_what_others_reserved_before_the_store_was_emptied_still_counts(redis_url):
+    ledger_word.read_with(lambda asked: [20_000] * len(asked))
+    async with processes(redis_url, 2, budget(100_000)) as (one, other):
+        held = await one.take(costing(60_000))
+        other.meter.settle(await other.take(costing(1_000)))
+        with redis.Redis.from_url(redis_url) as store:
+            store.flushall()
+        assert await other.let_through(costing(30_000)) is None
+        one.meter.settle(held, 60, 40_000)
+        await until(lambda: figures(redis_url, budget(0))["budget:money:month:key"][:2] == (40_000, 0))
 
 
 async def test_an_emptied_store_is_seeded_from_the_ledger_before_a_budget_counts_on(redis_url):
