@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -133,7 +132,7 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
     def _cost(self, request: HttpRequest, trace: Trace) -> dict[str, Any]:
         lines = trace_details.lines(trace)
         return {
-            "lines": [(line, json.dumps(line.prices, indent=2) if line.prices else "") for line in lines],
+            "lines": [(line, ", ".join(f"{name} {value}" for name, value in line.prices.items())) for line in lines],
             "paid_tries": len(lines) > 1,
         }
 

@@ -23,6 +23,7 @@ from inference.attempts import Trail
 from inference.backends.base import Chunk, Usage
 from inference.backends.table import BackendTable
 from inference.client import Completion
+from inference.contents import Capture
 from inference.deciding import rule
 from inference.dispatch import outcome_of
 from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
@@ -95,6 +96,7 @@ class Question:
         self._at = time()
         self._began = perf_counter()
         self._ended: float | None = None
+        self._capture: Capture | None = None
 
     @property
     def seconds(self) -> float:
@@ -107,10 +109,12 @@ class Question:
             assert reply.chunks is not None
             self.first_byte = perf_counter() - self._began
             collected = Collected()
+            self._heard(first)
             if events := collected.feed(first):
                 self._saw(len(events))
                 await on_events(events)
             async for piece in reply.chunks:
+                self._heard(piece)
                 if events := collected.feed(piece):
                     self._saw(len(events))
                     await on_events(events)
@@ -119,6 +123,10 @@ class Question:
             if self.trail.slot is not None and not self.usage.estimated:
                 self.trail.slot.told(reply.status, self.usage.counts)
             return completion
+
+    def _heard(self, piece: bytes) -> None:
+        if self._capture is not None:
+            self._capture.hear(piece)
 
     def _saw(self, events: int) -> None:
         self.events += events
@@ -140,11 +148,15 @@ class Question:
         await settle_model(self.request, self.identity)
         failed = ""
         began = perf_counter()
+        ruling = rule(self.request, self.identity, registry)
+        contents = serving.recorder.contents
+        if contents is not None:
+            self._capture = contents.begin(self.request_id, self._at, self.request, self.identity, ruling)
         try:
             async with asyncio.timeout_at(deadline):
                 yield await serving.dispatcher.send(
                     self.request,
-                    rule(self.request, self.identity, registry),
+                    ruling,
                     self.trail,
                     request_id=self.request_id,
                     deadline=deadline,
@@ -164,6 +176,8 @@ class Question:
         finally:
             self._ended = perf_counter()
             self.llm_seconds = self._ended - began
+            if self._capture is not None and contents is not None:
+                contents.end(self._capture)
             try:
                 await serving.dispatcher.release(self.trail)
             finally:

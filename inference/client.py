@@ -26,6 +26,7 @@ from inference import loop as bridge
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Reply, Usage
+from inference.contents import Capture
 from inference.deciding import rule
 from inference.dispatch import outcome_of
 from inference.errors import (
@@ -229,6 +230,7 @@ class _Call:
         self.events = 0
         self.usage: Usage | None = None
         self.status, self.error_code, self.outcome = 499, "client_disconnected", "client_disconnected"
+        self.capture: Capture | None = None
         self.plane = bridge.plane(_make_plane)
 
     async def dispatch(self, seconds: float) -> tuple[Reply, bytes | None]:
@@ -241,9 +243,12 @@ class _Call:
             await health.start()
         self.plane.dispatcher.follow(registry)
         await settle_model(self.request, self.identity)
+        ruling = rule(self.request, self.identity, registry)
+        if (contents := self.plane.recorder.contents) is not None and self.side == GATEWAY:
+            self.capture = contents.begin(self.request_id, time(), self.request, self.identity, ruling)
         return await self.plane.dispatcher.send(
             self.request,
-            rule(self.request, self.identity, registry),
+            ruling,
             self.trail,
             request_id=self.request_id,
             deadline=self.plane.loop.time() + seconds,
@@ -251,6 +256,8 @@ class _Call:
 
     def note(self, piece: bytes) -> None:
         self.previous, self.last = self.last, piece
+        if self.capture is not None:
+            self.capture.hear(piece)
         slot = self.trail.slot
         if self.request.stream:
             self.events += piece.count(b"\n\n")
@@ -307,6 +314,8 @@ class _Call:
             if self.side == GATEWAY:
                 self.plane.metrics.ended(trail.ruling, model, self.outcome)
                 self.plane.metrics.duration[self.request.operation.name].observe(duration)
+            if self.capture is not None and self.plane.recorder.contents is not None:
+                self.plane.recorder.contents.end(self.capture)
             self.plane.recorder.add(
                 Entry(
                     request_id=self.request_id,

@@ -37,6 +37,7 @@ from routing.types import Identity, ModelView
 
 if TYPE_CHECKING:
     from inference.attempts import Trail
+    from inference.contents import Contents
     from inference.spool import Slot, Spool
     from inference.wire.openai import ParsedRequest
 
@@ -331,6 +332,7 @@ class Recorder:
         retry_seconds: float = 1.0,
         kept: Kept | None = None,
         adopt: Callable[[], int] | None = None,
+        contents: Contents | None = None,
     ) -> None:
         self._write = write
         self._write_key_use = write_key_use
@@ -355,6 +357,8 @@ class Recorder:
         self._kept = kept
         self._adopt = adopt
         self._adopt_due = 0.0
+        self.contents = contents
+        """What was asked and answered, of those who opted in; its thread is this one's."""
         self._behind = False
         """What is added goes to the spool alone, until all that was added before is written: the queue was full."""
         self._turning = threading.Lock()
@@ -446,6 +450,8 @@ class Recorder:
         dropped = CounterMetricFamily("gateway_records_dropped", "Usage rows lost because nothing had room for them.")
         dropped.add_metric([], self.dropped)
         yield dropped
+        if self.contents is not None:
+            yield from self.contents.families()
         kept = self._kept
         waiting = len(self._queue) + len(self._unkept)
         if kept is not None:
@@ -473,6 +479,8 @@ class Recorder:
                 self._make_room(self._kept)
             stopping = self._stopping  # before: nothing is added after
             worked = self._write_some()
+            if self.contents is not None:
+                self.contents.write_waiting()
             self._tell_key_use()
             self._look_for_the_dead()
             if stopping and (not worked or self._has_given_up):

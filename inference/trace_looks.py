@@ -39,7 +39,6 @@ def row(trace: Trace) -> dict[str, Any]:
         "cost": cells.money(trace.cost, trace.currency),
         "flags": flags(trace),
         "parts": parts(trace),
-        "further_tokens": further_tokens(trace),
     }
 
 
@@ -70,11 +69,6 @@ def flags(trace: Trace) -> list[tuple[str, str]]:
     if trace.estimated:
         told.append(("estimated", "The provider did not say what was used; the tokens are counted by what was seen."))
     return told
-
-
-def further_tokens(trace: Trace) -> str:
-    told = [(trace.cached_tokens, "cached"), (trace.reasoning_tokens, "reasoning")]
-    return ", ".join(f"{count} {what}" for count, what in told if count)
 
 
 def parts(trace: Trace) -> list[tuple[str, str, str]]:

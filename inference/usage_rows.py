@@ -19,7 +19,8 @@ from django.db import DataError, IntegrityError, connection, models, transaction
 from django.db.models.constants import OnConflict
 
 from inference import rollups
-from inference.models import DecisionRecord, Trace, UsageRecord
+from inference.contents import Kept
+from inference.models import DecisionRecord, Trace, TraceContent, UsageRecord
 from inference.reasons import TELL_AGAIN_SECONDS, Reason
 from inference.recording import Row
 from providers.models import ApiKey
@@ -100,6 +101,12 @@ def write_reasons(reasons: Sequence[Reason]) -> None:
         DecisionRecord.objects.bulk_create(
             rows, update_conflicts=True, unique_fields=["digest"], update_fields=["at"], batch_size=_ROWS_AT_ONCE
         )
+
+
+def write_contents(contents: Sequence[Kept]) -> None:
+    """Prompts and answers of traces, encrypted here; each once."""
+    _renew_connection()
+    TraceContent.objects.bulk_create([TraceContent(**one._asdict()) for one in contents], ignore_conflicts=True)
 
 
 def forget_reasons(now: datetime) -> int:

@@ -88,6 +88,8 @@ class PolicyDocument:
     overridable: bool = True
     mixed_embeddings: bool = False
     """Let embeddings fall back to another model of the same dimension; without, to the same model elsewhere."""
+    captures_content: bool = False
+    """What is asked and answered under it is kept with the traces for a while, redacted and encrypted."""
 
 
 class BadPolicy(ValueError):
@@ -118,6 +120,7 @@ def read(told: Any, strategies: Sequence[str] = ()) -> PolicyDocument:
         max_cost=reader.money("max_cost"),
         overridable=reader.flag("overridable", True),
         mixed_embeddings=reader.flag("mixed_embeddings", False),
+        captures_content=reader.flag("captures_content", False),
     )
     reader.end()
     return document
@@ -162,7 +165,7 @@ def as_document(policy: PolicyDocument) -> dict[str, Any]:
         document["fallbacks"] = list(policy.fallbacks)
     if policy.max_cost is not None:
         document["max_cost"] = str(policy.max_cost)
-    for name in ("overridable", "mixed_embeddings"):
+    for name in ("overridable", "mixed_embeddings", "captures_content"):
         if getattr(policy, name) != getattr(_USUAL, name):
             document[name] = getattr(policy, name)
     return document

@@ -132,6 +132,10 @@ class PolicyForm(forms.Form):
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
     )
     overridable = _flag("May be overridden")
+    captures_content = _flag(
+        "Keep prompts and answers",
+        "With the traces, for hours: without secrets, encrypted, and of the share of requests that is sampled.",
+    )
     mixed_embeddings = _flag(
         "Mixed embeddings",
         "Embeddings may fall back to another model of the same dimension. Their vectors do not compare.",
@@ -174,6 +178,7 @@ class PolicyForm(forms.Form):
             ),
         ),
         ("Limits", ("max_cost", "overridable")),
+        ("Traces", ("captures_content",)),
     )
 
     def __init__(self, row: Policy | None, *args: Any, **kwargs: Any) -> None:
@@ -196,7 +201,7 @@ class PolicyForm(forms.Form):
     def document(self, targets: list[dict[str, Any]]) -> dict[str, Any]:
         """What the fields say, to be read. Empty ones say nothing."""
         told = self.cleaned_data
-        document = {name: told[name] for name in ("strategy", "fallbacks", "overridable", "mixed_embeddings")}
+        document = {name: told[name] for name in _SAID}
         document["requirements"] = {name: told[name] for name in _REQUIREMENTS if told[name]}
         document["retries"] = _said(told, ("attempts", "delay_seconds", "backoff"))
         document["timeouts"] = _said(told, ("attempt_seconds", "total_seconds"))
@@ -211,6 +216,7 @@ class PolicyForm(forms.Form):
             self.add_error(None, f"{place}: {sentence}" if place else sentence)
 
 
+_SAID = ("strategy", "fallbacks", "overridable", "mixed_embeddings", "captures_content")
 _REQUIREMENTS = (*PolicyForm.groups[1][1],)
 
 
@@ -231,6 +237,7 @@ def _initial(row: Policy) -> dict[str, Any]:
         "max_cost": document.get("max_cost"),
         "overridable": document.get("overridable", True),
         "mixed_embeddings": document.get("mixed_embeddings", False),
+        "captures_content": document.get("captures_content", False),
         "was": row.version,
         **inner["requirements"],
         **inner["retries"],

@@ -42,6 +42,7 @@ from routing.rollout import GATEWAY
 from routing.snapshot import current
 
 if TYPE_CHECKING:
+    from inference.contents import Capture
     from inference.plane import DataPlane
     from inference.spool import Slot
     from routing.types import Identity
@@ -70,6 +71,7 @@ class Exchange:
         "_task",
         "address",
         "body_read",
+        "capture",
         "client_left",
         "closed",
         "cost",
@@ -124,6 +126,8 @@ class Exchange:
         client = scope.get("client")
         self.address: str = client[0] if client else ""
         self.tags: tuple[str, ...] = ()
+        self.capture: Capture | None = None
+        """What is asked and answered, when its client or its policy lets it be kept."""
         self.cost: Decimal | None = None
         self.wants_account = self.wants_reason = False
         self.request: ParsedRequest | None = None
@@ -198,9 +202,12 @@ class Exchange:
         self.deadline = arrived + limits.reply_seconds
         deadline = arrived + limits.stream_seconds if self.stream else self.deadline
         plane.dispatcher.follow(snapshot)
+        ruling = rule(request, identity, snapshot)
+        if (contents := plane.recorder.contents) is not None:
+            self.capture = contents.begin(self.gateway_id, time(), request, identity, ruling, key)
         reply, first = await plane.dispatcher.send(
             request,
-            rule(request, identity, snapshot),
+            ruling,
             self.trail,
             request_id=self.gateway_id,
             deadline=deadline,
@@ -243,6 +250,8 @@ class Exchange:
     async def _reply_whole(self, reply: Reply) -> None:
         body = reply.body or b""
         self.status = reply.status
+        if self.capture is not None:
+            self.capture.hear(body)
         usage = reply.usage
         if usage is None and (tail := usage_tail(body)) is not None:
             usage = read_usage(tail)
@@ -281,6 +290,8 @@ class Exchange:
             self.pieces += 1
             self.previous, self.last = self.last, piece
             self.events += piece.count(b"\n\n")
+            if self.capture is not None:
+                self.capture.hear(piece)
             if slot is not None:
                 slot.saw(self.events)
                 if b'"usage"' in piece or b"[DONE]" in piece:
@@ -405,6 +416,8 @@ class Exchange:
             metrics.duration[self._operation.name].observe(duration)
             if self.first_byte is not None:
                 metrics.first_token.observe(self.first_byte)
+            if self.capture is not None and plane.recorder.contents is not None:
+                plane.recorder.contents.end(self.capture)
             if self.identity is not None:  # strangers are counted, but may not fill the table
                 plane.recorder.add(
                     Entry(

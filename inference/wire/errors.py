@@ -37,8 +37,13 @@ _LINE_ENDS = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
 
 def redact(text: str) -> str:
     """One line, without anything that looks like a credential."""
+    return _LINE_ENDS.sub(" ", without_credentials(text))
+
+
+def without_credentials(text: str) -> str:
+    """The text as it is, but for what looks like a credential."""
     text = _SECRETS.sub(lambda found: found.group(1) + "••••", text)
-    return _LINE_ENDS.sub(" ", _CREDENTIALS_IN_URL.sub(r"\1••••@", text))
+    return _CREDENTIALS_IN_URL.sub(r"\1••••@", text)
 
 
 def body_of(error: GatewayError) -> bytes:
