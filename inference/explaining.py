@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from inference import asking
+from inference import allowance_notices, asking
 from inference import loop as bridge
 from inference.errors import InvalidRequest
 from inference.models import DecisionRecord, Trace
@@ -181,6 +181,7 @@ def explained(
     told = explain.document(facts, decision, held, seen, now=now, most=most)
     if question.assumes_prompt:
         told["notices"].append(f"no prompt was given: {facts.input_tokens:,} tokens are assumed for it")
+    told["notices"] += allowance_notices.of(facts, decision, held)
     if len(told["candidates"]) > 1 and "share" in told["candidates"][0]["parts"]:
         told["notices"].append(
             "the first one is drawn by chance for each request: the shares tell how often it is which"
