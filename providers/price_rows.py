@@ -62,12 +62,18 @@ def is_free(kind: ProviderType | None, local: bool) -> bool:
 
 def of_models(rows: Iterable[ProviderModel]) -> dict[int, Prices]:
     """The prices that hold now, by the rows' primary keys; each row comes with its provider."""
+    return of_models_at(rows, timezone.now().timestamp())[0]
+
+
+def of_models_at(rows: Iterable[ProviderModel], at: float) -> tuple[dict[int, Prices], float | None]:
+    """The prices that hold at the epoch second `at`, and the next one at which some may differ."""
     rows = list(rows)
-    book = Book(rules(), timezone.now().timestamp())
+    book = Book(rules(), at)
     providers = {row.provider_id: row.provider for row in rows}
     here = _addresses_of_this_environment(providers)
     places = {pk: _place(provider, here.get(pk, "")) for pk, provider in providers.items()}
-    return {row.pk: prices_of(row, row.provider.provider_type, *places[row.provider_id], book) for row in rows}
+    found = {row.pk: prices_of(row, row.provider.provider_type, *places[row.provider_id], book) for row in rows}
+    return found, book.changes_at
 
 
 def _addresses_of_this_environment(providers: Iterable[int]) -> dict[int, str]:

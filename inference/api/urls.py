@@ -5,7 +5,18 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from inference.api import admin_gateway_traces, alerts, cutover, reports, retirement, route, shadow_pairs, traces, views
+from inference.api import (
+    admin_gateway_traces,
+    alerts,
+    cutover,
+    rating,
+    reports,
+    retirement,
+    route,
+    shadow_pairs,
+    traces,
+    views,
+)
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
@@ -14,6 +25,8 @@ router.trailing_slash = "/?"
 router.register("alert-rules", alerts.AlertRules, basename="alert-rule")
 router.register("alert-channels", alerts.AlertChannels, basename="alert-channel")
 router.register("alert-incidents", alerts.AlertIncidents, basename="alert-incident")
+router.register("cost-corrections", rating.CostCorrections, basename="cost-correction")
+router.register("rating-runs", rating.RatingRuns, basename="rating-run")
 router.register("shadow-pairs", shadow_pairs.ShadowPairs, basename="shadow-pair")
 
 urlpatterns = [
