@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -19,9 +20,11 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from providers import actor, cells
+from providers.configuration import ADD, Change
 from providers.tables import SwitchableAdmin
 from routing import budget_actions, budget_cells, budget_status
-from routing.admin_subjects import WHOM, CountedForm, CountedPages, RowTeamFilter, whom
+from routing.admin_subjects import WHOM, CountedForm, CountedPages, RowTeamFilter
+from routing.admin_subjects import title as title_of
 from routing.budget_status import Past, Standing
 from routing.budgets import PERIODS, REQUEST
 from routing.models import Budget, BudgetRaise
@@ -45,6 +48,19 @@ class BudgetForm(CountedForm):
     class Meta:
         model = Budget
         fields = "__all__"
+        labels = {
+            "amount": "Amount (USD)",
+            "warn_percent": "Warn at (percent)",
+            "when_away": "Meanwhile",
+            "away_amount": "Up to (USD, each process)",
+            "refuse_unpriced": "Refuse models without a price",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("amount", "away_amount"):
+            if isinstance(value := self.initial.get(name), Decimal):
+                self.initial[name] = f"{value.normalize():f}"
 
 
 class RaiseForm(forms.Form):
@@ -93,9 +109,7 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
 
     @admin.display(description="Budget", ordering="subject")
     def title(self, row: Budget) -> SafeString:
-        more = f"from {row.managed_by}" if row.managed_by else row.subject.replace("_", " ")
-        name, more = (row.name, whom(row)) if row.name else (whom(row), more)
-        return format_html('<span class="gw-name"><strong>{}</strong><small>{}</small></span>', name, more)
+        return title_of(row, row.name)
 
     @admin.display(description="Period", ordering="period")
     def period_cell(self, row: Budget) -> SafeString:
@@ -105,13 +119,9 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
     def used_cell(self, row: Any) -> SafeString:
         worst, others = row.status.worst, row.status.others
         if worst is None:
-            return format_html(
-                '{} <span class="gw-quiet">each{}</span>',
-                cells.money(row.amount, "USD"),
-                f" of {others}" if others and row.period == REQUEST else ", nothing used",
-            )
-        who = format_html('<small class="gw-quiet">{}</small>', worst.who) if others or _is_each(row) else ""
-        return format_html("{}{}", budget_cells.bar(worst), who)
+            told = f"each of {others}" if row.period == REQUEST else "each, nothing used"
+            return budget_cells.unused(row.amount, told)
+        return budget_cells.bar(worst, worst.who if _is_each(row) else "")
 
     @admin.display(description="At this pace")
     def pace_cell(self, row: Any) -> SafeString:
@@ -160,7 +170,7 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
             "standings": [_shown(one) for one in found.standings[:_SHOWN]],
             "others": found.others + max(0, len(found.standings) - _SHOWN),
             "is_each": _is_each(row),
-            "past": [_ended(one, row) for one in past] if any(one.used for one in past) else [],
+            "past": _history(past, row),
             "raises": [(one, one.expires_at > now) for one in row.raises.all()[:10]],
             "may_raise": row.enabled and request.user.has_perm("routing.add_budgetraise"),
             "may_end": request.user.has_perm("routing.delete_budgetraise"),
@@ -216,7 +226,7 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
         shown = {
             **self.admin_site.each_context(request),
             "title": "The usual budgets",
-            "changes": budget_actions.apply_usual(write=False).changes,
+            "changes": [_changed(one) for one in budget_actions.apply_usual(write=False).changes],
         }
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         return TemplateResponse(request, "admin/routing/budget/usual.html", shown)
@@ -242,25 +252,39 @@ def _shown(one: Standing) -> dict[str, Any]:
         "bar": budget_cells.bar(one),
         "left": cells.money(one.left),
         "held": cells.money(one.reserved) if one.reserved else cells.EMPTY,
-        "pace": budget_cells.pace(one),
+        "pace": budget_cells.pace(one) if one.code == budget_status.OK else cells.EMPTY,
         "anew": budget_cells.anew(one),
         "state": budget_cells.state(one),
         "counted": one.counted or one.span is None,
     }
 
 
-def _ended(one: Past, row: Budget) -> dict[str, Any]:
+def _history(past: list[Past], row: Budget) -> list[dict[str, Any]]:
+    """Oldest first; bars as high as what was spent, the highest of them all, or the amount."""
+    if not any(one.used for one in past):
+        return []
+    highest = max(row.amount, *(one.used for one in past))
+    return [_ended(one, row, float(one.used / highest * 100)) for one in reversed(past)]
+
+
+def _ended(one: Past, row: Budget, height: float) -> dict[str, Any]:
     percent = float(one.used / row.amount * 100) if row.amount else 100.0
-    pattern = "%Y-%m" if row.period == "month" else "%Y-%m-%d" if row.period == "day" else "%Y-%m-%d %H:%M"
+    pattern = {"month": "%Y-%m", "day": "%Y-%m-%d"}.get(row.period, "%Y-%m-%d %H:%M")
     return {
         "from": one.span.start.strftime(pattern),
         "title": f"{one.span.start.isoformat()} to {one.span.end.isoformat()}",
         "who": one.who if one.used else "",
         "used": cells.money(one.used),
         "percent": f"{percent:.0f}",
-        "width": f"{min(100.0, percent):.1f}",
+        "height": f"{height:.1f}",
         "tone": "bad" if percent >= 100 else "warn" if percent >= row.warn_percent else "good",
     }
+
+
+def _changed(change: Change) -> dict[str, Any]:
+    """Of one that is added, its amount tells enough."""
+    shown = {"amount": change.fields["amount"]} if change.action == ADD else change.fields
+    return {"name": change.name.partition(", ")[2], "is_new": change.action == ADD, "fields": shown}
 
 
 def _tell(form: forms.Form, error: ValidationError) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import cells
 from providers.tables import SwitchableAdmin
-from routing.admin_subjects import WHOM, CountedPages, RowTeamFilter, whom
+from routing.admin_subjects import WHOM, CountedPages, RowTeamFilter
+from routing.admin_subjects import title as title_of
 from routing.models import RateLimit
 from routing.rate_limits import LIMITS
 from routing.team_pages import OfTeams
@@ -36,8 +36,7 @@ class RateLimitAdmin(CountedPages, OfTeams, SwitchableAdmin):
 
     @admin.display(description="For whom", ordering="subject")
     def title(self, row: RateLimit) -> SafeString:
-        more = f"from {row.managed_by}" if row.managed_by else row.subject.replace("_", " ")
-        return format_html('<span class="gw-name"><strong>{}</strong><small>{}</small></span>', whom(row), more)
+        return title_of(row)
 
     @admin.display(description="Requests / min", ordering="requests_per_minute")
     def rpm(self, row: RateLimit) -> SafeString:

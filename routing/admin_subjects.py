@@ -11,10 +11,20 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from routing.subjects import EACH_KEY, EACH_TEAM, SUBJECTS, Counted
+from routing.subjects import EACH_KEY, SUBJECTS, Counted
 from routing.team_pages import TeamFilter
 
 NAMED = {"key": "client_key", "team": "team", "model": "model", "provider": "provider", "tag": "tag"}
+KINDS = {
+    "all": "",
+    "each_key": "where it has none of its own",
+    "each_team": "where it has none of its own",
+    "key": "client key",
+    "team": "team",
+    "model": "model",
+    "provider": "provider",
+    "tag": "tag",
+}
 WHOM: tuple[str | None, dict[str, Any]] = (
     "For whom",
     {"fields": ("subject", *NAMED.values())},
@@ -80,6 +90,10 @@ class RowTeamFilter(TeamFilter):
         return queryset.filter(team_id=int(wanted)) | queryset.filter(client_key__team_id=int(wanted))
 
 
-def whom(row: Counted) -> str:
-    """As a list says it."""
-    return row.subject_name if row.subject not in (EACH_KEY, EACH_TEAM) else SUBJECTS[row.subject].partition(",")[0]
+def title(row: Counted, name: str = "") -> SafeString:
+    """Who it is, and below what that is; with a name of its own, below for whom it counts."""
+    kind = KINDS[row.subject]
+    who = row.subject_name.removeprefix(f"{row.subject} ")
+    top, below = (name, who if row.subject.startswith("each_") else f"{kind} {who}".strip()) if name else (who, kind)
+    more = f"from {row.managed_by}" if row.managed_by else below
+    return format_html('<span class="gw-name"><strong>{}</strong><small>{}</small></span>', top, more)

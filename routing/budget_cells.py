@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -14,10 +15,10 @@ from routing.budget_status import OK, Standing
 _TONES = {"ok": "good", "warning": "warn", "spent": "bad"}
 
 
-def bar(one: Standing) -> SafeString:
-    """Used and held of the amount, in figures and as a bar; why and by whose word on hover."""
+def bar(one: Standing, who: str = "") -> SafeString:
+    """Used and held of the amount, in figures and as a bar; why and by whose word on hover. `who` stands below."""
     if one.span is None:
-        return format_html("{} a request", cells.money(one.amount, "USD"))
+        return unused(one.amount, "a request")
     told = [f"{one.percent:.1f} % used", f"{_exact(one.left)} USD left"]
     if one.reserved:
         told.append(f"{_exact(one.reserved)} USD held for requests under way")
@@ -27,7 +28,7 @@ def bar(one: Standing) -> SafeString:
     held = 0.0 if not one.amount else min(100.0 - min(100.0, one.percent), float(one.reserved / one.amount * 100))
     return format_html(
         '<span class="gw-used gw-used-{}" title="{}"><span>{} of {}</span>'
-        '<span class="gw-used-bar" role="img" aria-label="{}"><i style="width:{}%"></i><b style="width:{}%"></b></span></span>',
+        '<span class="gw-used-bar" role="img" aria-label="{}"><i style="width:{}%"></i><b style="width:{}%"></b></span>{}</span>',
         _TONES[one.state],
         "\n".join(told),
         cells.money(one.used),
@@ -35,6 +36,13 @@ def bar(one: Standing) -> SafeString:
         told[0],
         f"{min(100.0, one.percent):.1f}",
         f"{held:.1f}",
+        format_html("<small>{}</small>", who) if who else "",
+    )
+
+
+def unused(amount: Decimal, told: str) -> SafeString:
+    return format_html(
+        '<span class="gw-used"><span>{}</span><small>{}</small></span>', cells.money(amount, "USD"), told
     )
 
 

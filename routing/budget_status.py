@@ -164,6 +164,13 @@ def _status(standings: list[Standing], count: int) -> Status:
     return Status(tuple(sorted(shown, key=lambda one: -one.percent)), count and count - len(shown))
 
 
+def nearest(budgets: Sequence[Budget], most: int = 5, now: datetime | None = None) -> list[tuple[Budget, Standing]]:
+    """Those that are nearest to their end, with who it is: for a first page."""
+    found = of_many([one for one in budgets if one.enabled and one.period != REQUEST], now, most)
+    standings = [(row, one) for row in budgets if row.pk in found for one in found[row.pk].standings if one.used]
+    return sorted(standings, key=lambda told: -told[1].percent)[:most]
+
+
 _Told = tuple[Allowance, Any, str, Decimal]
 
 

@@ -79,7 +79,8 @@ class Budget(Counted):
         constraints = Counted.one_of_each("period")
 
     def __str__(self) -> str:
-        return self.name or f"{self.subject_name}, {PERIODS[self.period]}"
+        period = PERIODS.get(self.period, self.period).partition(" of ")[0]
+        return self.name or f"{self.subject_name}, {period}"
 
     def clean(self) -> None:
         super().clean()

@@ -145,3 +145,14 @@ def test_many_budgets_ask_the_ledger_once_for_each_span(ledger, monkeypatch):
     rows = [budget(10, "key", client_key=one) for one in keys]
     assert len(budget_status.of_many(rows, NOW + timedelta(hours=1))) == 3
     assert len(asked) == 1
+
+
+def test_the_nearest_to_their_end_come_first(ledger):
+    low, high, off = budget(100, "all"), budget(10, period="day"), budget(1, "all", period="hour", enabled=False)
+    budget(1, "all", period="request")
+    app, other = key("app"), key("other")
+    ledger["all", month()] = {"": Decimal(20)}
+    ledger["all", budget_periods.span("hour", NOW).start] = {"": Decimal(20)}
+    ledger["key", budget_periods.span("day", NOW).start] = {app.pk: Decimal(9), other.pk: Decimal(1)}
+    found = budget_status.nearest([low, high, off], 2, NOW)
+    assert [(row, one.who) for row, one in found] == [(high, "app"), (low, "everything together")]
