@@ -15,6 +15,7 @@ from inference import (
     admin_cutover,  # noqa: F401  (registers its page)
     admin_explain,  # noqa: F401  (registers its page)
     admin_replay,  # noqa: F401  (registers its page)
+    admin_spend,  # noqa: F401  (registers its pages)
     admin_traces,  # noqa: F401  (registers its pages)
 )
 from inference.models import Job

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db.models import Sum
 
-from inference.models import UsageRollup
+from inference.models import TagRollup, UsageRollup
 from inference.spend_reports import EVERYTHING, BadReport, Question, Sight, narrowed
 from providers import pricing
 from routing.types import ModelView, Snapshot
@@ -109,7 +109,8 @@ def _named(snapshot: Snapshot, name: str) -> list[ModelView]:
 
 
 def _used(question: Question, sight: Sight) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    rows = narrowed(question, sight, UsageRollup.objects.filter(currency=CURRENCY)).exclude(policy="")
+    sums = TagRollup if question.tag else UsageRollup
+    rows = narrowed(question, sight, sums.objects.filter(currency=CURRENCY)).exclude(policy="")
     names = ("requests", *_TOKENS, "cost", "correction")
     by = ("policy", "operation", "provider_id", "model_id")
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)

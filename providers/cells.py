@@ -52,7 +52,7 @@ def money(value: Decimal | None, currency: str = "") -> SafeString:
     """Two decimals; below one cent, four significant digits."""
     if value is None:
         return format_html('<span class="gw-num">{}</span>', EMPTY)
-    return format_html('<span class="gw-num">{}{}</span>', _amount(value), f"\u202f{currency}" if currency else "")
+    return format_html('<span class="gw-num">{}{}</span>', amount(value), f"\u202f{currency}" if currency else "")
 
 
 def on_or_off(enabled: bool) -> SafeString:
@@ -100,7 +100,8 @@ def _span(seconds: float) -> str:
     return f"{int(seconds)}\u202fs"
 
 
-def _amount(value: Decimal) -> str:
+def amount(value: Decimal) -> str:
+    """As `money` shows it, without the currency."""
     if value == 0 or abs(value) >= Decimal("0.01"):
         return f"{value:,.2f}".replace(",", "\u202f")
     digits = 3 - value.adjusted()

@@ -83,3 +83,10 @@ def test_the_largest_saving_comes_first() -> None:
     served(1, "small")
     served(2, "small", operation="completions")
     assert [saving.operation for saving in report(SPAN, HELD)] == ["completions", "chat"]
+
+
+def test_savings_of_a_tag_are_of_its_requests() -> None:
+    served(1, "small", tags=",a,")
+    served(4, "small")
+    asked = Question(SPAN.since, SPAN.until, tag="a")
+    assert [saving.requests for saving in report(asked, HELD)] == [1]

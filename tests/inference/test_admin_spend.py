@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import csv
+import json
+from datetime import timedelta
+from decimal import Decimal
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from routing import issuing
+from routing.models import Team, TeamMember
+from tests.inference.ledger import record
+
+pytestmark = pytest.mark.django_db
+
+
+def page(client: Client, **asked: Any) -> str:
+    answer = client.get(reverse("admin:spend"), asked)
+    assert answer.status_code == 200
+    return unescape(answer.content.decode())
+
+
+def member(team: Team) -> Client:
+    user = User.objects.create_user("bob", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_usagerecord"))
+    TeamMember.objects.create(team=team, user=user)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_spend_is_shown_by_model_with_links_to_the_requests(admin_client: Client) -> None:
+    record(3, cost=Decimal("0.5"))
+    record(cost=Decimal("0.25"), model_id="large", status=502)
+    html = page(admin_client)
+    assert "1.75\u202fUSD" in html
+    assert "served_by=up%2Flarge&side=gateway&since=" in html
+    assert "outcome=failed" in html
+
+
+def test_nothing_spent_is_said_in_words(admin_client: Client) -> None:
+    assert "Nothing was spent" in page(admin_client)
+
+
+@pytest.mark.parametrize("by", ["model", "provider", "key", "team", "policy", "tag", "operation"])
+@pytest.mark.parametrize("span", ["24h", "365d"])
+def test_every_group_is_drawn_over_every_span(admin_client: Client, by: str, span: str) -> None:
+    record(2, cost=Decimal("0.5"), tags=",a,", policy="best", client_key_prefix="gw-1", team_id=1)
+    html = page(admin_client, by=by, span=span)
+    assert 'class="gw-stack-0"' in html
+    assert html.count("<title>") >= (13 if span == "365d" else 25)
+
+
+def test_a_group_leads_deeper_and_keeps_the_filters(admin_client: Client) -> None:
+    record(tags=",a,")
+    html = page(admin_client, by="provider", tag="a", span="7d")
+    assert "?span=7d&by=model&tag=a&provider=up" in html
+
+
+def test_a_filter_narrows(admin_client: Client) -> None:
+    record(2, cost=Decimal(1), tags=",a,")
+    record(cost=Decimal(5))
+    assert "2.00\u202fUSD" in page(admin_client, tag="a")
+    assert "Nothing was spent" in page(admin_client, provider="nobody")
+
+
+def test_chosen_days_count_whole(admin_client: Client) -> None:
+    day = timezone.localtime() - timedelta(days=3)
+    record(2, at=day.replace(hour=23, minute=59), cost=Decimal(1))
+    record(at=day + timedelta(days=2), cost=Decimal(5))
+    told = f"{day:%Y-%m-%d}"
+    assert "2.00\u202fUSD" in page(admin_client, span="custom", since=told, until=told)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"span": "custom"}, "Say which day."),
+        ({"span": "custom", "since": "2026-02-02", "until": "2026-02-01"}, "This is before the first day."),
+        ({"span": "custom", "since": "1900-01-01", "until": "2026-02-01"}, "Too long"),
+        ({"span": "forever"}, "Select a valid choice"),
+        ({"by": "colour"}, "Select a valid choice"),
+        ({"team": "x"}, "Select a valid choice"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_at_its_field(admin_client: Client, asked: dict[str, str], sentence: str) -> None:
+    record()
+    assert sentence in page(admin_client, **asked)
+
+
+def test_members_see_the_spend_of_their_team_alone() -> None:
+    own, other = Team.objects.create(name="own"), Team.objects.create(name="other")
+    issuing.issue("secret project", ["generate"], team=other)
+    record(2, team_id=own.pk, cost=Decimal(1))
+    record(team_id=other.pk, cost=Decimal(40))
+    client = member(own)
+    html = page(client, by="team")
+    assert "2.00\u202fUSD" in html
+    assert "40.00" not in html
+    assert "secret project" not in html
+    assert ">other<" not in html
+    assert "Select a valid choice" in page(client, team=other.pk)
+    lines = b"".join(client.get(reverse("admin:spend-file"), {"by": "team"}).streaming_content).decode()
+    assert [line["team"] for line in csv.DictReader(lines.splitlines())] == ["own"]
+
+
+def test_who_may_not_see_spend_is_turned_away() -> None:
+    client = Client()
+    client.force_login(User.objects.create_user("eve", is_staff=True))
+    assert client.get(reverse("admin:spend")).status_code == 403
+    assert client.get(reverse("admin:spend-file")).status_code == 403
+
+
+def test_the_files_hold_what_the_page_shows(admin_client: Client) -> None:
+    record(2, cost=Decimal("0.1"))
+    told = json.loads(admin_client.get(reverse("admin:spend-file"), {"as": "json"}).content)
+    assert Decimal(told["totals"][0]["cost"]) == Decimal("0.2")
+    refused = admin_client.get(reverse("admin:spend-file"), {"span": "forever"})
+    assert (refused.status_code, list(refused.json()["errors"])) == (400, ["span"])
+
+
+def test_a_model_that_nobody_knows_is_said(admin_client: Client) -> None:
+    record(policy="best")
+    assert "No model is named 'nope'." in page(admin_client, against="nope")
+
+
+def test_names_are_never_markup(admin_client: Client) -> None:
+    record(tags=",<script>alert(1)</script>,")
+    answer = admin_client.get(reverse("admin:spend"), {"by": "tag"})
+    assert b"<script>alert" not in answer.content
+
+
+def test_a_few_queries_whatever_the_number_of_groups(admin_client: Client, django_assert_max_num_queries: Any) -> None:
+    for number in range(30):
+        record(model_id=f"model-{number}", policy="best")
+    page(admin_client)
+    with django_assert_max_num_queries(16):
+        page(admin_client)
