@@ -25,6 +25,8 @@ WHEN_AWAY = {
     CLOSED: "refuse while it cannot be counted",
     OPEN: "serve on, each process up to the amount that is named",
 }
+MOST_USD = Decimal(9_000_000)
+"""More is not counted exactly."""
 ROLE_FACTORS = {
     "free": Decimal("0.1"),
     "user": Decimal(1),
@@ -90,6 +92,8 @@ class Budget(Counted):
             raise ValidationError({"when_away": f"One of {', '.join(WHEN_AWAY)}."})
         if self.time_zone not in zoneinfo.available_timezones():
             raise ValidationError({"time_zone": f"{self.time_zone!r} is no time zone; such as Europe/Berlin."})
+        if self.amount is not None and self.amount > MOST_USD:
+            raise ValidationError({"amount": f"At most {MOST_USD} USD."})
         if self.by_role and self.subject not in (EACH_KEY, KEY):
             raise ValidationError({"by_role": "Only keys have roles."})
 
@@ -116,6 +120,8 @@ class BudgetRaise(RegistryModel):
     def clean(self) -> None:
         if not self.reason.strip():
             raise ValidationError({"reason": "Say why; it stands in the audit log."})
+        if self.amount is not None and self.amount > MOST_USD:
+            raise ValidationError({"amount": f"At most {MOST_USD} USD."})
         if self._state.adding and self.expires_at is not None and self.expires_at <= timezone.now():
             raise ValidationError({"expires_at": "This is past already."})
 

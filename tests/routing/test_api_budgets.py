@@ -48,6 +48,7 @@ def test_a_budget_is_made_changed_and_removed(api):
     [
         ({"subject": "all", "amount": "-1"}, "amount"),
         ({"subject": "all", "amount": "NaN"}, "amount"),
+        ({"subject": "all", "amount": "9000001"}, "amount"),
         ({"subject": "all"}, "amount"),
         ({"subject": "all", "amount": "1", "period": "week"}, "period"),
         ({"subject": "all", "amount": "1", "time_zone": "Mars/Olympus"}, "time_zone"),
