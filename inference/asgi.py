@@ -26,7 +26,7 @@ from inference.endpoints.exchange import Receive, Send
 from inference.errors import GatewayError
 from inference.forwarding import Forwarder
 from inference.limits import Limits
-from inference.metrics import Metrics, allowance_families, health_families, metrics, snapshot_families
+from inference.metrics import Metrics, health_families, metrics, snapshot_families
 from inference.plane import DataPlane
 from inference.recording import Recorder
 from inference.request_ids import new_request_id
@@ -120,7 +120,6 @@ class Application:
                 self._recorder.families,
                 partial(snapshot_families, snapshot.current),
                 health_families,
-                allowance_families,
                 allowing.families,
             ]
             self._counters.inflight = lambda: plane.watch.inflight

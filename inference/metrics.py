@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from inference import outcomes
-from routing import health, metering, snapshot
+from routing import health, snapshot
 from routing.breakers import CLOSED, HALF_OPEN, OPEN
 from routing.rollout import GATEWAY, LEGACY
 from routing.types import ModelView, Snapshot
@@ -256,34 +256,6 @@ def health_families() -> Iterator[Metric]:
             count = sum(known.key_is_exhausted(key.key_id, now) for key in provider.keys)
             resting.add_metric([provider.provider_id], count)
     yield resting
-
-
-def allowance_families() -> Iterator[Metric]:
-    """Limits and budgets as this process met them."""
-    meter = metering.current()
-    refused = CounterMetricFamily(
-        "gateway_allowance_refusals",
-        "Requests, and candidates, that limits and budgets did not let through.",
-        labels=["kind", "unit", "period"],
-    )
-    for labels, count in list(meter.refused.items()):
-        refused.add_metric(labels, count)
-    yield refused
-    warned = CounterMetricFamily(
-        "gateway_allowance_warnings", "Requests beyond limits and budgets that only warn.", labels=["kind"]
-    )
-    counts: dict[str, int] = defaultdict(int)
-    for (kind, _), count in list(meter.warned.items()):
-        counts[kind] += count
-    for kind, count in counts.items():
-        warned.add_metric([kind], count)
-    yield warned
-    yield GaugeMetricFamily(
-        "gateway_open_grants", "Requests that hold something of a limit or budget.", meter.open_grants
-    )
-    yield GaugeMetricFamily(
-        "gateway_budget_store_away", "1: counting alone, because Redis does not answer.", float(meter.is_away)
-    )
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:

@@ -29,9 +29,15 @@ WRITE_SECONDS = 2.0
 _TOTAL, _LOCK = "total.json", "folder.lock"
 _SUMMED = frozenset(
     f"gateway_{name}"
-    for name in ("inflight_requests", "open_grants", "records_unprotected", "records_waiting", "spool_bytes")
+    for name in (
+        "allowance_grants_open",
+        "inflight_requests",
+        "records_unprotected",
+        "records_waiting",
+        "spool_bytes",
+    )
 )
-_LEAST = frozenset({"gateway_snapshot_revision"})
+_LEAST = frozenset({"gateway_allowances_shared", "gateway_snapshot_revision"})
 """Gauges of which the sum, or the least, over the processes tells something. Of all others it is the greatest."""
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]

@@ -24,6 +24,7 @@ from inference import (
     alert_delivery,
     alert_events,
     alert_judging,
+    allowing,
     answering,
     jobs,
     ledger_sums,
@@ -36,7 +37,7 @@ from inference import (
     usage_rows,
 )
 from inference.backends import llama_cpp
-from inference.metrics import allowance_families, metrics
+from inference.metrics import metrics
 from inference.relayed_calls import RelayedCalls
 from routing import snapshot
 
@@ -142,7 +143,7 @@ def learn_queues(instance: Any, **_: Any) -> None:
 @worker_process_init.connect
 def share_counters(**_: Any) -> None:
     """What this process counts, and what alerts have to know of it."""
-    metrics.sources = [allowance_families]
+    metrics.sources = [allowing.families]
     alert_events.watch_meter()
     alert_events.events.start()
     shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)

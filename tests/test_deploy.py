@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from gateway_project import scraping
-from inference.metrics import Metrics, allowance_families, health_families, snapshot_families
+from inference import allowing
+from inference.metrics import Metrics, health_families, snapshot_families
 from inference.recording import Recorder
 from routing import snapshot
 from tests.inference import registry
@@ -23,6 +24,12 @@ DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 BOARD = json.loads((DEPLOY / "grafana" / "llm-gateway.json").read_text())
 RULES = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+
+OF_A_SPOOL = {
+    *("gateway_records_adopted_total", "gateway_records_unprotected", "gateway_spool_bytes", "gateway_spool_full"),
+    "gateway_contents_dropped_total",
+}
+"""What a recorder tells that has one, and of the content that it keeps."""
 
 _METRIC = re.compile(r"\b(gateway_[a-z0-9_]+)\b(?:\{([^}]*)\})?")
 _GROUPED = re.compile(r"\b(?:by|without)\s*\(([^)]*)\)\s*\(")
@@ -47,15 +54,14 @@ def known(db: None) -> dict[str, set[str]]:
     held = registry.snapshot(registry.model(registry.provider()))
     recorder = Recorder(lambda rows: None, metrics)
     snapshot.replace(held)
-    metrics.sources = [recorder.families, lambda: snapshot_families(lambda: held), health_families, allowance_families]
+    metrics.sources = [recorder.families, lambda: snapshot_families(lambda: held), health_families, allowing.families]
     found: dict[str, set[str]] = {}
     for family in [*metrics.collect(), *scraping.families()]:
         labels = set(getattr(family, "_labelnames", ()))
         for ending in {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[family.type]:
             found[family.name + ending] = labels | ({"le"} if ending == "_bucket" else set())
     snapshot.replace(None)
-    # Of a recorder that has a spool.
-    return found | {"gateway_spool_full": set()}
+    return found | {name: set() for name in OF_A_SPOOL}
 
 
 def wrong_in(known: dict[str, set[str]], expression: str, text: str) -> list[str]:
@@ -91,6 +97,14 @@ def test_expressions_ask_for_metrics_and_labels_that_there_are(known: dict[str, 
 )
 def test_the_check_sees_what_is_wrong(known: dict[str, set[str]], expression: str, text: str, said: str) -> None:
     assert wrong_in(known, expression, text) == [said]
+
+
+def test_the_page_on_monitoring_names_every_metric_and_no_other(known: dict[str, set[str]]) -> None:
+    page = (DEPLOY.parent / "docs" / "monitoring.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| `gateway_")]
+    told = {name for line in lines for name in _METRIC.findall(line.split("|")[1])}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) if "seconds" in name else name for name in known}
+    assert {name for name, _ in told} == families
 
 
 def test_every_rule_says_how_bad_it_is_and_what_happened() -> None:
