@@ -184,6 +184,7 @@ class Trace(models.Model):
                 name="trace_by_failure",
                 condition=models.Q(status__gte=400) | ~models.Q(error_code=""),
             ),
+            models.Index(fields=["at"], name="trace_by_rescue", condition=models.Q(attempts__gt=1)),
             models.Index(fields=["status", "at"], name="trace_by_status", condition=models.Q(status__gte=400)),
             models.Index(fields=["error_code", "at"], name="trace_by_error", condition=~models.Q(error_code="")),
             models.Index(

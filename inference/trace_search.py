@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
 
 import orjson
-from django.db import connection
-from django.db.models import BooleanField, F, Q, QuerySet
-from django.db.models.expressions import RawSQL
+from django.db import OperationalError, connection, transaction
+from django.db.models import BooleanField, DateTimeField, F, Q, QuerySet
+from django.db.models.expressions import OrderBy, RawSQL
 
 from inference.models import Trace
 from inference.trace_partitions import horizon
@@ -29,8 +30,10 @@ OWNERS = ("caller", "policy", "provider", "gateway")
 MOST_ROWS = 500
 
 _FIRST_SPAN = timedelta(minutes=10)
-_QUICK, _SLOW, _ENOUGH = 0.02, 0.05, 0.08
+_LEAST_SPAN = timedelta(seconds=1)
+_QUICK, _SLOW, _ENOUGH = 0.01, 0.04, 0.07
 """Seconds: a span after which the next one is longer, or shorter, and after which all together the search ends."""
+_CANCELED = "57014"
 _BULKY = ("asked", "attempts_log", "decision")
 _NO_HEX = "req_"
 
@@ -104,13 +107,13 @@ def find(search: Search, sight: Sight, *, now: datetime, limit: int = 50, cursor
     rows = _matching(search, sight.narrowed(Trace.objects.filter(at__gte=floor))).defer(*_BULKY)
     if search.until is not None:
         rows = rows.filter(at__lt=search.until)
-    rows = rows.order_by("-at", "-id")
+    rows = rows.order_by(*_newest_first(search))
     if place is not None:
         rows = rows.filter(at__lte=place[0]).exclude(at=place[0], id__gte=place[1])
     if search.id or search.session:  # there are few, and an index leads to them
         return _page(list(rows[: limit + 1]), limit)
     top = min(one for one in (now, search.until, None if place is None else place[0]) if one is not None)
-    return _going_back(rows, top, floor, limit)
+    return _Walk(rows, top, floor, limit).page()
 
 
 def one(name: str, sight: Sight, now: datetime) -> Trace | None:
@@ -119,23 +122,81 @@ def one(name: str, sight: Sight, now: datetime) -> Trace | None:
     return rows.filter(request_id=name).first() or rows.filter(_named(name)).order_by("-at", "-id").first()
 
 
-def _going_back(rows: QuerySet[Trace], top: datetime, floor: datetime, limit: int) -> Page:
-    found: list[Trace] = []
-    began, span, upper = perf_counter(), _FIRST_SPAN, None
-    lower = top
-    while True:
-        lower = max(floor, lower - span)
-        some = rows.filter(at__gte=lower) if upper is None else rows.filter(at__gte=lower, at__lt=upper)
-        asked_at = perf_counter()
-        found += some[: limit + 1 - len(found)]
-        now = perf_counter()
-        if len(found) > limit or lower <= floor:
-            return _page(found, limit)
-        if now - began > _ENOUGH:
-            return Page(found, _written(lower, 0), lower)
-        took = now - asked_at
-        span = span * 4 if took < _QUICK else span / 2 if took > _SLOW else span
-        upper = lower
+class _Walk:
+    """Back through time, span by span, until the page is full, the time is up or there is no more."""
+
+    def __init__(self, rows: QuerySet[Trace], top: datetime, floor: datetime, limit: int) -> None:
+        self._rows = rows
+        self._floor = floor
+        self._limit = limit
+        self._found: list[Trace] = []
+        self._lower = top
+        self._upper: datetime | None = None
+        """None at the newest end: clocks of several machines differ."""
+
+    def page(self) -> Page:
+        span = _FIRST_SPAN
+        while True:
+            try:
+                with _patiently(least=span <= _LEAST_SPAN):
+                    return self._walked(span)
+            except OperationalError as error:
+                if not _was_too_slow(error):
+                    raise
+            if self._upper is not None:
+                return self._so_far()
+            span /= 10  # not even the first span was read in time
+
+    def _walked(self, span: timedelta) -> Page:
+        began = perf_counter()
+        while True:
+            lower = max(self._floor, self._lower - span)
+            some = self._rows.filter(at__gte=lower)
+            if self._upper is not None:
+                some = some.filter(at__lt=self._upper)
+            asked_at = perf_counter()
+            self._found += some[: self._limit + 1 - len(self._found)]
+            self._lower = self._upper = lower
+            now = perf_counter()
+            if len(self._found) > self._limit or lower <= self._floor:
+                return _page(self._found, self._limit)
+            if now - began > _ENOUGH:
+                return self._so_far()
+            took = now - asked_at
+            span = span * 4 if took < _QUICK else span / 2 if took > _SLOW else span
+
+    def _so_far(self) -> Page:
+        return Page(self._found, _written(self._lower, 0), self._lower)
+
+
+@contextmanager
+def _patiently(*, least: bool) -> Iterator[None]:
+    """On PostgreSQL no span may take longer than the whole search should, except the `least`. Compiling a query for one page and
+    waking other processes for it would cost more than reading it."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    within = connection.in_atomic_block
+    with transaction.atomic(), connection.cursor() as cursor:
+        limit = 0 if least else max(1, int(_ENOUGH * 1000))
+        cursor.execute(
+            f"SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL statement_timeout = {limit}"
+        )
+        yield
+        if within:  # what was set would last as long as the transaction around
+            cursor.execute("RESET jit; RESET max_parallel_workers_per_gather; RESET statement_timeout")
+
+
+def _was_too_slow(error: OperationalError) -> bool:
+    return getattr(error.__cause__, "sqlstate", "") == _CANCELED
+
+
+def _newest_first(search: Search) -> tuple[Any, ...]:
+    """With a tag PostgreSQL shall look into the index of tags, and not read back in order of time until it has found enough."""
+    if search.tag and connection.vendor == "postgresql":
+        at = RawSQL("inference_trace.at + interval '0 s'", [], output_field=DateTimeField())
+        return OrderBy(at, descending=True), "-id"
+    return "-at", "-id"
 
 
 def _page(found: list[Trace], limit: int) -> Page:
@@ -172,6 +233,10 @@ def _matching(search: Search, rows: QuerySet[Trace]) -> QuerySet[Trace]:
         rows = rows.exclude(session_id="")  # the words of the index
     if search.error:
         rows = rows.exclude(error_code="")
+    if search.owner or search.outcome == "cut":
+        rows = rows.filter(Trace.FAILED)
+    if search.status is not None and search.status >= 400:
+        rows = rows.filter(status__gte=400)
     if search.slower_than_ms is not None:
         rows = rows.filter(duration_ms__gte=search.slower_than_ms)
     return rows.filter(_ended(search.outcome)) if search.outcome else rows

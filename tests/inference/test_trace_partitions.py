@@ -80,4 +80,4 @@ class TestPartitions:
                 "('inference_trace', 'inference_trace_20310507') GROUP BY tablename"
             )
             counts = dict(cursor.fetchall())
-        assert counts["inference_trace"] == counts["inference_trace_20310507"] == 14
+        assert counts["inference_trace"] == counts["inference_trace_20310507"] == 15

@@ -4,6 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models import BooleanField
+from django.db.models.expressions import RawSQL
 
 from inference import trace_search
 from inference.models import Trace
@@ -141,6 +144,24 @@ def test_a_search_that_takes_too_long_tells_how_far_it_came_and_goes_on_there(mo
         page = find(Search(), EVERYTHING, now=NOW, cursor=page.cursor)
         monkeypatch.setattr(trace_search, "_ENOUGH", 10.0)
     assert [row.request_id for row in page.rows] == ["far"]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only there a statement has a time limit of its own")
+def test_a_span_that_is_read_too_slowly_is_read_in_smaller_parts(monkeypatch) -> None:
+    a_trace("near", 5)
+    a_trace("far", 60)
+    matching = trace_search._matching
+    slow = RawSQL("pg_sleep(0.02) IS NOT NULL", [], output_field=BooleanField())
+    monkeypatch.setattr(trace_search, "_matching", lambda search, rows: matching(search, rows).filter(slow))
+    monkeypatch.setattr(trace_search, "_ENOUGH", 0.01)
+    monkeypatch.setattr(trace_search, "_LEAST_SPAN", timedelta(minutes=1))
+    page, seen = find(Search(), EVERYTHING, now=NOW), []
+    for _ in range(100):
+        seen += [row.request_id for row in page.rows]
+        if not page.cursor:
+            break
+        page = find(Search(), EVERYTHING, now=NOW, cursor=page.cursor)
+    assert seen == ["near", "far"]
 
 
 @pytest.mark.parametrize("cursor", ["x", "bm9wZQ", "WzEsMl0", "WyIyMDMxLTA1LTA3IiwxXQ", "é"])
