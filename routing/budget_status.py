@@ -249,7 +249,7 @@ def of_allowances(
     return [
         _standing(
             one,
-            *whom.get(one.subject, _in_key(one)),
+            *whom.get(one.subject, (one.whom, str(one.whom))),
             sum((more.amount for more in raises.get(one.source_id, ())), Decimal(0)),
             counted,
             spent,
@@ -257,12 +257,6 @@ def of_allowances(
         )
         for one in budgets
     ]
-
-
-def _in_key(one: Allowance) -> tuple[str, str]:
-    """Of a tag, a route or a provider: the counter is named after it."""
-    name = one.key.partition(f":{one.subject}:")[2]
-    return name, name
 
 
 _ORDER = (budget_periods.DAY, budget_periods.HOUR, REQUEST, budget_periods.MONTH)
