@@ -3,9 +3,10 @@ but can be lost, and lose what a killed process had not told yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from time import time
+from time import monotonic, time
 
 from django.conf import settings
 from django.db import connection
@@ -14,8 +15,12 @@ from routing import metering_store, snapshot, spending
 from routing.allowances import KEY, MONEY, REQUEST, TEAM, Allowance
 from routing.ledger_word import Asked
 from routing.metering import nano
+from routing.metering_sharing import AWAY
 from routing.purses import span_ms
 from routing.spending import Spending
+
+RECONCILED_SECONDS = 60.0
+"""After a process died: until then the others have told what they spent, and their records are written."""
 
 
 def of(asked: Sequence[Asked]) -> list[int]:
@@ -44,6 +49,24 @@ def reconcile() -> int:
         if spent > used.get(allowance.key, (0, 0, None))[0]
     ]
     return metering_store.raise_to(settings.REDIS_URL, behind)
+
+
+class Reconciling:
+    """For one process: reconciles for a while after records of a dead one were found, whose spending nobody had told."""
+
+    def __init__(self, adopt: Callable[[], int]) -> None:
+        self._adopt = adopt
+        self._until = 0.0
+
+    def __call__(self) -> int:
+        """As `adopt`, which it calls."""
+        found = self._adopt()
+        if found:
+            self._until = monotonic() + RECONCILED_SECONDS
+        if monotonic() < self._until:
+            with contextlib.suppress(*AWAY):
+                reconcile()
+        return found
 
 
 def _sum(allowance: Allowance, begin: int, end: int, known: dict[Spending, Mapping[int | str, object]]) -> int:

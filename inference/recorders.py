@@ -6,7 +6,7 @@ from functools import partial
 
 from django.conf import settings
 
-from inference import adoption, alert_events, listeners, usage_rows
+from inference import adoption, alert_events, ledger_sums, listeners, usage_rows
 from inference.contents import Contents
 from inference.kept_records import KeptRecords
 from inference.metrics import metrics
@@ -24,7 +24,7 @@ def for_this_process() -> Recorder:
         write_reasons=usage_rows.write_reasons,
         close=usage_rows.close,
         kept=KeptRecords(Spool(folder, most_bytes=settings.GATEWAY_SPOOL_MB * 2**20)),
-        adopt=partial(adoption.adopt, folder),
+        adopt=ledger_sums.Reconciling(partial(adoption.adopt, folder)),
         contents=contents_for_this_process(),
     )
     recorder.tell += listeners.wanted()
