@@ -179,7 +179,6 @@ def _busiest(now: datetime, where: Q) -> list[dict[str, Any]]:
             "model_id": model_id,
             "requests": told.requests,
             "error_rate": cells.number(100 * (told.error_rate or 0.0), "%", 1 if told.failed else 0),
-            "mean": cells.milliseconds(told.mean_ms),
             "input": cells.number(told.input_tokens),
             "output": cells.number(told.output_tokens),
             "spent": cells.money(told.cost, currency),

@@ -126,6 +126,7 @@ def _told(form: SpendForm, sight: Sight, now: datetime, held: Snapshot) -> dict[
     return {
         "by": BY[by],
         "is_by_tag": by == TAG,
+        "is_corrected": any(line.correction for line in found.totals),
         "measure": MEASURES[measure],
         "totals": found.totals,
         "kpis": _kpis(found.totals, links),
