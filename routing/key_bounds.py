@@ -5,9 +5,13 @@ So whoever holds a key of one team, of some models or for a month holds no more 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from routing import filters
 from routing.client_addresses import networks
-from routing.models import ClientKey
+
+if TYPE_CHECKING:
+    from routing.models import ClientKey
 
 
 def excess(issuer: ClientKey, row: ClientKey) -> dict[str, str]:
@@ -25,6 +29,15 @@ def excess(issuer: ClientKey, row: ClientKey) -> dict[str, str]:
     if issuer.expires_at is not None and (row.expires_at is None or row.expires_at > issuer.expires_at):
         found["expires_at"] = "Your key expires: this one must do so no later."
     return found
+
+
+def excess_of_change(issuer: ClientKey, before: ClientKey | None, after: ClientKey) -> dict[str, str]:
+    """How a change reaches further than the issuer: what it sets, all that the key may where it hands the key out or lets it in
+    again, and that a key is of another team in any case. What makes a key less is for every admin."""
+    found = excess(issuer, after)
+    if before is None or before.digest != after.digest or (after.enabled and not before.enabled):
+        return found
+    return {name: why for name, why in found.items() if name == "team" or getattr(before, name) != getattr(after, name)}
 
 
 _PATTERNS = {"allowed_models": "models", "allowed_policies": "policies", "allowed_providers": "providers"}

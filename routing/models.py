@@ -15,10 +15,12 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from providers import actor
 from providers.addresses import AddressRefused, check_url
 from providers.fields import EncryptedField
 from providers.models import RegistryModel
 from providers.secrets import Secret
+from routing import key_bounds
 from routing.budgets import ROLE_FACTORS, Budget, BudgetRaise
 from routing.client_addresses import BadNetwork, networks
 from routing.client_keys import SCOPES
@@ -137,6 +139,16 @@ class ClientKey(RegistryModel):
             networks(self.ip_ranges)
         except BadNetwork as error:
             raise ValidationError({"ip_ranges": str(error)}) from error
+
+    def prepare(self) -> bool:
+        """Whichever way a write came: no client key gives more than it has. Raises `ValidationError`."""
+        _, _, prefix = actor.current().name.partition("key:")
+        issuer = ClientKey._base_manager.filter(prefix=prefix).first() if prefix else None
+        if issuer is not None:
+            before = None if self._state.adding else ClientKey._base_manager.filter(pk=self.pk).first()
+            if excess := key_bounds.excess_of_change(issuer, before, self):
+                raise ValidationError(excess)
+        return super().prepare()
 
     @property
     def state(self) -> str:

@@ -14,6 +14,7 @@ from gateway_project import asgi
 from inference.models import Trace
 from providers.models import Provider, ProviderModel
 from routing import issuing, snapshot
+from routing.models import ClientKey
 from tests.inference.door import Client, chat_body
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -83,6 +84,8 @@ async def test_a_request_is_served_and_its_row_is_in_the_database_after_the_stop
         assert answer.json["choices"][0]["message"]["content"] == "one two"
     row = await Trace.objects.aget()
     assert (row.request_id, row.output_tokens) == (answer.headers["x-gateway-request-id"], 2)
+    used = await ClientKey.objects.aget()
+    assert (used.last_used_from, used.last_used_at is not None) == ("127.0.0.1", True)
 
 
 async def test_other_paths_are_django_s(key) -> None:

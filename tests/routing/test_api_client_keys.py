@@ -1,3 +1,4 @@
+import json
 from datetime import timedelta
 
 import pytest
@@ -253,3 +254,22 @@ def test_a_team_s_admin_key_finds_and_makes_its_team_s_keys_alone(api):
     other.enabled = False
     other.save()
     assert answers(theirs["key"]) == 401
+
+
+def test_no_configuration_widens_a_key_beyond_the_one_that_sends_it(api):
+    row, secret = issuing.issue("limited", ["admin"], allowed_models=["gpt-*"])
+    other, _ = issuing.issue("app", ["generate"], allowed_models=["gpt-4o"])
+    limited = with_key(secret.reveal())
+
+    def put(prefix, **told):
+        document = json.dumps({"version": 1, "client_keys": {prefix: told}})
+        return limited.generic("POST", "/api/v1/config?apply=true", document, content_type="application/json")
+
+    for prefix in (row.prefix, other.prefix):
+        response = put(prefix, allowed_models=None)
+        assert "limited to some models" in response.content.decode(), response.content
+    narrowed = put(other.prefix, allowed_models=["gpt-4o-mini"])
+    assert narrowed.status_code == 200, narrowed.content
+    row.refresh_from_db()
+    other.refresh_from_db()
+    assert (row.allowed_models, other.allowed_models) == (["gpt-*"], ["gpt-4o-mini"])
