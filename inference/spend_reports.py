@@ -212,9 +212,9 @@ def _named(rows: Sequence[Mapping[str, Any]], group_by: Sequence[str]) -> list[L
     for row in rows:
         by = {name: _value(name, row) for name in group_by}
         names = {name: _name(name, value, keys, teams) for name, value in by.items()}
-        counted = (row[f"sum_{name}"] or 0 for name in _COUNTED)
-        money = (row[f"sum_{name}"] or Decimal(0) for name in ("cost", "correction"))
-        lines.append(Line(names, by, row["currency"], *counted, *money, row["latest"]))
+        sums: dict[str, Any] = {name: row[f"sum_{name}"] or 0 for name in _COUNTED}
+        sums |= {name: row[f"sum_{name}"] or Decimal(0) for name in ("cost", "correction")}
+        lines.append(Line(names, by, row["currency"], **sums, last_at=row["latest"]))
     return lines
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import Sum
 
 from inference import rollups, usage_rows
@@ -111,3 +114,28 @@ def test_a_correction_stands_beside_the_cost() -> None:
     assert (told.cost, told.correction) == (Decimal("0.000011"), Decimal("0.25"))
     assert UsageRollup.objects.get(client_key_id=8).correction == 0
     assert TagRollup.objects.get().correction == Decimal("0.25")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_writers_at_once_lose_nothing_and_never_wait_in_a_circle() -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+
+    def write(writer: int) -> None:
+        try:
+            for batch in range(6):
+                numbers = random.Random(writer).sample(range(40), 40)
+                usage_rows.insert(
+                    [
+                        row(0, request_id=f"{writer}-{batch}-{number}", model_id=f"m{number}", tags=f",t{number % 7},")
+                        for number in numbers
+                    ]
+                )
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write, range(4)))
+    for model in (UsageRollup, TrafficRollup, TagRollup):
+        assert model.objects.aggregate(all=Sum("requests"))["all"] == 4 * 6 * 40
+    assert LatencyRollup.objects.filter(span=HOUR, measure=DURATION).aggregate(all=Sum("requests"))["all"] == 960
