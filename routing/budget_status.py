@@ -300,7 +300,8 @@ def _with_names(budget: Budget, found: list[Past]) -> list[Past]:
     if budget.subject not in _OF_ONE:
         return found
     rows = _rows(budget.subject).in_bulk({one.name for one in found if one.name is not None})
-    return [replace(one, who=rows[one.name].name if one.name in rows else f"number {one.name}") for one in found]
+    names = {None: ""} | {pk: row.name for pk, row in rows.items()}
+    return [replace(one, who=names.get(one.name, f"number {one.name}")) for one in found]
 
 
 def _rows(subject: str) -> Any:

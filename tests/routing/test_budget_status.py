@@ -135,6 +135,7 @@ def test_past_periods_of_each_team_name_who_spent_the_most(ledger):
     row = budget(10, "each_team")
     newest = budget_status.past(row, NOW)[0]
     assert (newest.who, newest.used, newest.spenders) == ("research", Decimal(7), 2)
+    assert budget_status.past(row, NOW)[1].who == ""
     assert budget_status.past(row, NOW, other.pk)[0].used == Decimal(2)
 
 
