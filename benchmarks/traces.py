@@ -139,8 +139,8 @@ def write_on(stop: Any, written: Any) -> None:
     from inference.recording import BATCH_ROWS, Entry, row_of
     from inference.request_ids import new_request_id
 
-    chance = random.Random()
-    while not stop.is_set():
+    chance, parent = random.Random(), os.getppid()
+    while not stop.is_set() and os.getppid() == parent:
         rows = []
         for _ in range(BATCH_ROWS):
             model = some(MODELS, chance)
@@ -149,7 +149,17 @@ def write_on(stop: Any, written: Any) -> None:
                 200, "", 1, None, (100, 20), chance.random(), None, 0.5, 0.0004, f"session-{chance.randrange(SESSIONS)}",
             )  # fmt: skip
             row = row_of(entry)
-            rows.append(row._replace(provider_id=f"provider-{model % PROVIDERS}", model_id=f"model-{model}"))
+            key, tag = some(KEYS, chance), some(TAGS, chance)
+            rows.append(
+                row._replace(
+                    provider_id=f"provider-{model % PROVIDERS}",
+                    model_id=f"model-{model}",
+                    client_key_id=key + 1,
+                    client_key_prefix=key_name(key),
+                    team_id=key % TEAMS + 1,
+                    tags=f",tag-{tag}," if chance.random() < 0.2 else "",
+                )
+            )
         usage_rows.write(rows)
         with written.get_lock():
             written.value += len(rows)
@@ -268,11 +278,12 @@ def asked(asks: int, limit: int, say: Callable[[str], None]) -> dict[str, dict[s
     told = {}
     for name, ask in timed.items():
         ask()
-        spans, short = [], 0
+        spans, own, short = [], [], 0
         for _ in range(asks):
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), time.process_time()
             answer = ask()
             spans.append((time.perf_counter() - began) * 1000)
+            own.append((time.process_time() - spent) * 1000)
             if answer.status_code != 200:
                 raise SystemExit(f"{name}: status {answer.status_code}")
             if answer["Content-Type"].startswith("application/json") and answer.json().get("looked_back_to"):
@@ -282,10 +293,12 @@ def asked(asks: int, limit: int, say: Callable[[str], None]) -> dict[str, dict[s
             "p50_ms": statistics.median(spans),
             "p95_ms": spans[int(len(spans) * 0.95)],
             "max_ms": spans[-1],
+            "own_cpu_ms": statistics.median(own),
             "short": short / asks,
         }
         say(
             f"{name:<32} p50 {told[name]['p50_ms']:7.1f}  p95 {told[name]['p95_ms']:7.1f}  max {spans[-1]:7.1f} ms"
+            f"  own CPU {told[name]['own_cpu_ms']:6.1f} ms"
             + (f"  ({short} of {asks} pages are to be gone on from)" if short else "")
         )
     return told
@@ -326,6 +339,7 @@ def main(arguments: list[str] | None = None) -> int:
             told = asked(given.asks, given.limit, print)
             rate = (written.value - before) / (time.perf_counter() - began) if written else 0.0
         worst = max(told.items(), key=lambda one: one[1]["p95_ms"])
+        print(f"load average: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"written meanwhile: {rate:,.0f} rows/s; the slowest p95: {worst[1]['p95_ms']:.1f} ms ({worst[0]})")
         if given.json:
             given.json.write_text(json.dumps({"rows_per_second": rate, "pages": told}, indent=2))

@@ -67,7 +67,8 @@ PURE += tuple(
 PURE += tuple(f"inference.{name}" for name in ("outcomes", "quiet_hours", "telemetry_names"))
 PURE += tuple(f"inference.alert_{name}" for name in ("deciding", "signals", "texts"))
 PURE += ("providers.importers.object_secrets", "providers.importers.remarks")
-PURE += ("routing.allowances", "routing.purses")
+PURE += ("routing.allowances", "routing.purses", "inference.invoices")
+PURE += ("inference.wire.tags",)
 IMPURE = {
     *("django", "rest_framework", "celery", "redis", "httpx", "aiohttp", "requests", "psycopg", "openai"),
     *(
