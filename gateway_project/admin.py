@@ -10,11 +10,13 @@ from django.contrib.auth.admin import GroupAdmin as PlainGroupAdmin
 from django.contrib.auth.admin import UserAdmin as PlainUserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Count, QuerySet
+from django.forms import ModelMultipleChoiceField
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from gateway_project import entitlements, roles
 from providers import audit, cells
@@ -37,6 +39,15 @@ def _gives_roles(request: HttpRequest) -> bool:
     return request.user.has_perm(roles.GRANT_EVERY_SCOPE)
 
 
+class RolesField(ModelMultipleChoiceField):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, label="Roles", **kwargs)
+
+    def label_from_instance(self, group: Group) -> str:
+        role = roles.ROLES.get(group.name)
+        return f"{group.name} – {role.meaning}" if role else group.name
+
+
 @admin.register(User)
 class UserAdmin(PlainUserAdmin, ModelAdmin):
     """A superuser is made and changed by superusers only. Every change of what somebody may is in the audit log."""
@@ -47,7 +58,7 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):
     list_display = ("person", "roles_cell", "teams_cell", "way_in", "seen", "state")
     list_filter = ("groups", "is_active")
     search_fields = ("username", "first_name", "last_name", "email")
-    filter_horizontal = ("groups",)
+    filter_horizontal = ()
     add_fieldsets = (
         (None, {"classes": ("wide",), "fields": ("username", "usable_password", "password1", "password2")}),
     )
@@ -73,9 +84,14 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and db_field.name == "is_staff":
             field.label, field.help_text = "May sign in here", "What they then see and do is by roles and teams."
-        if field is not None and db_field.name == "groups":
-            field.label, field.help_text = "Roles", ""
         return field
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name != "groups":
+            return super().formfield_for_manytomany(db_field, request, **kwargs)
+        return RolesField(
+            Group.objects.order_by("name"), required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget()
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and _not_above(request, obj)
@@ -143,7 +159,7 @@ def _not_above(request: HttpRequest, user: Any) -> bool:
 class GroupAdmin(PlainGroupAdmin, ModelAdmin):
     """The five roles are as the product says; an installation adds groups of its own."""
 
-    list_display = ("title", "members_count", "kind")
+    list_display = ("name", "meaning", "members_count", "kind")
     list_before_template = "gateway_project/roles_before.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -168,12 +184,6 @@ class GroupAdmin(PlainGroupAdmin, ModelAdmin):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         super().delete_queryset(request, queryset.exclude(name__in=roles.ROLES))
-
-    @admin.display(description="Role", ordering="name")
-    def title(self, group: Group) -> SafeString:
-        return format_html(
-            '<span class="gw-name"><strong>{}</strong><small>{}</small></span>', group.name, self.meaning(group)
-        )
 
     @admin.display(description="Users", ordering="members_there")
     def members_count(self, group: Any) -> SafeString:
@@ -201,8 +211,8 @@ class GroupAdmin(PlainGroupAdmin, ModelAdmin):
 
 def _apart(permission: Permission) -> tuple[str, str]:
     """`view` and `client key`; one that is no verb of Django's is about itself."""
-    verb = permission.codename.removesuffix(f"_{permission.content_type.model}")
-    if verb == permission.codename:
+    verb, _, model = permission.codename.partition("_")
+    if model != permission.content_type.model:
         return "yes", permission.name
     return verb, permission.content_type.name
 

@@ -68,7 +68,11 @@ ROLES = {
     role.name: role
     for role in (
         Role(VIEWER, "sees everything but what customers wrote, and changes nothing", _views),
-        Role(OPERATOR, "also runs the registry, routing, imports, the cut-over and health", _operates),
+        Role(
+            OPERATOR,
+            "sees what customers wrote too, and runs the registry, routing, imports, the cut-over and health",
+            _operates,
+        ),
         Role(KEYS, "issues and revokes client keys, and keeps teams and limits", _keeps_keys),
         Role(FINANCE, "sees what a viewer sees, and keeps budgets and prices", _keeps_money),
         Role(ADMIN, "everything, users and their roles too", lambda may: True),

@@ -45,6 +45,7 @@ class MemberInline(TabularInline):
     fields = ("user", "role")
     extra = 0
     verbose_name = "member"
+    hide_title = True
 
 
 @admin.register(Team)
@@ -65,6 +66,12 @@ class TeamAdmin(OfTeams, SwitchableAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Team | None = None) -> list[tuple[str | None, dict]]:
         return [(None, {"fields": ["name", "description", "enabled", *(["places"] if obj else [])]})]
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "description" and field is not None:
+            field.widget.attrs["rows"] = 2
+        return field
 
     @admin.display(description="Team", ordering="name")
     def title(self, team: Team) -> SafeString:
