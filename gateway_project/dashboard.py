@@ -19,12 +19,13 @@ from inference.rollup_models import DURATION, FIRST_BYTE, OVERHEAD
 from inference.rollup_windows import Amounts
 from providers import cells
 from providers.models import ProbeResult, Provider, ProviderModel
-from routing import snapshot, visibility
-from routing.models import ClientKey
+from routing import budget_cells, budget_status, snapshot, visibility
+from routing.models import Budget, ClientKey
 from routing.rollout import GATEWAY
 
 DAY = timedelta(hours=24)
 MOST_ROWS = 8
+MOST_BUDGETS = 500
 FINDINGS_SECONDS = 30
 """How long the findings of the system checks are kept; they read files and the database."""
 CURRENCY = "USD"
@@ -66,8 +67,29 @@ def context(user: Any, now: datetime | None = None) -> dict[str, Any]:
         "hours": _hours(now, where),
         "busiest": _busiest(now, where),
         "troubles": _troubles(now, where),
+        "budgets": _budgets(user, now),
         **_registry(user, now),
     }
+
+
+def _budgets(user: Any, now: datetime) -> list[dict[str, Any]] | None:
+    """Those nearest to their end; None where there are none, or none for this user to see."""
+    if not user.has_perm("routing.view_budget"):
+        return None
+    rows = visibility.visible(Budget.objects.filter(enabled=True), user, ("team_id", "client_key__team_id"))
+    found = list(rows.select_related("client_key", "team", "provider", "model__provider")[:MOST_BUDGETS])
+    if not found:
+        return None
+    return [
+        {
+            "name": str(row),
+            "who": one.who if row.subject.startswith("each_") else "",
+            "link": reverse("admin:routing_budget_change", args=[row.pk]),
+            "bar": budget_cells.bar(one),
+            "pace": budget_cells.pace(one),
+        }
+        for row, one in budget_status.nearest(found, now=now)
+    ]
 
 
 def _registry(user: Any, now: datetime) -> dict[str, Any]:

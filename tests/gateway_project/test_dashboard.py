@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from gateway_project import dashboard
 from providers.models import ProbeResult, Provider
-from routing import snapshot
+from routing import snapshot, spending
 from routing.models import Team, TeamMember
 from tests.inference.ledger import record
+from tests.routing.allowance_makers import budget
 
 pytestmark = pytest.mark.django_db
 
@@ -139,3 +140,27 @@ def test_members_of_a_team_see_its_figures_alone() -> None:
     assert ">2<" in figures["Requests"]
     assert "1.00" in figures["Spend"]
     assert [row["requests"] for row in shown["busiest"]] == [2]
+
+
+def test_the_budgets_nearest_to_their_end_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget(100, "all", name="Everything")
+    budget(10, "all", period="day", name="The day")
+    monkeypatch.setattr(spending, "_read", lambda asked: {"": Decimal(5)})
+
+    shown = dashboard.context(User(is_superuser=True))["budgets"]
+
+    assert [one["name"] for one in shown] == ["The day", "Everything"]
+
+
+def test_without_budgets_the_page_has_no_place_for_them() -> None:
+    assert dashboard.context(User(is_superuser=True))["budgets"] is None
+
+
+def test_members_of_a_team_see_its_budgets_only() -> None:
+    team = Team.objects.create(name="research")
+    user = User.objects.create_user("grace", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_budget"))
+    TeamMember.objects.create(team=team, user=user)
+    budget(100, "all")
+
+    assert dashboard.context(User.objects.get(pk=user.pk))["budgets"] is None
