@@ -7,7 +7,6 @@ agree already; so the same run twice writes nothing the second time.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -103,7 +102,9 @@ def run(span: Span, reason: str, by: str, prices: Prices | None = None) -> tuple
             model_id=span.model_id,
             prices="" if prices is None else prices.document,
         )
-        figures = _added_up(_written(_rated(span, prices), made))
+        told = rollups.Corrections()
+        figures = _added_up(_written(_rated(span, prices), made, told))
+        told.store()
         made.records, made.unpriced = figures.changed, figures.unpriced
         made.save(update_fields=["records", "unpriced"])
     return made, figures
@@ -169,7 +170,7 @@ def _added_up(rated: Iterator[_Rated]) -> Figures:
     return Figures([lines[key] for key in sorted(lines)])
 
 
-def _written(rated: Iterator[_Rated], made: RatingRun) -> Iterator[_Rated]:
+def _written(rated: Iterator[_Rated], made: RatingRun, told: rollups.Corrections) -> Iterator[_Rated]:
     while some := list(islice(rated, _ROWS_AT_ONCE)):
         changed = [one for one in some if one.changes]
         CostCorrection.objects.bulk_create(
@@ -184,22 +185,6 @@ def _written(rated: Iterator[_Rated], made: RatingRun) -> Iterator[_Rated]:
             )
             for one in changed
         )
-        _tell_rollups(changed)
+        for one in changed:
+            told.take(one.record, (one.after or _NOTHING) - (one.before or _NOTHING))
         yield from some
-
-
-def _tell_rollups(changed: list[_Rated]) -> None:
-    """Records that are summed in the same row are told together."""
-    alike: dict[tuple[Any, ...], Decimal] = defaultdict(Decimal)
-    first: dict[tuple[Any, ...], Any] = {}
-    for one in changed:
-        record = one.record
-        key = (
-            *(record.at.replace(minute=0, second=0, microsecond=0), record.side, record.operation, record.tags),
-            *(record.client_key_id, record.client_key_prefix, record.team_id, record.policy, record.requested_model),
-            *(record.provider_id, record.model_id, record.currency),
-        )
-        first.setdefault(key, record)
-        alike[key] += (one.after or _NOTHING) - (one.before or _NOTHING)
-    for key, difference in alike.items():
-        rollups.correct(first[key], difference)

@@ -199,26 +199,36 @@ def add(lines: Iterable[Row], *, spend_only: bool = False) -> None:
     _LATENCIES.store(_latencies(times))
 
 
-def correct(line: Any, difference: Decimal) -> None:
-    """Tell the roll-ups what a correction adds to the cost of a line of the ledger, or takes away; in the same transaction.
+class Corrections:
+    """What later corrections add to the costs of lines of the ledger, or take away; told to the roll-ups all at once, at the end.
 
-    `line` has the attributes of `UsageRecord`. The cost as it was stays; the difference shows beside it. With a correction of a
-    correction, `difference` is what the second adds to the first.
+    The costs as they were stay; the differences show beside them. At the end and in the order in which everybody else writes them:
+    a long transaction that held some of the sums and came back for more would stop the writers, or wait with one in a circle.
     """
-    route = (line.policy, line.requested_model if line.provider_id or line.policy else "")
-    key = (
-        *(line.at.astimezone(UTC).replace(minute=0, second=0, microsecond=0), line.side, line.operation),
-        *(line.client_key_id, line.client_key_prefix, line.team_id, *route),
-        *(line.provider_id, line.model_id, line.currency),
-    )
-    _correct(UsageRollup, key, difference)
-    for tag in filter(None, line.tags.split(",")):
-        _correct(TagRollup, (*key, tag), difference)
 
+    def __init__(self) -> None:
+        self._by_hour: dict[str, Decimal] = defaultdict(Decimal)
+        self._by_tag: dict[str, Decimal] = defaultdict(Decimal)
 
-def _correct(model: Any, key: _Key, difference: Decimal) -> None:
-    quantized = difference.quantize(_CENT)
-    model.objects.filter(digest=_digest(key)).update(correction=models.F("correction") + models.Value(units(quantized)))
+    def take(self, line: Any, difference: Decimal) -> None:
+        """`line` has the attributes of `UsageRecord`. Of a correction of a correction, what the second adds to the first."""
+        route = (line.policy, line.requested_model if line.provider_id or line.policy else "")
+        key = (
+            *(line.at.astimezone(UTC).replace(minute=0, second=0, microsecond=0), line.side, line.operation),
+            *(line.client_key_id, line.client_key_prefix, line.team_id, *route),
+            *(line.provider_id, line.model_id, line.currency),
+        )
+        exact = difference.quantize(_CENT)
+        self._by_hour[_digest(key)] += exact
+        for tag in filter(None, line.tags.split(",")):
+            self._by_tag[_digest((*key, tag))] += exact
+
+    def store(self) -> None:
+        """In the transaction that writes the corrections."""
+        for model, differences in ((UsageRollup, self._by_hour), (TagRollup, self._by_tag)):
+            for digest, difference in sorted(differences.items()):
+                added = models.F("correction") + models.Value(units(difference))
+                model.objects.filter(digest=digest).update(correction=added)
 
 
 def _groups(lines: Iterable[Row]) -> dict[_Key, list[Row]]:

@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from inference import usage_rows
+from inference.models import UsageRecord
 from inference.recording import Row
+from inference.rollups import Corrections
 
 _numbers = itertools.count()
 
@@ -45,3 +47,10 @@ def row(**fields: Any) -> Row:
         "paid": (),
     } | fields
     return Row(**told)
+
+
+def correct(line: UsageRecord, difference: Decimal) -> None:
+    """As a run that rates the ledger again tells the roll-ups."""
+    told = Corrections()
+    told.take(line, difference)
+    told.store()

@@ -13,11 +13,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from inference import rollups
 from inference.models import UsageRecord
 from routing import issuing
 from routing.models import Team, TeamMember
-from tests.inference.ledger import record
+from tests.inference.ledger import correct, record
 
 pytestmark = pytest.mark.django_db
 
@@ -61,7 +60,7 @@ def test_groups_are_drawn_over_hours_days_and_months(admin_client: Client, by: s
 def test_a_correction_is_shown_beside_the_spend(admin_client: Client) -> None:
     record(cost=Decimal(1))
     assert "Corrected" not in page(admin_client)
-    rollups.correct(UsageRecord.objects.get(), Decimal("-0.25"))
+    correct(UsageRecord.objects.get(), Decimal("-0.25"))
     html = page(admin_client)
     assert "Corrected" in html
     assert "0.75\u202fUSD after corrections of prices" in html

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from inference import rollup_rebuilding, rollups
+from inference import rollup_rebuilding
 from inference.models import FailureRollup, LatencyRollup, TagRollup, Trace, TrafficRollup, UsageRecord, UsageRollup
-from tests.inference.ledger import record
+from tests.inference.ledger import correct, record
 
 pytestmark = pytest.mark.django_db
 
@@ -65,7 +65,7 @@ def test_lines_that_are_gone_from_the_ledger_are_gone_from_the_sums() -> None:
 
 def test_corrections_stay() -> None:
     requests()
-    rollups.correct(UsageRecord.objects.filter(at=TEN, model_id="gpt-test").first(), Decimal("0.5"))
+    correct(UsageRecord.objects.filter(at=TEN, model_id="gpt-test").first(), Decimal("0.5"))
     rollup_rebuilding.rebuild(TEN)
     told = UsageRollup.objects.get(hour=TEN.replace(minute=0), model_id="gpt-test")
     assert (told.cost, told.correction) == (Decimal("0.3"), Decimal("0.5"))

@@ -10,11 +10,12 @@ import pytest
 from django.db import connection
 from django.db.models import Sum
 
-from inference import rollups, usage_rows
+from inference import usage_rows
 from inference.backends.base import Usage
 from inference.models import FailureRollup, LatencyRollup, TagRollup, TrafficRollup, UsageRecord, UsageRollup
 from inference.recording import PaidRow, Row, row_of
 from inference.rollup_models import BUCKETS, DURATION, FIRST_BYTE, HOUR, MINUTE
+from tests.inference.ledger import correct
 from tests.inference.test_recording import entry
 
 pytestmark = pytest.mark.django_db
@@ -109,7 +110,7 @@ def test_a_call_without_a_known_price_is_counted_as_unpriced() -> None:
 
 def test_a_correction_stands_beside_the_cost() -> None:
     usage_rows.write([row(1, tags=",a,"), row(2, client_key_id=8)])
-    rollups.correct(UsageRecord.objects.get(request_id="req_1"), Decimal("0.25"))
+    correct(UsageRecord.objects.get(request_id="req_1"), Decimal("0.25"))
     told = UsageRollup.objects.get(client_key_id=7)
     assert (told.cost, told.correction) == (Decimal("0.000011"), Decimal("0.25"))
     assert UsageRollup.objects.get(client_key_id=8).correction == 0

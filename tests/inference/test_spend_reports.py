@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from inference import report_files, rollups, spend_reports
+from inference import report_files, spend_reports
 from inference.models import Trace, UsageRecord
 from inference.spend_reports import BadReport, Line, Question, Sight, report
 from providers import pricing
 from routing import issuing
 from routing.models import Team
-from tests.inference.ledger import record
+from tests.inference.ledger import correct, record
 
 pytestmark = pytest.mark.django_db
 
@@ -123,7 +123,7 @@ def test_currencies_are_never_added_up() -> None:
 
 def test_a_correction_is_a_second_figure() -> None:
     record(at=NOON, cost=Decimal(1))
-    rollups.correct(UsageRecord.objects.get(), Decimal("-0.25"))
+    correct(UsageRecord.objects.get(), Decimal("-0.25"))
     line = total(report(asked("model")))
     assert (line.cost, line.correction, line.corrected_cost) == (1, Decimal("-0.25"), Decimal("0.75"))
 
