@@ -7,10 +7,12 @@ import re
 import uuid
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from inference import old_paths, trace_ids
 from providers import actor
+from routing import client_addresses
 from routing.types import Identity
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
@@ -25,7 +27,9 @@ class RequestIdMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.headers.get("X-Request-Id", "")
         request.request_id = given if _SAFE_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"  # type: ignore[attr-defined]
-        origin = trace_ids.origin_of(request.headers, request.META.get("REMOTE_ADDR") or "")
+        origin = trace_ids.origin_of(
+            request.headers, client_addresses.of_meta(request.META, settings.GATEWAY_TRUSTED_PROXIES)
+        )
         if not origin.trace_id:
             origin = origin._replace(trace_id=request.request_id)  # type: ignore[attr-defined]
         with trace_ids.arriving(origin):

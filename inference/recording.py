@@ -245,7 +245,7 @@ def row_of(entry: Entry) -> Row:
         entry.trace_id or entry.request_id,
         entry.parent_span_id,
         None if identity is None else identity.team_id,
-        entry.attempts > 1,
+        ruling is not None and served is not None and _fell_back(ruling, served),
         entry.queued * 1000,
         joined_tags(tags) if tags else "",
         entry.address[:_LONGEST_ADDRESS],
@@ -253,6 +253,12 @@ def row_of(entry: Entry) -> Row:
         0,
         paid,
     )
+
+
+def _fell_back(ruling: Ruling, served: ModelView) -> bool:
+    """As `x-gateway-fallback` says it: not the first choice, or one that was only meant for when all else fails."""
+    first = ruling.candidates[0]
+    return first.model is not served or first.role == "fallback"
 
 
 def _paid_rows(paid: tuple[Paid, ...]) -> tuple[PaidRow, ...]:

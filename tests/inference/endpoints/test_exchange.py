@@ -8,7 +8,7 @@ from inference import errors
 from inference.limits import Limits
 from tests.inference import registry
 from tests.inference.door import Door, chat_body
-from tests.inference.scripted import DONE, EVENT, FINISH, USAGE, far, never, streaming, whole
+from tests.inference.scripted import DONE, EVENT, FINISH, USAGE, far, in_turn, never, raising, streaming, whole
 
 CHAT = "/v1/chat/completions"
 
@@ -317,3 +317,16 @@ async def test_a_row_tells_the_callers_trace_tags_session_and_address(serve, doo
 async def test_a_tag_that_no_column_could_hold_is_refused_by_name(door) -> None:
     answer = await door.call(CHAT, chat_body(), headers={"x-gateway-tags": "x" * 65})
     assert (answer.status, answer.error["param"]) == (400, "x-gateway-tags")
+
+
+async def test_a_row_tells_a_fallback_and_no_mere_second_try(serve, door) -> None:
+    broken = raising(errors.UpstreamFailed("died", retryable=True))
+    _, first = far("first", in_turn(broken, whole(), broken, broken), priority=1)
+    _, second = far("second", whole(), priority=2)
+    policy = {"targets": ["m"], "retries": {"attempts": 1, "delay_seconds": 0.001}}
+    serve(registry.model(first, "m"), registry.model(second, "m"), documents={"p": policy})
+    retried = await door.chat(model="p")
+    fell_back = await door.chat(model="p")
+    rows = await rows_of(door)
+    assert [(row.provider_id, row.attempts, row.fallback) for row in rows] == [("first", 2, False), ("second", 3, True)]
+    assert [one.headers["x-gateway-fallback"] for one in (retried, fell_back)] == ["0", "1"]
