@@ -40,7 +40,6 @@ from inference.errors import (
 from inference.limits import Limits
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
-from inference.refusing import no_room_to_record
 from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
@@ -234,8 +233,7 @@ class _Call:
         self.plane = bridge.plane(_make_plane)
 
     async def dispatch(self, seconds: float) -> tuple[Reply, bytes | None]:
-        if self.plane.recorder.is_full:
-            raise no_room_to_record()
+        self.plane.recorder.refuse_if_full()
         if bridge.is_serving():
             registry = snapshot.current()
         else:

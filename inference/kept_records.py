@@ -19,7 +19,7 @@ import orjson
 from inference import attempts, outcomes
 from inference.attempts import Paid
 from inference.backends.base import Usage
-from inference.recording import Entry, PaidRow, Row, joined_tags, read_usage, storable
+from inference.recording import Entry, PaidRow, Row, fell_back, joined_tags, read_usage, storable
 from inference.spool import Begun, Finished, Slot, Spool
 from providers import pricing
 from providers.prices import Prices, of_document
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from inference.attempts import Trail
     from inference.deciding import Ruling
     from inference.wire.openai import ParsedRequest
-    from routing.types import Identity, ModelView, RouteDecision
+    from routing.types import Identity, ModelView
 
 logger = logging.getLogger("gateway.recording")
 
@@ -161,14 +161,15 @@ class _Known:
             return found[1]
         if len(self._made) > _MOST_KNOWN:
             self._made.clear()
-        made = msgspec.Raw(_encode(_plain(identity, model, decision, side, client)))
+        made = msgspec.Raw(_encode(_plain(identity, model, ruling, side, client)))
         self._made[key] = ((identity, model, decision), made)
         return made
 
 
 def _plain(
-    identity: Identity | None, model: ModelView | None, decision: RouteDecision | None, side: str, client: str
+    identity: Identity | None, model: ModelView | None, ruling: Ruling | None, side: str, client: str
 ) -> tuple[Any, ...]:
+    decision = None if ruling is None else ruling.decision
     unnamed = model is None or side == LEGACY  # there the model tells what it would have cost here
     return (
         None if identity is None else identity.key_id,
@@ -182,6 +183,7 @@ def _plain(
         "" if decision is None else storable(decision.policy)[:120],
         0 if decision is None else decision.version,
         model is not None,
+        ruling is not None and model is not None and not unnamed and fell_back(ruling, model),
     )
 
 
@@ -252,7 +254,7 @@ def row_of_finished(found: Finished) -> Row:
     log, queued, trace_id, parent, tags, paid = more or (b"", 0, "", "", None, None)
     usage = read_usage(told) if isinstance(told, bytes) else None if told is None else Usage(**told)
     if usage is None:
-        usage = Usage(*guess, estimated=True) if any(guess) else Usage()
+        usage = Usage(guess[0], guess[1], estimated=True) if any(guess) else Usage()
     row = _row(_decode(found.begun), at, usage, paid)
     return row._replace(
         status=status,
@@ -266,7 +268,6 @@ def row_of_finished(found: Finished) -> Row:
         overhead_ms=overhead * 1000,
         decision=digest,
         attempts_log=log.decode(),
-        fallback=tries > 1,
         queue_ms=queued * 1000,
         trace_id=trace_id or row.trace_id,
         parent_span_id=parent or row.parent_span_id,
@@ -281,8 +282,12 @@ def row_of_begun(found: Begun) -> Row:
     begun = _decode(found.record)
     at, paid = begun[_AT], begun[_PAID]
     if found.status:
-        tokens = (found.input_tokens, found.output_tokens, found.cached_tokens, found.reasoning_tokens)
-        usage = Usage(*(min(count, _MOST_TOKENS) for count in tokens))
+        usage = Usage(
+            min(found.input_tokens, _MOST_TOKENS),
+            min(found.output_tokens, _MOST_TOKENS),
+            min(found.cached_tokens, _MOST_TOKENS),
+            min(found.reasoning_tokens, _MOST_TOKENS),
+        )
         return _row(begun, at, usage, paid)._replace(status=found.status)
     seen = min(found.events, _MOST_TOKENS)
     guessed = Usage(begun[_GUESS], seen, estimated=True) if seen else Usage(estimated=True)
@@ -294,7 +299,8 @@ _AT, _GUESS, _PAID = 1, 7, 13
 
 def _row(begun: Sequence[Any], at: float, usage: Usage, paid: Sequence[Any] | None) -> Row:
     request_id, _, operation, asked_for, stream, session, side, _, run, tries, trace_id, parent, tags, _, known = begun
-    key_id, prefix, team_id, own_tags, provider_id, model_id, currency, document, policy, version, modelled = known
+    key_id, prefix, team_id, own_tags, provider_id, model_id, currency, document, policy, version, *flags = known
+    modelled, fell = flags
     cost = cost_by(of_document(document, currency), usage) if modelled else None
     return Row(
         request_id,
@@ -327,7 +333,7 @@ def _row(begun: Sequence[Any], at: float, usage: Usage, paid: Sequence[Any] | No
         trace_id=trace_id or request_id,
         parent_span_id=parent,
         team_id=team_id,
-        fallback=tries > 1,
+        fallback=fell,
         tags=own_tags if tags is None else tags,
         prices="" if cost is None else document,
         attempt=run,

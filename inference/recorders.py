@@ -28,7 +28,7 @@ def for_this_process() -> Recorder:
         contents=contents_for_this_process(),
     )
     recorder.tell += listeners.wanted()
-    alert_events.events.watch(alert_events.RECORDS_DROPPED, lambda: {"": recorder.dropped})
+    alert_events.events.watch(alert_events.RECORDS_DROPPED, lambda: {"": recorder.dropped + recorder.refused})
     return recorder
 
 

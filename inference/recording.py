@@ -27,6 +27,7 @@ from inference.backends.base import Usage
 from inference.deciding import Ruling
 from inference.metrics import Metrics
 from inference.reasons import Reason, Reasons, asked_text
+from inference.refusing import no_room_to_record
 from inference.row_tallies import tally
 from inference.told_usage import read_usage as read_usage
 from inference.told_usage import usage_tail as usage_tail
@@ -245,7 +246,7 @@ def row_of(entry: Entry) -> Row:
         entry.trace_id or entry.request_id,
         entry.parent_span_id,
         None if identity is None else identity.team_id,
-        ruling is not None and served is not None and _fell_back(ruling, served),
+        ruling is not None and served is not None and fell_back(ruling, served),
         entry.queued * 1000,
         joined_tags(tags) if tags else "",
         entry.address[:_LONGEST_ADDRESS],
@@ -255,7 +256,7 @@ def row_of(entry: Entry) -> Row:
     )
 
 
-def _fell_back(ruling: Ruling, served: ModelView) -> bool:
+def fell_back(ruling: Ruling, served: ModelView) -> bool:
     """As `x-gateway-fallback` says it: not the first choice, or one that was only meant for when all else fails."""
     first = ruling.candidates[0]
     return first.model is not served or first.role == "fallback"
@@ -371,6 +372,8 @@ class Recorder:
         self.away = False
         """The database did not take the last rows."""
         self.dropped = 0
+        self.refused = 0
+        """Requests, while it was full."""
         self.written = 0
         self.adopted = 0
 
@@ -380,6 +383,12 @@ class Recorder:
         if len(self._queue) + len(self._unkept) < self._queue_rows:
             return False
         return self._kept is None or self._kept.spool.full or not self._kept.spool.is_open
+
+    def refuse_if_full(self) -> None:
+        """Raises the `GatewayError` for a request whose usage might have to be forgotten."""
+        if self.is_full:
+            self.refused += 1
+            raise no_room_to_record()
 
     def began(self, request_id: str, request: ParsedRequest, trail: Trail) -> None:
         """Called on the request path before a provider is asked, so that the request is known though the process be killed."""
@@ -458,6 +467,9 @@ class Recorder:
         yield dropped
         if self.contents is not None:
             yield from self.contents.families()
+        refused = CounterMetricFamily("gateway_records_refused", "Requests refused since their usage had no room.")
+        refused.add_metric([], self.refused)
+        yield refused
         kept = self._kept
         waiting = len(self._queue) + len(self._unkept)
         if kept is not None:

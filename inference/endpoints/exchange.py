@@ -32,7 +32,6 @@ from inference.errors import (
     UpstreamTimeout,
 )
 from inference.recording import Entry, cost_of, read_usage, usage_tail
-from inference.refusing import no_room_to_record
 from inference.request_ids import new_request_id
 from inference.trace_ids import child
 from inference.wire import errors, sse
@@ -182,8 +181,7 @@ class Exchange:
         if snapshot.trusted_proxies and (forwarded := read.get(b"x-forwarded-for")) is not None:
             self.address = address_of(self.address, forwarded.decode("latin-1"), snapshot.trusted_proxies)
         identity = admit(key, snapshot, now=time(), address=self.address)
-        if plane.recorder.is_full:
-            raise no_room_to_record()
+        plane.recorder.refuse_if_full()
         self.identity = self.trail.identity = identity
         body = await self._read_body()
         limits = plane.limits
