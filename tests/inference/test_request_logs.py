@@ -12,16 +12,14 @@ from inference.recording import row_of
 from tests.inference.test_recording import entry
 
 
-def line(record: logging.LogRecord) -> dict:
-    return json.loads(request_logs.JSONFormatter().format(record))
-
-
 def test_a_request_is_one_line_with_what_it_used_and_cost(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="gateway.access")
     one = entry(1, usage=Usage(10, 4), cost=Decimal("0.00000012"), tags=("a", "b"))
-    request_logs.tell([one], [row_of(one)])
+    two = entry(2)
+    request_logs.tell([one, two], [row_of(one), row_of(two)])
     [record] = caplog.records
-    told = line(record)
+    told, other = (json.loads(line) for line in request_logs.JSONFormatter().format(record).splitlines())
+    assert other["request_id"] == two.request_id
     assert (told["logger"], told["message"], told["status"], told["model_id"]) == (
         "gateway.access",
         "request",
