@@ -9,7 +9,8 @@ from hashlib import sha256
 
 from inference.errors import InvalidKey, PermissionDenied
 from routing import client_keys
-from routing.client_keys import Found, KeyRefused
+from routing.client_addresses import Network, within
+from routing.client_keys import KeyRefused
 from routing.types import Identity, Snapshot
 
 GENERATE = "generate"
@@ -84,7 +85,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
-        self.keys: dict[bytes, Found] = {}
+        self.keys: dict[bytes, tuple[Identity, float | None, tuple[Network, ...] | None]] = {}
+        """Who it is, until when, and from where."""
 
 
 _MOST_SEEN = 10_000
@@ -97,9 +99,10 @@ def _verified(presented: str, snapshot: Snapshot, now: float, address: str) -> I
         _seen.snapshot, _seen.keys = snapshot, {}
     fingerprint = sha256(presented.encode()).digest()
     known = _seen.keys.get(fingerprint)
-    if known is None or (known.until is not None and known.until <= now):
-        known = _seen.keys[fingerprint] = client_keys.find(presented, snapshot, now=now)
-    view = known.view
-    if view.networks is not None:
-        client_keys.check_address(view, address)
-    return view.identity
+    if known is None or (known[1] is not None and known[1] <= now):
+        view, until = client_keys.find(presented, snapshot, now=now)
+        known = _seen.keys[fingerprint] = (view.identity, until, view.networks)
+    identity, _, networks = known
+    if networks is not None and not within(address, networks):
+        raise KeyRefused("address")
+    return identity

@@ -44,7 +44,7 @@ from inference.request_ids import new_request_id
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
 from routing import health, live_models, metering, model_choices, selections, snapshot
-from routing.rollout import GATEWAY
+from routing.rollout import GATEWAY, SHADOW
 from routing.types import Identity, Snapshot
 
 _VERSION = "1.0"
@@ -216,9 +216,11 @@ class _Call:
         self.request_id = new_request_id()
         self.side = side
         self.request = request
-        self.identity = identity
+        self.limited_by = identity
+        self.identity = identity if side != SHADOW else None
+        """Whose request it is: a copy is nobody's, though it goes where the client's own may go alone."""
         self.trail = Trail(
-            identity=identity,
+            identity=self.identity,
             side=side,
             trace_id=request.origin.trace_id,
             parent_span_id=request.origin.parent_span_id,
@@ -240,8 +242,8 @@ class _Call:
             registry = await asyncio.to_thread(_read_registry)
             await health.start()
         self.plane.dispatcher.follow(registry)
-        await settle_model(self.request, self.identity)
-        ruling = rule(self.request, self.identity, registry)
+        await settle_model(self.request, self.limited_by)
+        ruling = rule(self.request, self.limited_by, registry)
         if (contents := self.plane.recorder.contents) is not None and self.side == GATEWAY:
             self.capture = contents.begin(self.request_id, time(), self.request, self.identity, ruling)
         return await self.plane.dispatcher.send(

@@ -21,7 +21,7 @@ from inference.shadow_pairs import Answer
 from inference.shadow_texts import Asked, Unreadable
 from inference.wire import hops
 from routing.rollout import SHADOW
-from routing.types import ModelView, RolloutView, Snapshot
+from routing.types import Identity, ModelView, RolloutView, Snapshot
 
 MOST_BYTES = 256 * 1024
 """Of a body that is read to be compared."""
@@ -64,13 +64,15 @@ def model_of(registry: Snapshot, name: str) -> ModelView | None:
     return known[0] if known else None
 
 
-async def of_gateway(asked: Asked, registry: Snapshot, seconds: float) -> Heard:
-    """The gateway's answer, whole. Its usage row belongs to no client and says that it was a copy."""
+async def of_gateway(asked: Asked, registry: Snapshot, seconds: float, identity: Identity | None = None) -> Heard:
+    """The gateway's answer, whole. Its usage row belongs to no client and says that it was a copy; `identity` is whose request it
+    copies, whose prompts may go no further than the client's own."""
     began = perf_counter()
     try:
         completion = await client.complete_async(
             asked.body,
             operation=asked.operation,
+            identity=identity,
             provider_id=asked.provider_id,
             timeout_seconds=seconds,
             side=SHADOW,

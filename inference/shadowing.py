@@ -21,6 +21,7 @@ from django.db import connection, connections
 
 from inference import shadow_asking, shadow_budget, shadow_pairs
 from inference.errors import GatewayError
+from inference.forwarding import credential_of
 from inference.metrics import Metrics, metrics
 from inference.request_ids import new_request_id
 from inference.shadow_asking import Heard, LegacyWay, Question, model_of
@@ -28,9 +29,11 @@ from inference.shadow_budget import Budget, Reservation, StoreAway
 from inference.shadow_pairs import Compared
 from inference.shadow_texts import OPERATIONS, Asked, Unreadable, asked
 from inference.wire import errors, hops
+from routing import client_keys
+from routing.client_keys import KeyRefused
 from routing.rollout import BUCKETS, GATEWAY, bucket
 from routing.snapshot import current
-from routing.types import RolloutView, Snapshot
+from routing.types import Identity, RolloutView, Snapshot
 
 logger = logging.getLogger("gateway.shadowing")
 
@@ -218,7 +221,9 @@ class Shadowing:
                     listening.rollout, listening.question(request), registry, self._copy_seconds
                 )
             else:
-                heard = await shadow_asking.of_gateway(request, registry, self._copy_seconds)
+                heard = await shadow_asking.of_gateway(
+                    request, registry, self._copy_seconds, listening.identity(registry)
+                )
             costs = most if heard.counts is None else heard.counts
             return heard
         finally:
@@ -328,6 +333,14 @@ class Listening:
     @property
     def body(self) -> bytes:
         return b"".join(self._asked)
+
+    def identity(self, registry: Snapshot) -> Identity | None:
+        """Whose request it is, where the key that it shows is one of ours."""
+        shown = credential_of(self._scope["headers"])
+        try:
+            return client_keys.find(shown.decode("ascii"), registry, now=self.at).view.identity
+        except (KeyRefused, UnicodeDecodeError):
+            return None
 
     async def heard(self, request: Asked, registry: Snapshot) -> Heard:
         """What the client was told. Raises `GatewayError` when the reply cannot be read."""

@@ -38,13 +38,9 @@ def _network(text: Any) -> Network:
     return network
 
 
+@lru_cache(maxsize=8192)
 def within(address: str, ranges: tuple[Network, ...]) -> bool:
     """An unknown address, which is empty, is in no range."""
-    return _within(address, ranges)
-
-
-@lru_cache(maxsize=8192)
-def _within(address: str, ranges: tuple[Network, ...]) -> bool:
     known = _read(address)
     return known is not None and any(known.version == one.version and known in one for one in ranges)
 

@@ -15,6 +15,7 @@ import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from providers.secrets import Secret
 from routing.client_addresses import within
@@ -38,8 +39,7 @@ class NewKey:
     plaintext: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A key that is good now, and the epoch second from which time alone makes it bad."""
 
     view: ClientKeyView
@@ -78,7 +78,8 @@ def verify(presented: str, snapshot: Snapshot, *, now: float, address: str = "")
     `address` is the client's; without one, a key that may come from some addresses only is refused.
     """
     view = find(presented, snapshot, now=now).view
-    check_address(view, address)
+    if view.networks is not None and not within(address, view.networks):
+        raise KeyRefused("address")
     return view.identity
 
 
@@ -98,12 +99,6 @@ def find(presented: str, snapshot: Snapshot, *, now: float) -> Found:
     if snapshot.imported_keys:
         return _imported(presented, snapshot, now)
     raise KeyRefused("unknown")
-
-
-def check_address(view: ClientKeyView, address: str) -> None:
-    """Raises `KeyRefused` when the key may not come from there."""
-    if view.networks is not None and not within(address, view.networks):
-        raise KeyRefused("address")
 
 
 def _is(presented: str, expected: bytes, pepper: bytes | None) -> bool:

@@ -232,6 +232,17 @@ async def test_a_request_served_by_the_legacy_side_is_copied_to_the_gateway(
     assert len(legacy.requests) == 1
 
 
+async def test_a_copy_goes_no_further_than_the_client_s_key_may(door: ShadowedDoor) -> None:
+    door.side = LEGACY
+    limited = registry.key_view(allowed_providers=("elsewhere",))
+    snapshot.replace(replace(snapshot.current(), client_keys={limited.identity.prefix: limited}))
+    assert (await door.chat("hello there")).status == 200
+    await door.pairs()
+    await door.inner.shutdown()
+    copies = [row for row in door.rows if row.side == SHADOW]
+    assert [(row.provider_id, row.status) for row in copies] == [("", 404)]
+
+
 async def test_the_copys_usage_is_marked_and_belongs_to_no_client(door: ShadowedDoor) -> None:
     door.side = LEGACY
     await door.chat("hello there")
