@@ -31,6 +31,7 @@ app.conf.beat_schedule = {
     "forget-import-secrets": {"task": "providers.tasks.forget_import_secrets", "schedule": 3600.0},
     "judge-policy-trials": {"task": "inference.tasks.judge_policy_trials", "schedule": 15.0},
     "disable-failing-models": {"task": "routing.tasks.disable_failing_models", "schedule": 5.0},
+    "adopt-spool": {"task": "inference.tasks.adopt_spool", "schedule": 15.0},
     "sweep-jobs": {"task": "inference.tasks.sweep_jobs", "schedule": 15.0},
     "forget-reasons": {"task": "inference.tasks.forget_reasons", "schedule": 3600.0},
     "keep-traces": {"task": "inference.tasks.keep_traces", "schedule": 600.0},

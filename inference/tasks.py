@@ -21,6 +21,7 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 from inference import (
+    adoption,
     alert_delivery,
     alert_events,
     alert_judging,
@@ -82,6 +83,12 @@ def judge_policy_trials() -> int:
 def forget_shadow_pairs() -> int:
     """Delete the compared answers whose hours are over; returns how many pairs went."""
     return shadow_pairs.forget_old(timezone.now())
+
+
+@shared_task
+def adopt_spool() -> int:
+    """Write what web processes left that were killed, should nobody else be there to do it; returns how many records."""
+    return adoption.adopt(adoption.folder())
 
 
 @shared_task

@@ -3,10 +3,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from inference import adoption, usage_rows
+from inference import adoption, tasks, usage_rows
 from inference.attempts import Trail
 from inference.kept_records import LOST, KeptRecords
 from inference.models import Job, Trace, UsageRecord
@@ -96,3 +97,14 @@ def test_a_run_of_a_job_is_booked_beside_the_one_that_ended_it(dead) -> None:
     adopted(dead)
     assert set(UsageRecord.objects.values_list("attempt", "output_tokens")) == {(0, 500_000), (adoption.RUN + 1, 4)}
     assert Trace.objects.count() == 1
+
+
+def test_the_command_and_the_task_adopt_too(dead, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(adoption, "folder", lambda: tmp_path)
+    call_command("adopt_spool")
+    assert "No dead process left anything" in capsys.readouterr().out
+    dead.keep(entry(1, model=MODEL), None)
+    dead.spool._unlock()
+    call_command("adopt_spool")
+    assert "1 records of processes that are gone" in capsys.readouterr().out
+    assert tasks.adopt_spool() == 0

@@ -11,7 +11,7 @@ import redis
 from django.db import IntegrityError
 from django.utils import timezone
 
-from inference import answering, jobs
+from inference import adoption, answering, jobs
 from inference.errors import InvalidRequest, ModelNotFound, UpstreamFailed
 from inference.models import Job, Trace, UsageRecord
 from inference.wire import openai
@@ -39,9 +39,13 @@ def job() -> Job:
     return jobs.create(REQUEST, OWNER)
 
 
-def entry_for(held: jobs.Claim, status: int = 200) -> Any:
+def question_for(held: jobs.Claim) -> answering.Question:
     body = b'{"model": "words", "messages": [{"role": "user", "content": "hello"}]}'
-    return answering.Question(openai.parse(openai.CHAT, body), OWNER, held.request_id).entry(status)
+    return answering.Question(openai.parse(openai.CHAT, body), OWNER, held.request_id, held.fence)
+
+
+def entry_for(held: jobs.Claim, status: int = 200) -> Any:
+    return question_for(held).entry(status)
 
 
 def lose(job: Job) -> None:
@@ -125,6 +129,26 @@ def test_a_released_job_does_not_count_as_an_attempt(job: Job) -> None:
     job.refresh_from_db()
     assert (job.state, job.attempts) == ("queued", 0)
     assert jobs.claim(job.pk).fence == 2
+
+
+def test_a_run_that_was_given_back_is_paid_for_beside_the_one_that_ends_the_job(job: Job) -> None:
+    first = jobs.claim(job.pk)
+    question = question_for(first)
+    question.trail.model = snapshot.refresh().models[0]
+    question.events = 5
+    jobs.release(first)
+    jobs._book_run(first, question)
+    second = jobs.claim(job.pk)
+    assert jobs.complete(second, {}, entry_for(second))
+    booked = UsageRecord.objects.order_by("attempt").values_list("attempt", "output_tokens", "estimated")
+    assert list(booked) == [(0, 0, False), (adoption.RUN + 1, 5, True)]
+    assert Trace.objects.count() == 1
+
+
+def test_a_run_that_said_nothing_is_not_booked(job: Job) -> None:
+    held = jobs.claim(job.pk)
+    jobs._book_run(held, question_for(held))
+    assert not UsageRecord.objects.exists()
 
 
 def test_the_sweep_queues_a_job_whose_worker_was_lost(job: Job, redis_url: str) -> None:
