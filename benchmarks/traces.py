@@ -134,6 +134,8 @@ def write_on(stop: Any, written: Any) -> None:
     """What recorder threads do, as fast as one can: batches of 500 into the ledger, the roll-ups and the traces."""
     import django
 
+    with contextlib.suppress(PermissionError):  # whoever asks may have been given more of a busy machine
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     django.setup()
     from inference import usage_rows
     from inference.recording import BATCH_ROWS, Entry, row_of

@@ -29,7 +29,7 @@ OUTCOMES = ("answered", "failed", "rescued", "cut")
 OWNERS = ("caller", "policy", "provider", "gateway")
 MOST_ROWS = 500
 
-_FIRST_SPAN = timedelta(minutes=10)
+_FIRST_SPAN = timedelta(minutes=1)
 _LEAST_SPAN = timedelta(seconds=1)
 _QUICK, _SLOW, _ENOUGH = 0.01, 0.04, 0.07
 """Seconds: a span after which the next one is longer, or shorter, and after which all together the search ends."""

@@ -69,7 +69,8 @@ def unite(apps: Any, schema_editor: Any) -> None:
     table = apps.get_model("inference", "Trace")._meta.db_table
     run(f"ALTER TABLE {table} RENAME TO inference_trace_parted")
     run("DROP INDEX trace_by_request, trace_by_policy, trace_by_tag")
-    run(f"CREATE TABLE {table} (LIKE inference_trace_parted)")
+    run(f"CREATE TABLE {table} (LIKE inference_trace_parted INCLUDING DEFAULTS)")
+    run(f"ALTER TABLE {table} ALTER COLUMN id DROP DEFAULT")
     run(f"INSERT INTO {table} SELECT * FROM inference_trace_parted")
     run("DROP TABLE inference_trace_parted")
     run(f"ALTER TABLE {table} ADD PRIMARY KEY (id)")

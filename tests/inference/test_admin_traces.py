@@ -54,7 +54,7 @@ def test_the_list_never_counts_and_asks_little(admin_client: Client) -> None:
     with CaptureQueriesContext(connection) as queries:
         assert admin_client.get(LIST).status_code == 200
     assert not [query["sql"] for query in queries if "COUNT(" in query["sql"].upper()]
-    assert len([query for query in queries if "inference_trace" in query["sql"]]) <= 8
+    assert len([query for query in queries if "inference_trace" in query["sql"]]) <= 10
 
 
 def test_a_page_leads_to_the_older_ones_and_back_to_the_newest(admin_client: Client) -> None:

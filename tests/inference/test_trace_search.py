@@ -137,7 +137,7 @@ def test_a_search_that_takes_too_long_tells_how_far_it_came_and_goes_on_there(mo
     a_trace("far", 60 * 24 * 3)
     monkeypatch.setattr(trace_search, "_ENOUGH", 0.0)
     page = find(Search(), EVERYTHING, now=NOW)
-    assert (page.rows, page.looked_back_to) == ([], NOW - 10 * MINUTE)
+    assert (page.rows, page.looked_back_to) == ([], NOW - trace_search._FIRST_SPAN)
     for _ in range(20):
         if page.rows or not page.cursor:
             break
