@@ -25,7 +25,7 @@ from django.views.decorators.http import require_safe
 
 from inference import report_files, savings_reports, spend_chart, spend_reports
 from inference.spend_forms import BY, FILTERS, MEASURES, USUAL, SpendForm
-from inference.spend_reports import DAY, HOUR, MODEL, MONTH, TAG, BadReport, Line, Question, Sight
+from inference.spend_reports import DAY, HOUR, MODEL, MONTH, TAG, BadReport, Line, Question, Report, Sight
 from providers import cells, pages
 from routing import snapshot, visibility
 from routing.models import ClientKey
@@ -118,11 +118,13 @@ def _sight(request: HttpRequest) -> Sight:
 def _told(form: SpendForm, sight: Sight, now: datetime, held: Snapshot) -> dict[str, Any]:
     by, measure = form.cleaned_data["by"], form.cleaned_data["measure"]
     question = form.question(now, by)
-    found = spend_reports.report(question, sight, most=MOST_SHOWN)
+    over_time = spend_reports.report(form.question(now, by, _step(question)), sight, most=_MOST_DRAWN)
+    # Where even that is not all, the chart lacks its end, and the sums are asked for by themselves.
+    found = spend_reports.report(question, sight) if over_time.cut else spend_reports.narrower(over_time, by)
     links = _Links(form, question)
     groups = [line for line in found.lines if line.currency == _main(found.totals)]
     largest = [line.names[by] for line in sorted(groups, key=lambda line: _amount(line, measure), reverse=True)]
-    steps, chart = _steps(form, sight, now, largest, links)
+    steps, chart = _steps(over_time, by, measure, largest, links)
     return {
         "by": BY[by],
         "is_by_tag": by == TAG,
@@ -130,8 +132,8 @@ def _told(form: SpendForm, sight: Sight, now: datetime, held: Snapshot) -> dict[
         "measure": MEASURES[measure],
         "totals": found.totals,
         "kpis": _kpis(found.totals, links),
-        "rows": [_row(line, by, found.totals, largest, links) for line in found.lines],
-        "cut": found.cut,
+        "rows": [_row(line, by, found.totals, largest, links) for line in found.lines[:MOST_SHOWN]],
+        "cut": found.cut or len(found.lines) > MOST_SHOWN,
         "steps": steps,
         "chart": chart,
         "legend": list(enumerate(_unnamed(name) for name in chart.names)),
@@ -258,13 +260,10 @@ def _step(question: Question) -> str:
 
 
 def _steps(
-    form: SpendForm, sight: Sight, now: datetime, largest: Sequence[str], links: _Links
+    found: Report, by: str, measure: str, largest: Sequence[str], links: _Links
 ) -> tuple[list[Step], spend_chart.Chart]:
-    by, measure = form.cleaned_data["by"], form.cleaned_data["measure"]
-    step = _step(form.question(now))
-    question = form.question(now, by, step)
-    found = spend_reports.report(question, sight, most=_MOST_DRAWN)
-    currency = _main(found.totals)
+    question, currency = found.question, _main(found.totals)
+    (step,) = question.times
     amounts: dict[tuple[str, datetime], Decimal] = {}
     for line in found.lines:
         if line.currency == currency:

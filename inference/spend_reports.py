@@ -6,7 +6,7 @@ price was corrected later, `correction` says what that adds or takes away.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -154,14 +154,38 @@ class Report:
 
 def report(question: Question, sight: Sight = EVERYTHING, *, most: int = MOST_ROWS) -> Report:
     """The lines in the order of time where a time is among the groups, and then the dearest first."""
-    rows = _told(question, question.group_by, sight, TAG in question.group_by or bool(question.tag), most + 1)
-    lines = _named(rows[:most], question.group_by)
-    totals = _named(_told(question, (), sight, bool(question.tag), MOST_ROWS), ())
-    return Report(question, tuple(lines), tuple(totals), len(rows) > most)
+    of_tags = TAG in question.group_by or bool(question.tag)
+    rows = _told(question, question.group_by, sight, of_tags, most + 1)
+    lines, cut = _named(rows[:most], question.group_by), len(rows) > most
+    if cut or (TAG in question.group_by and not question.tag):
+        totals = _named(_told(question, (), sight, bool(question.tag), MOST_ROWS), ())
+    else:
+        totals = _regrouped(lines, ())
+    return Report(question, tuple(lines), tuple(totals), cut)
 
 
-def without_groups(question: Question, *names: str) -> Question:
-    return replace(question, group_by=tuple(name for name in question.group_by if name not in names))
+def narrower(told: Report, *group_by: str) -> Report:
+    """The same by some of its groups, without asking again; of a report that is not cut."""
+    lines = sorted(
+        _regrouped(told.lines, group_by), key=lambda line: (-line.cost, -line.requests, *line.names.values())
+    )
+    return replace(told, question=replace(told.question, group_by=group_by), lines=tuple(lines))
+
+
+def _regrouped(lines: Iterable[Line], group_by: Sequence[str]) -> list[Line]:
+    found: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        found.setdefault((line.currency, *(line.by[name] for name in group_by)), []).append(line)
+    return [_added_up(some, group_by) for some in found.values()]
+
+
+def _added_up(lines: Sequence[Line], group_by: Sequence[str]) -> Line:
+    first = lines[0]
+    sums: dict[str, Any] = {name: sum(getattr(line, name) for line in lines) for name in _COUNTED}
+    sums |= {name: sum((getattr(line, name) for line in lines), Decimal(0)) for name in ("cost", "correction")}
+    latest = max((line.last_at for line in lines if line.last_at is not None), default=None)
+    named = {name: first.names[name] for name in group_by}
+    return Line(named, {name: first.by[name] for name in group_by}, first.currency, **sums, last_at=latest)
 
 
 def _told(question: Question, group_by: Sequence[str], sight: Sight, of_tags: bool, most: int) -> list[dict[str, Any]]:

@@ -153,6 +153,16 @@ def test_lines_are_cut_and_said_to_be() -> None:
     assert total(told).requests == 3
 
 
+def test_a_report_tells_fewer_groups_without_asking_again(django_assert_num_queries: Any) -> None:
+    record(at=NOON, cost=Decimal(1))
+    record(at=NOON - DAY, cost=Decimal(2))
+    record(at=NOON - DAY, cost=Decimal(5), model_id="b")
+    fine = report(asked("model", "day"))
+    with django_assert_num_queries(0):
+        told = spend_reports.narrower(fine, "model")
+    assert told == report(asked("model"))
+
+
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
