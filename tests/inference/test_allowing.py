@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 
+import orjson
 import pytest
 
-from inference import allowing, errors
+from inference import allowing, answering, client, errors
+from inference.wire.openai import CHAT, parse
 from routing import ledger_word, metering, metering_store
 from routing.allowances import CALLS, DAY, MINUTE, REQUESTS, TOKENS, UNDER_WAY, AllowanceIndex
 from routing.metering import Needs
@@ -153,11 +155,11 @@ async def test_a_model_without_a_price_is_refused_where_the_budget_says_so(serve
 async def test_a_stream_that_its_client_left_gives_back_what_it_did_not_use(serve, quick) -> None:
     money, calls = budget(10**9), allowance(CALLS, UNDER_WAY, 5)
     limited(serve, streaming(EVENT, asyncio.Event()), callers=[money, calls])
-    client, task = quick.open("/v1/chat/completions", chat_body(model="p", stream=True))
-    while not client.answer.pieces:
-        await client.until_said()
+    caller, task = quick.open("/v1/chat/completions", chat_body(model="p", stream=True))
+    while not caller.answer.pieces:
+        await caller.until_said()
     assert purse(calls).reserved == 1
-    client.leave()
+    caller.leave()
     await asyncio.wait_for(task, 10)
     assert (purse(calls).reserved, purse(money).reserved) == (0, 0)
     assert purse(money).spent > 0
@@ -218,14 +220,14 @@ async def test_two_hundred_streams_leave_nothing_open_and_stay_within_a_strict_b
         quick.open("/v1/chat/completions", chat_body("stay" if place % 3 else "leave", model="p", stream=True))
         for place in range(200)
     ]
-    for client, _ in serving[::3]:
-        client.leave()
+    for caller, _ in serving[::3]:
+        caller.leave()
     await asyncio.wait_for(asyncio.gather(*(task for _, task in serving)), 60)
     taken_elsewhere = sum(grant is not None for grant in await elsewhere) * 60_000
     spent = purse(money).spent
     assert spent + taken_elsewhere <= money.amount
     assert (purse(money).reserved, purse(calls).reserved, metering.current().open_grants) == (0, 0, 0)
-    assert sum(client.answer.status == 200 for client, _ in serving) > 50
+    assert sum(caller.answer.status == 200 for caller, _ in serving) > 50
     metering.current()._shared().wake()
     await until(lambda: metering_store.read(redis_url, [money])[money.key][:2] == (spent, taken_elsewhere))
     await other.meter.stop()
@@ -236,3 +238,26 @@ async def test_two_hundred_streams_leave_nothing_open_and_stay_within_a_strict_b
 )
 def test_spans_read_as_openai_s_clients_expect(seconds, text) -> None:
     assert allowing._duration(seconds) == text
+
+
+async def test_a_request_from_inside_the_process_counts_like_one_from_outside(serve, quick) -> None:
+    tokens = allowance(TOKENS, DAY, 1000)
+    limited(serve, whole(), callers=[tokens])
+    identity = registry.key_view().identity
+    await client.complete_async(chat_body(model="p"), identity=identity)
+    assert (purse(tokens).spent, purse(tokens).reserved) == (12, 0)
+    assert metering.current().open_grants == 0
+
+
+async def test_a_job_settles_where_it_ran(serve, quick, monkeypatch) -> None:
+    tokens, calls = allowance(TOKENS, DAY, 1000), allowance(CALLS, UNDER_WAY, 1)
+    limited(serve, streaming(EVENT, FINISH, USAGE, DONE), callers=[tokens, calls])
+    monkeypatch.setattr(answering, "_plane", quick.app._plane)
+    body = orjson.dumps(chat_body(model="p", stream=True))
+
+    async def hear(events):
+        assert purse(calls).reserved == 1
+
+    question = answering.Question(parse(CHAT, body), registry.key_view().identity, "job_1")
+    await question.streamed(hear)
+    assert (purse(tokens).spent, purse(tokens).reserved, purse(calls).reserved) == (13, 0, 0)

@@ -16,6 +16,7 @@ from routing import ledger_word, metering, metering_sharing, metering_store
 from routing.allowances import CALLS, DAY, MINUTE, MONEY, MONTH, REQUESTS, TOKENS, UNDER_WAY, Allowance, AllowanceIndex
 from routing.metering import LIMIT_REACHED, STORE_AWAY, Exhausted, Grant, Meter, Needs
 from routing.purses import span_ms
+from tests import services
 from tests.inference import registry
 
 NOTHING = Needs(0, 0, 0, 0)
@@ -443,3 +444,43 @@ async def _whatever_happens(redis_url, unit, steps):
     used, reserved, _ = figures(redis_url, one).get(one.key, (0, 0, None))
     assert reserved == 0
     assert used == {"requests": began, "money": spent, "calls": 0}[unit]
+
+
+# The store goes, comes back, and takes its time ------------------------------------------------------------------------------
+
+
+async def test_a_store_that_stops_and_comes_back_empty_is_counted_in_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(metering_sharing, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(metering_sharing, "BEAT_SECONDS", 0.05)
+    limit = allowance(amount=20)
+    store = services.private_redis(tmp_path)
+    try:
+        async with processes(store.url, 2, limit) as (one, other):
+            for process in (one, other):
+                for _ in range(3):
+                    assert await process.let_through()
+            await until(lambda: one.meter.processes == other.meter.processes == 2)
+            store.stop()
+            await until(lambda: one.meter.is_away and other.meter.is_away)
+            admitted = [await process.let_through() for process in (one, other) for _ in range(20)]
+            away = sum(grant is not None for grant in admitted)
+            assert 0 < away <= 20 + 2  # an even share each, and what they held
+            store = services.private_redis(tmp_path)
+            await until(lambda: not one.meter.is_away and not other.meter.is_away)
+            await until(lambda: figures(store.url, limit).get(limit.key, (0,))[0] == 6 + away)
+            more = [await process.let_through() for process in (one, other) for _ in range(20)]
+            assert sum(grant is not None for grant in more) == max(0, 20 - 6 - away)
+    finally:
+        store.stop()
+
+
+async def test_a_store_that_takes_its_time_keeps_nobody_waiting_for_long(redis_url, monkeypatch):
+    monkeypatch.setattr(metering_sharing, "PATIENCE_SECONDS", 0.1)
+    async with processes(redis_url, 1, allowance(amount=10)) as (one,):
+        assert await one.let_through()
+        one.meter.recall("limit:requests:day:key")
+        with redis.Redis.from_url(redis_url) as store:
+            store.execute_command("CLIENT", "PAUSE", 600, "ALL")
+        async with asyncio.timeout(0.5):
+            assert await one.let_through()
+        assert one.meter.is_away
