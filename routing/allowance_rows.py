@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -155,22 +155,39 @@ def _index(rules: list[Rule], identities: Iterable[Identity]) -> AllowanceIndex:
         by_subject[rule.subject].append(rule)
     own = {kind: _by_name(by_subject[kind]) for kind in (subjects.KEY, subjects.TEAM)}
     each_key, each_team = by_subject[subjects.EACH_KEY], by_subject[subjects.EACH_TEAM]
-    keys = {
-        one.key_id: _for_one(one.key_id, own[subjects.KEY].get(one.key_id, ()), each_key, one.role)
-        for one in (identities if each_key or own[subjects.KEY] else ())
-    }
-    teams = {
-        pk: _for_one(pk, own[subjects.TEAM].get(pk, ()), each_team)
-        for pk in (Team.objects.values_list("pk", flat=True) if each_team else own[subjects.TEAM])
-    }
+    roles = {one.key_id: one.role for one in (identities if each_key or own[subjects.KEY] else ())}
+    if not each_key:
+        roles = {pk: role for pk, role in roles.items() if pk in own[subjects.KEY]}
+    teams = Team.objects.values_list("pk", flat=True) if each_team else own[subjects.TEAM]
     return AllowanceIndex(
         every=tuple(rule.of() for rule in by_subject[subjects.ALL]),
-        keys={name: some for name, some in keys.items() if some},
-        teams={name: some for name, some in teams.items() if some},
+        keys=_WhenAsked(roles, own[subjects.KEY], each_key),
+        teams=_WhenAsked(dict.fromkeys(teams, ""), own[subjects.TEAM], each_team),
         tags=_resolved(by_subject[subjects.TAG]),
         models=_resolved(by_subject[subjects.MODEL]),
         providers=_resolved(by_subject[subjects.PROVIDER]),
     )
+
+
+class _WhenAsked(Mapping[int, tuple[Allowance, ...]]):
+    """Allowances of each key, or of each team, made when somebody asks for them: of ten thousand keys few call at a time."""
+
+    def __init__(self, roles: Mapping[int, str], own: Mapping[Any, Sequence[Rule]], each: Sequence[Rule]) -> None:
+        self._roles, self._own, self._each = roles, own, each
+        self._made: dict[int, tuple[Allowance, ...]] = {}
+
+    def __getitem__(self, name: int) -> tuple[Allowance, ...]:
+        made = self._made.get(name)
+        if made is None:
+            role = self._roles[name]
+            made = self._made[name] = _for_one(name, self._own.get(name, ()), self._each, role)
+        return made
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._roles)
+
+    def __len__(self) -> int:
+        return len(self._roles)
 
 
 def _for_one(name: int, own: Sequence[Rule], each: Sequence[Rule], role: str = "") -> tuple[Allowance, ...]:
