@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet, Sum
+from django.db.models import OuterRef, QuerySet, Subquery, Sum
 
 from inference.alert_deciding import Reading
 from inference.alert_models import AlertEvent, AlertRule
 from inference.alert_signals import GATEWAY, MODEL, PROVIDER
 from inference.rollup_models import TrafficRollup
-from providers.models import Provider
+from providers.models import ProbeResult, Provider
 from routing import budget_status, health, route_health, subjects
 from routing.models import Budget, ClientKey
 from routing.rollout import GATEWAY as HERE
@@ -101,12 +101,14 @@ def _last(code: str) -> str:
 
 
 def _probe_failing(rule: AlertRule, now: datetime) -> Readings:
+    last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id").values("healthy")[:1]
     found = []
-    for provider in Provider.objects.filter(enabled=True).defer("secret_params"):
+    for provider in (
+        Provider.objects.filter(enabled=True).annotate(well=Subquery(last)).filter(well=False).only("provider_id")
+    ):
         probes = list(provider.probes.order_by("-id").values_list("healthy", "message")[:_PROBES_LOOKED_AT])
         failed = next((place for place, (healthy, _) in enumerate(probes) if healthy), len(probes))
-        if failed:
-            found.append(Reading(provider.provider_id, provider.provider_id, Decimal(failed), probes[0][1][:300]))
+        found.append(Reading(provider.provider_id, provider.provider_id, Decimal(failed), probes[0][1][:300]))
     return found
 
 

@@ -9,7 +9,7 @@ _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 
 def title(kind: str, rule: str, subject: str) -> str:
     begin = {"fired": "Alert", "reminder": "Still on", "recovered": "Recovered", "test": "Test"}[kind]
-    return f"[{begin}] {rule}: {subject}"[:255]
+    return " ".join(f"[{begin}] {rule}: {subject}".split())[:255]  # one line: it is the subject of a mail
 
 
 def text(

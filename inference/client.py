@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 from django.db import close_old_connections
 
-from inference import allowing, prompts, recorders, roles, trace_ids
+from inference import allowing, outcomes, prompts, recorders, roles, trace_ids
 from inference import loop as bridge
 from inference.asking import settle_model
 from inference.attempts import Trail
@@ -328,6 +328,7 @@ class _Call:
                     stream=self.request.stream,
                     status=self.status,
                     error_code=self.error_code,
+                    owner=outcomes.owner_of(self.outcome),
                     attempts=trail.attempts,
                     usage=told,
                     guess=guess,

@@ -38,6 +38,7 @@ from inference.errors import (
 )
 from inference.limits import Limits
 from inference.metrics import Metrics
+from inference.outcomes import UPSTREAM_RATE_LIMITED
 from inference.refusing import nobody_left, refusal
 from inference.told_usage import read_usage, usage_tail
 from inference.wire import sse
@@ -409,11 +410,11 @@ def _has_another_key(model: ModelView, tried: set[int]) -> bool:
 
 
 def outcome_of(error: GatewayError) -> str:
-    """A word for the counters. A rejection's `code` is the upstream's text, and text is no label."""
+    """A word for the counters. A rejection's `code` is the upstream's text, and text is no label; a provider's limit is not ours."""
     if isinstance(error, LimitReached):
         return LIMIT_REACHED  # its code is also the upstreams' own
     if isinstance(error, UpstreamRateLimited):
-        return UpstreamRateLimited.code
+        return UPSTREAM_RATE_LIMITED
     return "upstream_rejected" if isinstance(error, UpstreamRejected) else error.code
 
 

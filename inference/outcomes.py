@@ -1,7 +1,8 @@
 """The words for how a request ended, and whose fault each failure is: one closed vocabulary for metrics, traces and alerts.
 
-`ok` and `client_disconnected` aside, every word is the `code` of a `GatewayError`. A rejection's code is the upstream's own text
-and therefore none of these: it counts as `upstream_rejected`.
+`ok`, `client_disconnected` and `cancelled` aside, every word is the `code` of a `GatewayError`, but for two: a rejection's code is
+the upstream's own text and counts as `upstream_rejected`, and a provider's limit, which has the same code as one of ours, as
+`upstream_rate_limited`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ CALLER, POLICY, PROVIDER, GATEWAY = "caller", "policy", "provider", "gateway"
 """The request itself; a rule that somebody set here; whoever was asked; we."""
 
 OK = "ok"
+UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
 UNNAMED = "other"
 """What a label says of a word that is none of these."""
 
@@ -48,6 +50,7 @@ OWNERS: dict[str, str] = {
             "max_cost_exceeded",
             "not_local",
             "price_unknown",
+            "rate_limit_exceeded",
             "team_disabled",
         ),
         POLICY,
@@ -60,11 +63,11 @@ OWNERS: dict[str, str] = {
             "no_healthy_target",
             "out_of_memory",
             "provider_misconfigured",
-            "rate_limit_exceeded",
             "scripted",
             "upstream_auth_failed",
             "upstream_broken",
             "upstream_error",
+            UPSTREAM_RATE_LIMITED,
             "upstream_timeout",
             "upstream_unreachable",
             "worker_lost",
@@ -76,6 +79,7 @@ OWNERS: dict[str, str] = {
             "budget_store_unavailable",
             "gateway_stopping",
             "internal_error",
+            "ledger_unavailable",
             "loop_detected",
             "no_worker",
             "overloaded",
