@@ -240,14 +240,16 @@ class _Deciding:
         del self.in_order[1:]
 
     def _told(self) -> RouteDecision:
-        plan, facts, policy = self.plan, self.asked.facts, self.plan.policy
+        plan, facts = self.plan, self.asked.facts
+        # Of a policy that is closed to the caller no header and no explanation tells: what was dropped names it, for the operator.
+        policy, version = (None, None) if self.asked.barred_policy else (plan.policy, plan.version)
         return RouteDecision(
             candidates=tuple(self.in_order),
             dropped=self.left_out.named(without=(candidate.model.route for candidate in self.in_order)),
             unnamed=self.left_out.unnamed,
             reason=_reason(self.in_order, self.strategy.name),
             policy=policy.name if policy is not None else "",
-            version=plan.version.number if plan.version is not None else 0,
+            version=version.number if version is not None else 0,
             bucket=plan.bucket,
             strategy=self.strategy.name,
             confidence=self._confidence(),

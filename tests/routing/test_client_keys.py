@@ -3,8 +3,10 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from providers import revision
 from routing import building, client_keys, issuing
 from routing.client_keys import KeyRefused
 from routing.models import ClientKey
@@ -104,6 +106,61 @@ def test_a_new_pepper_leaves_old_keys_working(tmp_path, settings):
     row, newer = issuing.issue("newer", ["generate"])
     assert row.pepper_id == "fresh"
     assert verify(newer.reveal())
+
+
+def test_of_several_rotations_within_an_overlap_only_the_last_secret_before_is_good():
+    row, first = issuing.issue("app", ["generate"])
+    second = issuing.rotate(row, timedelta(hours=1)).reveal()
+    third = issuing.rotate(row, timedelta(hours=1)).reveal()
+    assert [verify(key).key_id for key in (second, third)] == [row.pk] * 2
+    assert refusal(first.reveal()) == "unknown"
+    issuing.end_overlap(row)
+    assert (refusal(second), verify(third).prefix) == ("unknown", row.prefix)
+
+
+def test_a_replaced_secret_says_so_after_its_overlap_but_a_wrong_one_learns_nothing():
+    row, before = issuing.issue("app", ["generate"])
+    issuing.rotate(row, timedelta(hours=1))
+    later = row.previous_until.timestamp()
+    assert refusal(before.reveal(), later) == "rotated"
+    assert refusal(before.reveal()[:-1] + "!", later) == "unknown"
+
+
+@pytest.mark.parametrize("overlap", [timedelta(seconds=-1), issuing.LONGEST_OVERLAP + timedelta(seconds=1)])
+def test_an_overlap_has_its_limits(overlap):
+    row, secret = issuing.issue("app", ["generate"])
+    with pytest.raises(ValidationError):
+        issuing.rotate(row, overlap)
+    assert verify(secret.reveal())
+
+
+def test_every_rotation_raises_the_revision_so_that_all_processes_learn_of_it():
+    row, _ = issuing.issue("app", ["generate"])
+    before = revision.current()
+    issuing.rotate(row)
+    issuing.rotate(row)
+    assert revision.current() == before + 2
+
+
+def test_the_database_itself_keeps_a_revoked_key_off():
+    row, _ = issuing.issue("app", ["generate"])
+    row.revoke("leaked")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ClientKey._base_manager.filter(pk=row.pk).update(enabled=True)
+
+
+def test_a_key_that_may_come_from_some_addresses_is_refused_from_all_others():
+    _, secret = issuing.issue("app", ["generate"], ip_ranges=["10.0.0.0/8"])
+    held = building.credentials(secret.reveal())
+    assert client_keys.verify(secret.reveal(), held, now=0.0, address="10.1.2.3")
+    assert refusal(secret.reveal()) == "address"
+
+
+def test_ranges_that_were_written_past_the_form_and_cannot_be_read_are_nowhere():
+    row, secret = issuing.issue("app", ["generate"])
+    ClientKey._base_manager.filter(pk=row.pk).update(ip_ranges=["everywhere"])
+    assert refusal(secret.reveal()) == "address"
+    assert any(row.prefix in note for note in building.build().notes)
 
 
 @pytest.mark.parametrize("scopes", [[], ["root"], ["generate", "root"]])

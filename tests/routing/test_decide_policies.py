@@ -214,6 +214,7 @@ def test_another_policy_is_closed_also_where_its_models_are_allowed():
     for sent in ("q", "policy/q"):
         decision = asked(over, sent, policies=("p",), allowed=("b",))
         assert (order(decision), reasons(decision)) == ([], {"b": "policy_not_allowed"})
+        assert (decision.policy, decision.version) == ("", 0)
     assert order(asked(over, "a", preferred_model="q", policies=("p",), allowed=("a", "b"))) == ["a"]
 
 
