@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from inference import rollup_windows
+from inference.alert_models import AlertIncident
 from inference.models import FailureRollup, UsageRollup
 from inference.rollup_models import DURATION, FIRST_BYTE, OVERHEAD
 from inference.rollup_windows import Amounts
@@ -95,7 +96,20 @@ def _budgets(user: Any, now: datetime) -> list[dict[str, Any]] | None:
 def _registry(user: Any, now: datetime) -> dict[str, Any]:
     if not (user.has_perm("providers.view_provider") and visibility.sees_everything(user)):
         return {"only_teams": True}
-    return {"provider_states": _provider_states(now), "findings": findings(), "steps": _steps()}
+    return {"provider_states": _provider_states(now), "findings": [*_incidents(), *findings()], "steps": _steps()}
+
+
+def _incidents() -> list[Finding]:
+    """Alerts under way that nobody looks after yet."""
+    under_way = AlertIncident.objects.filter(ended_at__isnull=True, acknowledged_at__isnull=True)
+    return [
+        Finding(
+            "bad",
+            f"{one.rule_name}: {one.subject_name}, {one.amount(one.value)}.",
+            f"The rule is {one.condition}; it began {cells.relative(one.began_at)}. See Alerts.",
+        )
+        for one in under_way[:MOST_ROWS]
+    ]
 
 
 def findings() -> list[Finding]:

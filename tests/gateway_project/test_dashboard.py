@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from gateway_project import dashboard
+from inference.models import AlertIncident
 from providers.models import ProbeResult, Provider
 from routing import snapshot, spending
 from routing.models import Team, TeamMember
@@ -164,3 +165,19 @@ def test_members_of_a_team_see_its_budgets_only() -> None:
     budget(100, "all")
 
     assert dashboard.context(User.objects.get(pk=user.pk))["budgets"] is None
+
+
+def test_alerts_under_way_stand_at_the_top_until_somebody_looks_after_them(admin_client: Client) -> None:
+    incident = AlertIncident.objects.create(
+        rule_name="slow",
+        condition="average_latency > 10s",
+        unit="s",
+        subject="openai",
+        subject_name="openai",
+        value=Decimal(12),
+        worst=Decimal(12),
+        told_at=timezone.now(),
+    )
+    assert "slow: openai, 12s." in admin_client.get("/admin/").content.decode()
+    incident.acknowledge("user:ada", timezone.now())
+    assert "slow: openai" not in admin_client.get("/admin/").content.decode()
