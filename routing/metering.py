@@ -27,7 +27,7 @@ from routing.allowances import BUDGET, CALLS, EMPTY, MONEY, NANO, REQUEST, TOKEN
 from routing.allowances import CLOSED as CLOSED_WHEN_AWAY
 from routing.metering_sharing import LEDGER_AWAY, Sharing
 from routing.metering_store import LEDGER_NEEDED, RECALLED, REFUSED, Said
-from routing.purses import CALENDAR, NO_PERIOD, RUNNING, STARTING, WINDOW, Purse
+from routing.purses import CALENDAR, MOST_MONEY, NO_PERIOD, RUNNING, STARTING, WINDOW, Purse
 from routing.types import Identity, ModelView, Snapshot
 
 LIMIT_REACHED, BUDGET_EXHAUSTED, UNPRICED, STORE_AWAY = (
@@ -207,6 +207,8 @@ class Meter:
         self.name = f"{os.getpid()}-{secrets.token_hex(6)}"
         """Of this process, among all that count."""
         self.words_said = 0
+        self.changed: set[Purse] = set()
+        """Of which the store has not heard how they stand."""
         self.purses: dict[str, Purse] = {}
         self.waiters: deque[Waiter] = deque()
         self.refused: Counter[tuple[str, str, str]] = Counter()
@@ -234,7 +236,7 @@ class Meter:
             self._index, self._bundles = index, {}
         elif index is EMPTY:
             return None
-        key = (0 if identity is None else identity.key_id, tags, model.route)
+        key = (0 if identity is None else identity.key_id, tags if index.tags else (), model.route)
         try:
             return self._bundles[key]
         except KeyError:
@@ -242,7 +244,7 @@ class Meter:
 
     def take_at_once(self, bundle: Bundle, needs: tuple[int, ...], grant: Grant) -> bool:
         """All that the first try of a request needs, or nothing, without asking anybody."""
-        now = monotonic()
+        now, changed = monotonic(), self.changed
         purses = bundle.purses
         for purse in purses:
             if purse.free < needs[purse.place] or purse.ends <= now:
@@ -255,7 +257,7 @@ class Meter:
             else:
                 purse.spent += need
             purse.touched = now
-            purse.dirty = True
+            changed.add(purse)
         grant.needs, grant.at, grant.bundle = needs, now, bundle
         if not grant.open:
             grant.open = True
@@ -308,7 +310,7 @@ class Meter:
         grant.open = False
         self.open_grants -= 1
         hurry = False
-        needs = grant.needs
+        needs, changed = grant.needs, self.changed
         if needs is not None and grant.bundle is not None:
             grant.needs = None
             at, actual = grant.at, (0, tokens, 0, nano, tokens, nano)
@@ -322,8 +324,8 @@ class Meter:
                 purse.spent += used
                 free = purse.free + need - used
                 purse.free = free if free > 0 else 0
-                purse.dirty = True
-                if purse.scarce:
+                changed.add(purse)
+                if purse.scarce or place == MOST_MONEY:  # what a killed process had not told is missing for a while
                     hurry = True
         for line in grant.lines or ():
             self._settle_line(line, tokens, nano)
@@ -410,7 +412,7 @@ class Meter:
         """Others need what is free here; whether anything is given back."""
         purse = self.purses.get(key)
         if purse is not None and purse.give_back():
-            purse.dirty = True
+            self.changed.add(purse)
             return True
         return False
 
@@ -425,7 +427,7 @@ class Meter:
             idle = now - purse.touched
             if idle > IDLE_SECONDS and purse.told_free > 0 and not self.waiters:
                 purse.give_back()
-                purse.dirty = True
+                self.changed.add(purse)
             if idle > FORGOTTEN_SECONDS and purse.reserved <= 0:
                 forgotten.append(purse)
         return forgotten
@@ -433,6 +435,7 @@ class Meter:
     def forget(self, purses: list[Purse]) -> None:
         for purse in purses:
             self.purses.pop(purse.allowance.key, None)
+            self.changed.discard(purse)
         self._bundles = {}
 
     # Its life
@@ -484,7 +487,7 @@ class Meter:
             purse.touched = monotonic()
         elif purse.allowance is not allowance:
             purse.adopt(allowance)
-            purse.dirty = True
+            self.changed.add(purse)
         return purse
 
     async def _take_slowly(self, purses: tuple[Purse, ...], needs: tuple[int, ...], grant: Grant) -> None:
@@ -516,7 +519,7 @@ class Meter:
                 purse.reserve(need)
                 lines.append((purse, need, now))
             purse.touched = now
-            purse.dirty = True
+            self.changed.add(purse)
 
     def _take_alone(self, purses: tuple[Purse, ...], needs: tuple[int, ...], grant: Grant, now: float) -> None:
         """While the store is away. Raises `Exhausted`."""
@@ -542,7 +545,7 @@ class Meter:
             if purse.place != STARTING:
                 lines.append((purse, need, now))
             purse.touched = now
-            purse.dirty = True
+            self.changed.add(purse)
 
     def _lacking(self, waiter: Waiter, now: float) -> list[Purse]:
         lacking = []
@@ -568,7 +571,7 @@ class Meter:
         unit = purse.allowance.unit
         actual = 0 if unit == CALLS else tokens if unit == TOKENS else nano
         purse.settle(need, actual)
-        purse.dirty = True
+        self.changed.add(purse)
 
     def _warn(self, bundle: Bundle) -> None:
         for purse in bundle.soft:

@@ -106,7 +106,8 @@ class Sharing:
     def _pause(self) -> float:
         if self.is_away:
             return BEAT_SECONDS
-        return TICK_SECONDS if self._meter.waiters or any(map(_is_dirty, self._meter.purses.values())) else BEAT_SECONDS
+        meter = self._meter
+        return TICK_SECONDS if meter.waiters or meter.changed or meter.open_grants else BEAT_SECONDS
 
     async def _converse(self) -> None:
         """Until nobody waits for what could be had."""
@@ -114,7 +115,7 @@ class Sharing:
         if self.is_away and monotonic() - self._asked_at < BEAT_SECONDS:
             meter.serve_waiters(is_away=True)
             return
-        self._tidy()
+        await self._tidy()
         while True:
             if self._is_forgotten:
                 await self._tell_again()
@@ -127,7 +128,7 @@ class Sharing:
                 continue
             waiting = meter.serve_waiters()
             if not waiting:
-                if not any(purse.dirty and purse.scarce and purse.told_free > 0 for purse, *_ in words):
+                if not any(purse.scarce and purse.told_free > 0 for purse in meter.changed):
                     return
             elif any(purse.verdict == RECALLED for purse, *_ in words):
                 await asyncio.sleep(pause)
@@ -136,8 +137,7 @@ class Sharing:
     async def _tell_again(self) -> None:
         """The store was emptied: how things stand, and nothing asked for until the others have told it too."""
         self._is_forgotten = False
-        for purse in self._meter.purses.values():
-            purse.dirty = True
+        self._meter.changed.update(self._meter.purses.values())
         await self._say_all(self._words(asking=False))
         if self._meter.waiters:
             await asyncio.sleep(RETELLING_SECONDS)
@@ -161,10 +161,8 @@ class Sharing:
                 asked[purse] = short, max(1, min(needs) - purse.free)
         words = []
         now = monotonic()
-        for purse in meter.purses.values():
+        for purse in [*meter.changed, *(purse for purse in asked if purse not in meter.changed)]:
             short, least = asked.get(purse, (0, 0))
-            if not short and not purse.dirty:
-                continue
             if purse.verdict == LEDGER_NEEDED and purse.seed is None:
                 continue  # the ledger is being asked
             if purse.verdict == LEDGER_AWAY and now < self._ledger_again_at:
@@ -180,7 +178,7 @@ class Sharing:
                     purse.period,
                 )
             )
-            purse.dirty = False
+            meter.changed.discard(purse)
         return words
 
     async def _say(self, words: list[tuple[Purse, Op, int]]) -> None:
@@ -188,8 +186,7 @@ class Sharing:
         try:
             heard = await self._ask(words)
         except BaseException:
-            for purse, *_ in words:
-                purse.dirty = True
+            meter.changed.update(purse for purse, *_ in words)
             raise
         meter.set_clock(heard.moment)
         meter.processes = max(1, heard.processes)
@@ -198,8 +195,7 @@ class Sharing:
         self.is_away, self.heard_at = False, monotonic()
         if heard.is_late or heard.is_news:
             self._is_forgotten = heard.is_news
-            for purse, *_ in words:
-                purse.dirty = True
+            meter.changed.update(purse for purse, *_ in words)
             return
         unknown = []
         for (purse, _, spoken_of), said in zip(words, heard.said, strict=True):
@@ -250,12 +246,15 @@ class Sharing:
         self._asked_at = monotonic()
         self._meter.serve_waiters(is_away=True)
 
-    def _tidy(self) -> None:
+    async def _tidy(self) -> None:
         now = monotonic()
-        if now - self._tidied_at < BEAT_SECONDS:
+        if self.is_away or now - self._tidied_at < BEAT_SECONDS:
             return
         self._tidied_at = now
-        self._meter.tidy(now)
+        forgotten = self._meter.tidy(now)
+        if forgotten:
+            self._meter.forget(forgotten)
+            await self._leave(forgotten)
 
     async def _read_ledger(self, purses: list[Purse]) -> None:
         """What was spent in a period of which the store knows nothing: it was emptied, or the budget is new."""
@@ -267,7 +266,8 @@ class Sharing:
                 )
             for (purse, period), spent in zip(asked, sums, strict=True):
                 if purse.period == period:
-                    purse.seed, purse.dirty = spent, True
+                    purse.seed = spent
+                    self._meter.changed.add(purse)
                 purse.verdict = 0
         except Exception as error:  # the database may be away
             log.warning("what budgets have spent cannot be read from the ledger: %s", type(error).__name__)
@@ -300,7 +300,3 @@ class Sharing:
                 await asyncio.sleep(BEAT_SECONDS)
             finally:
                 await client.aclose()
-
-
-def _is_dirty(purse: Purse) -> bool:
-    return purse.dirty

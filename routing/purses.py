@@ -37,7 +37,6 @@ class Purse:
         "amount",
         "away_used",
         "denied_until",
-        "dirty",
         "ends",
         "free",
         "held",
@@ -73,7 +72,6 @@ class Purse:
         """Used up, by the last word of the store."""
         self.scarce = True
         """The store has no more to spare than what is asked for."""
-        self.dirty = False
         self.touched = 0.0
         self.since = 0.0
         """When it learned of its period: what was reserved before went with another one."""

@@ -155,6 +155,19 @@ async def test_what_was_reserved_and_not_used_can_be_used_by_others(redis_url):
         other.meter.settle(second)
 
 
+async def test_what_a_forgotten_purse_spent_stays_counted(redis_url, monkeypatch):
+    limit = allowance(amount=5)
+    async with processes(redis_url, 1, limit) as (one,):
+        assert await one.let_through()
+        with monkeypatch.context() as soon:
+            soon.setattr(metering, "FORGOTTEN_SECONDS", 0.0)
+            one.meter._sharing._tidied_at = 0.0
+            one.meter._sharing.wake()
+            await until(lambda: not one.meter.purses)
+        admitted = [await one.let_through() for _ in range(6)]
+        assert sum(grant is not None for grant in admitted) == 4
+
+
 async def test_requests_under_way_are_limited_at_once_and_not_over_time(redis_url):
     async with processes(redis_url, 2, allowance(CALLS, UNDER_WAY, 3)) as (one, other):
         for _ in range(4):
