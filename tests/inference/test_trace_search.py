@@ -136,12 +136,13 @@ def test_a_key_sees_its_own_and_a_user_the_teams_own() -> None:
 def test_a_search_that_takes_too_long_tells_how_far_it_came_and_goes_on_there(monkeypatch) -> None:
     a_trace("far", 60 * 24 * 3)
     monkeypatch.setattr(trace_search, "_ENOUGH", 0.0)
-    page = find(Search(), EVERYTHING, now=NOW)
+    search = Search(operation="chat")
+    page = find(search, EVERYTHING, now=NOW)
     assert (page.rows, page.looked_back_to) == ([], NOW - trace_search._FIRST_SPAN)
     for _ in range(20):
         if page.rows or not page.cursor:
             break
-        page = find(Search(), EVERYTHING, now=NOW, cursor=page.cursor)
+        page = find(search, EVERYTHING, now=NOW, cursor=page.cursor)
         monkeypatch.setattr(trace_search, "_ENOUGH", 10.0)
     assert [row.request_id for row in page.rows] == ["far"]
 
