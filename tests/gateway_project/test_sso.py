@@ -10,12 +10,13 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
+from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.test import override_settings
 from django.urls import path, reverse
 
-from gateway_project import roles, sign_on
+from gateway_project import roles, sign_on, urls
 from gateway_project.env import Environment
 from providers.models import AuditEntry
 from routing.models import Team, TeamMember
@@ -43,7 +44,10 @@ def sso(django_db_setup, django_db_blocker):
         told = {"SIGN_ON": on, "ROOT_URLCONF": __name__, "MIDDLEWARE": middleware, **sign_on.django_settings(on)}
         apps = override_settings(INSTALLED_APPS=[*sign_on.APPS, *settings.INSTALLED_APPS])
         with override_settings(**told), apps:
-            from gateway_project import sso, urls
+            from gateway_project import sso
+
+            for model in [model for model in admin.site._registry if model.__module__.startswith("allauth.")]:
+                admin.site.unregister(model)  # as `gateway_project.admin` does when it is loaded after allauth
 
             urlpatterns[:] = [path("", _including(sso)), *urls.urlpatterns]
             with django_db_blocker.unblock():
