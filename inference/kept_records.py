@@ -145,31 +145,31 @@ def _begun_of(entry: Entry) -> bytes:
 
 
 class _Known:
-    """What is the same for all requests of one key to one model, encoded once."""
+    """What is the same for all requests of one key to one model under one policy, encoded once."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, int, int, str, str], tuple[Any, msgspec.Raw]] = {}
+        self._made: dict[tuple[object, ...], tuple[Identity | None, ModelView | None, msgspec.Raw]] = {}
 
     def __call__(
         self, identity: Identity | None, model: ModelView | None, ruling: Ruling | None, side: str, client: str = ""
     ) -> msgspec.Raw:
-        decision = None if ruling is None else ruling.decision
+        policy, version, fell = "", 0, False
+        if ruling is not None:
+            policy, version = ruling.decision.policy, ruling.decision.version
+            fell = model is not None and side != LEGACY and fell_back(ruling, model)
         # By identity: to compare them would cost more than to encode them. They are held, so that no other gets their id.
-        key = (id(identity), id(model), id(decision), side, client)
+        key = (id(identity), id(model), policy, version, fell, side, client)
         found = self._made.get(key)
         if found is not None:
-            return found[1]
-        if len(self._made) > _MOST_KNOWN:
+            return found[2]
+        if len(self._made) >= _MOST_KNOWN:
             self._made.clear()
-        made = msgspec.Raw(_encode(_plain(identity, model, ruling, side, client)))
-        self._made[key] = ((identity, model, decision), made)
+        made = msgspec.Raw(_encode((*_plain(identity, model, side, client), storable(policy)[:120], version, fell)))
+        self._made[key] = (identity, model, made)
         return made
 
 
-def _plain(
-    identity: Identity | None, model: ModelView | None, ruling: Ruling | None, side: str, client: str
-) -> tuple[Any, ...]:
-    decision = None if ruling is None else ruling.decision
+def _plain(identity: Identity | None, model: ModelView | None, side: str, client: str) -> tuple[Any, ...]:
     unnamed = model is None or side == LEGACY  # there the model tells what it would have cost here
     return (
         None if identity is None else identity.key_id,
@@ -180,14 +180,11 @@ def _plain(
         "" if model is None or unnamed else model.model_id,
         "USD" if model is None else model.prices.currency,
         "" if model is None else model.prices.document,
-        "" if decision is None else storable(decision.policy)[:120],
-        0 if decision is None else decision.version,
         model is not None,
-        ruling is not None and model is not None and not unnamed and fell_back(ruling, model),
     )
 
 
-_MOST_KNOWN = 2_000
+_MOST_KNOWN = 500
 _known = _Known()
 
 _OUTCOME = slice(Entry._fields.index("status"), Entry._fields.index("usage"))
@@ -299,8 +296,8 @@ _AT, _GUESS, _PAID = 1, 7, 13
 
 def _row(begun: Sequence[Any], at: float, usage: Usage, paid: Sequence[Any] | None) -> Row:
     request_id, _, operation, asked_for, stream, session, side, _, run, tries, trace_id, parent, tags, _, known = begun
-    key_id, prefix, team_id, own_tags, provider_id, model_id, currency, document, policy, version, *flags = known
-    modelled, fell = flags
+    key_id, prefix, team_id, own_tags, provider_id, model_id, currency, document, modelled, *routed = known
+    policy, version, fell = routed
     cost = cost_by(of_document(document, currency), usage) if modelled else None
     return Row(
         request_id,
