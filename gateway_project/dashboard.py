@@ -256,7 +256,7 @@ def _provider_states(now: datetime) -> list[dict[str, Any]]:
                 "word": word,
                 "tone": tone,
                 "requests": told.requests,
-                "failed": cells.number(100 * (told.error_rate or 0.0), "%", 1 if told.failed else 0),
+                "failed": cells.number(100 * (told.try_error_rate or 0.0), "%", 1 if told.failed_tries else 0),
                 "p95": cells.milliseconds(took.get(key, rollup_windows.NO_TIMES).percentile(95)),
             }
         )

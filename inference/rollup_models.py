@@ -66,6 +66,11 @@ class _Amounts(models.Model):
     output_tokens = models.BigIntegerField(default=0)
     cached_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField(default=0)
+    failed_tries = models.BigIntegerField(
+        default=0,
+        db_default=0,
+        help_text="Tries that failed at this provider and model, also where another one answered then.",
+    )
     cost = ExactMoney(default=0, help_text="In `currency`, by the prices of the moment.")
     duration_ms = models.FloatField(default=0, help_text="Of all requests together; over `requests`, the mean.")
 

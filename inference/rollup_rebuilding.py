@@ -28,7 +28,17 @@ _ROWS_AT_ONCE = 1_000
 _MOST_DELETES = 1_000
 _LEDGER = tuple(field.column for field in UsageRecord._meta.concrete_fields if field.column in Row._fields)
 _OF_TRACES = (
-    *("request_id", "error_code", "error_owner", "attempts", "duration_ms", "first_byte_ms", "overhead_ms", "queue_ms"),
+    *(
+        "request_id",
+        "error_code",
+        "error_owner",
+        "attempts",
+        "duration_ms",
+        "first_byte_ms",
+        "overhead_ms",
+        "queue_ms",
+        "attempts_log",
+    ),
 )
 _UNKNOWN: dict[str, Any] = {
     **dict.fromkeys(Row._fields, ""),

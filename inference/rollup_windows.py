@@ -23,7 +23,7 @@ KEPT_MINUTES = timedelta(days=32)
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _SUMS = (
     *("requests", "failed", "left", "rescued", "streams", "estimated", "unpriced"),
-    *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost", "duration_ms"),
+    *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "failed_tries", "cost", "duration_ms"),
 )
 
 
@@ -42,6 +42,7 @@ class Amounts:
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    failed_tries: int = 0
     cost: Decimal = Decimal(0)
     duration_ms: float = 0.0
 
@@ -49,6 +50,13 @@ class Amounts:
     def error_rate(self) -> float | None:
         """0 to 1; None without requests. A client that left is no error."""
         return self.failed / self.requests if self.requests else None
+
+    @property
+    def try_error_rate(self) -> float | None:
+        """0 to 1, of the tries at a provider or model, also of requests that another one answered then; None without any."""
+        good = self.requests - self.failed - self.left
+        tries = max(0, good) + self.failed_tries
+        return self.failed_tries / tries if tries else None
 
     @property
     def mean_ms(self) -> float | None:

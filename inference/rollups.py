@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -73,10 +73,12 @@ _ESTIMATED, _COST, _DURATION, _FIRST_BYTE, _OVERHEAD, _QUEUE, _AT = range(4, 11)
 
 AMOUNTS = (
     *("requests", "failed", "left", "rescued", "streams", "estimated", "unpriced"),
-    *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost", "duration_ms"),
+    *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "failed_tries", "cost", "duration_ms"),
 )
 _ROUTE = ("policy", "requested_model", "provider_id", "model_id", "currency")
 _CLIENT = ("client_key_id", "client_key_prefix", "team_id")
+
+_ONE_FAILED_TRY = tuple(int(name == "failed_tries") for name in AMOUNTS)
 
 _Key = tuple[Any, ...]
 _Found = defaultdict[_Key, list[tuple[datetime, tuple[Any, ...]]]]
@@ -185,6 +187,11 @@ def add(lines: Iterable[Row], *, spend_only: bool = False) -> None:
                 tags[(*by_hour, tag)].append((latest, amounts))
         if attempt:
             continue
+        if attempts > 1 or status >= 400 or error_code:
+            for failed_at in _failed_tries(group):
+                tried = (policy, route[1], *failed_at, currency)
+                usage[(hour, side, operation, key_id, prefix, team_id, *tried)].append((latest, _ONE_FAILED_TRY))
+                traffic[(minute, side, operation, team_id, *tried)].append((latest, _ONE_FAILED_TRY))
         if status >= 400 or error_code:
             key = (hour, side, operation, key_id, team_id, policy, provider_id, model_id, status, error_code, owner)
             failures[key].append((latest, (len(group),)))
@@ -247,6 +254,23 @@ def _groups(lines: Iterable[Row]) -> dict[_Key, list[Row]]:
     return groups
 
 
+def _failed_tries(group: Iterable[Row]) -> Iterator[tuple[str, str]]:
+    """Provider and model of each try that went wrong there, whoever answered in the end. A caller who left is none."""
+    for row in group:
+        for one in _tries(row.attempts_log):
+            status = one.get("status") or 0
+            if status >= 400 and status != CLIENT_LEFT:
+                yield one.get("provider_id", ""), one.get("model_id", "")
+
+
+def _tries(log: str) -> list[dict[str, Any]]:
+    """None of a text that is no list of them: one row must not keep all others from being written."""
+    try:
+        return [one for one in orjson.loads(log) if isinstance(one, dict)] if log else []
+    except (orjson.JSONDecodeError, TypeError):
+        return []
+
+
 def _amounts(
     columns: list[tuple[Any, ...]], status: int, error_code: str, stream: bool, attempts: int, attempt: int
 ) -> tuple[Any, ...]:
@@ -261,14 +285,14 @@ def _amounts(
         costs = tuple(cost for cost in costs if cost is not None)
     spent = units(sum([cost.quantize(_CENT) for cost in costs], Decimal(0)))
     if attempt:
-        return (0, 0, 0, 0, 0, 0, unpriced, *tokens, spent, 0.0)
+        return (0, 0, 0, 0, 0, 0, unpriced, *tokens, 0, spent, 0.0)
     count = len(columns[0])
     left = status == CLIENT_LEFT
     failed = not left and (status >= 400 or bool(error_code))
     rescued = status < 400 and attempts > 1
     return (
         *(count, count * failed, count * left, count * rescued, count * stream, sum(columns[_ESTIMATED]), unpriced),
-        *(*tokens, spent, sum(columns[_DURATION])),
+        *(*tokens, 0, spent, sum(columns[_DURATION])),
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -118,12 +119,13 @@ def test_what_the_legacy_side_served_is_not_this_gateway_s_traffic():
 
 def test_a_provider_is_shown_with_its_errors_and_times() -> None:
     Provider.objects.create(provider_id="up", provider_type="fake")
+    tries = [{"provider_id": "up", "model_id": "m", "status": 502, "code": "upstream_error"}]
     a_request(3, duration_ms=100.0)
-    a_request(status=502, duration_ms=100.0)
+    a_request(duration_ms=100.0, provider_id="other", attempts=2, attempts_log=json.dumps(tries))
 
     (state,) = dashboard.context(User(is_superuser=True))["provider_states"]
 
-    assert state["requests"] == 4
+    assert state["requests"] == 3
     assert "25" in state["failed"]
     assert "98" in state["p95"]
 

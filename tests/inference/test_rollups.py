@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,25 @@ def test_a_paid_try_that_failed_adds_money_to_its_own_model_and_no_request() -> 
     assert (of_try.requests, of_try.failed, of_try.input_tokens, of_try.cost) == (0, 0, 10, Decimal("0.5"))
     assert UsageRollup.objects.aggregate(all=Sum("requests"))["all"] == 1
     assert not LatencyRollup.objects.filter(provider_id="other").exists()
+
+
+def test_a_failed_try_counts_at_its_own_provider_whoever_answered() -> None:
+    tries = [
+        {"provider_id": "bad", "model_id": "m", "status": 503, "code": "upstream_error"},
+        {"provider_id": "odd", "model_id": "m", "status": None},
+        {"provider_id": "gone", "model_id": "m", "status": 499, "code": "client_left"},
+        {"provider_id": "good", "model_id": "m", "status": 200, "code": ""},
+    ]
+    usage_rows.write([row(1, provider_id="good", attempts=2, attempts_log=json.dumps(tries))])
+    for model in (UsageRollup, TrafficRollup):
+        told = {one.provider_id: (one.requests, one.failed_tries) for one in model.objects.all()}
+        assert told == {"good": (1, 0), "bad": (0, 1)}
+
+
+@pytest.mark.parametrize("log", ["no json", "{}", "[1]", '[{"status": null}]', "7"])
+def test_a_log_of_tries_that_does_not_read_keeps_nothing_from_being_written(log: str) -> None:
+    usage_rows.write([row(1, attempts=2, attempts_log=log)])
+    assert UsageRollup.objects.get().failed_tries == 0
 
 
 def test_failures_are_told_apart_from_clients_that_left() -> None:
