@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from providers import cells
 from providers.tables import SwitchableAdmin
+from routing import allowance_rows, budget_cells, budget_status
 from routing.admin_subjects import WHOM, CountedPages, RowTeamFilter
 from routing.admin_subjects import title as title_of
+from routing.allowances import CALLS, DAY, MINUTE, REQUESTS, TOKENS, UNDER_WAY, Allowance
+from routing.budget_status import Counted
 from routing.models import RateLimit
 from routing.rate_limits import LIMITS
+from routing.subjects import EACH_KEY, EACH_TEAM
 from routing.team_pages import OfTeams
+
+_UNITS = {
+    (REQUESTS, MINUTE): "requests / min",
+    (REQUESTS, DAY): "requests / day",
+    (TOKENS, MINUTE): "tokens / min",
+    (TOKENS, DAY): "tokens / day",
+    (CALLS, UNDER_WAY): "at once",
+}
+
+
+class LimitChangeList(ChangeList):
+    """Asks what is used of all rows of the page at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows = list(self.result_list)
+        of_row = {row.pk: _allowances(row) for row in rows}
+        counted = budget_status.figures([one for some in of_row.values() for one in some])
+        for row in rows:
+            row.now = _fullest(of_row[row.pk], counted)
+        self.result_list = rows
+
+
+def _allowances(row: RateLimit) -> list[Allowance]:
+    """None of a row for each key or team: each has figures of its own."""
+    if not row.enabled or row.subject in (EACH_KEY, EACH_TEAM):
+        return []
+    return [rule.of(rule.named) for rule in allowance_rows.limit_rules(row)]
+
+
+def _fullest(some: Sequence[Allowance], counted: Mapping[str, Counted] | None) -> tuple[Allowance, int] | None:
+    """The one of which most is used, and how much."""
+    used = {one.key: (counted or {}).get(one.key, Counted(0, 0)) for one in some}
+    told = [(one, used[one.key].used + used[one.key].reserved) for one in some]
+    return max(told, key=lambda each: each[1] / each[0].amount, default=None) if counted is not None else None
 
 
 @admin.register(RateLimit)
 class RateLimitAdmin(CountedPages, OfTeams, SwitchableAdmin):
-    list_display = ("title", "rpm", "rpd", "tpm", "tpd", "at_once", "state")
+    list_display = ("title", "rpm", "rpd", "tpm", "tpd", "at_once", "now_cell", "state")
     list_filter = ("subject", RowTeamFilter, "enabled")
     ordering = ("subject", "id")
     list_before_template = "admin/routing/ratelimit/list_before.html"
@@ -57,6 +98,16 @@ class RateLimitAdmin(CountedPages, OfTeams, SwitchableAdmin):
     @admin.display(description="At once", ordering="concurrent_requests")
     def at_once(self, row: RateLimit) -> SafeString:
         return cells.number(row.concurrent_requests)
+
+    @admin.display(description="Used now")
+    def now_cell(self, row: Any) -> SafeString:
+        if row.now is None:
+            return cells.EMPTY
+        allowance, used = row.now
+        return budget_cells.share(used, allowance.amount, _UNITS[allowance.unit, allowance.period])
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LimitChangeList
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, {**_twins(request), **(extra_context or {})})

@@ -32,6 +32,8 @@ from routing.models import Budget, BudgetRaise, RateLimit, Team
 from routing.types import Identity
 
 USUAL_ROLE = "user"
+CHECKED_IN_ORDER = (allowances.DAY, allowances.HOUR, allowances.REQUEST, allowances.MONTH)
+"""As seed 001 looks at them: of several that are used up, the first one's code is told."""
 _NUMBERS = {
     "requests_per_minute": ("rpm", REQUESTS, MINUTE),
     "requests_per_day": ("rpd", REQUESTS, allowances.DAY),
@@ -76,6 +78,7 @@ def build(identities: Iterable[Identity], now: datetime | None = None) -> tuple[
     budgets = list(Budget.objects.filter(enabled=True).select_related(*named).order_by("pk"))
     raises = raises_now([row.pk for row in budgets], now) if budgets else {}
     rules = [rule for row in limits for rule in limit_rules(row)]
+    budgets.sort(key=lambda row: CHECKED_IN_ORDER.index(row.period))
     rules += [budget_rule(row, raises.get(row.pk, ())) for row in budgets]
     ends = [one.expires_at.timestamp() for some in raises.values() for one in some]
     return _index(rules, identities) if rules else EMPTY, min(ends, default=None)

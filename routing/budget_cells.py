@@ -40,6 +40,22 @@ def bar(one: Standing, who: str = "") -> SafeString:
     )
 
 
+def share(used: int, amount: int, unit: str) -> SafeString:
+    """Of a limit, what is used at this moment."""
+    percent = 100 * used / amount
+    tone = "bad" if percent >= 100 else "warn" if percent >= 80 else "good"
+    return format_html(
+        '<span class="gw-used gw-used-{}" title="{} %"><span>{} of {} {}</span>'
+        '<span class="gw-used-bar" aria-hidden="true"><i style="width:{}%"></i></span></span>',
+        tone,
+        f"{percent:.1f}",
+        cells.number(used),
+        cells.number(amount),
+        unit,
+        f"{min(100.0, percent):.1f}",
+    )
+
+
 def unused(amount: Decimal, told: str) -> SafeString:
     return format_html(
         '<span class="gw-used"><span>{}</span><small>{}</small></span>', cells.money(amount, "USD"), told

@@ -259,14 +259,10 @@ def of_allowances(
     ]
 
 
-_ORDER = (budget_periods.DAY, budget_periods.HOUR, REQUEST, budget_periods.MONTH)
-"""In which seed 001 looks at them."""
-
-
 def verdict(standings: Iterable[Standing], cost: Decimal = Decimal(0)) -> str:
     """What a request of that cost (USD) would meet: `BUDGET_OK`, or the code of the first hard budget that it would go beyond."""
     hard = [one for one in standings if one.allowance.hard]
-    for one in sorted(hard, key=lambda one: _ORDER.index(one.allowance.period)):
+    for one in sorted(hard, key=lambda one: allowance_rows.CHECKED_IN_ORDER.index(one.allowance.period)):
         if cost > one.left or (one.span is not None and one.used >= one.amount):
             return one.allowance.exceeded_code
     return OK

@@ -2,13 +2,14 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from providers.models import AuditEntry
-from routing import issuing, spending
+from routing import allowance_rows, budget_periods, issuing, metering_store, spending
 from routing.models import Budget, BudgetRaise, RateLimit, Team, TeamMember
 from tests.page_forms import form_of_page
 from tests.routing.allowance_makers import budget, limit, raised
@@ -208,3 +209,20 @@ def test_members_of_a_team_see_its_own_and_its_keys_only():
         assert client.get(reverse("admin:routing_budget_change", args=[row.pk])).status_code == 302
     limit("team", team=other, requests_per_minute=1)
     assert "sales" not in page(client, LIMITS)
+
+
+def test_the_list_of_limits_shows_what_is_used_now(admin_client):
+    row = limit("all", requests_per_day=200, concurrent_requests=9)
+    [daily] = [rule.of() for rule in allowance_rows.limit_rules(row) if rule.slot == "rpd"]
+    span = budget_periods.span("day", timezone.now())
+    told = (daily, int(span.start.timestamp() * 1000), int(span.end.timestamp() * 1000), 50)
+    metering_store.raise_to(settings.REDIS_URL, [told])
+    html = page(admin_client, LIMITS)
+    assert "width:25.0%" in html
+    assert "requests / day" in html
+
+
+def test_without_redis_the_list_of_limits_opens(admin_client, settings):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    limit("all", requests_per_day=200)
+    assert "everything together" in page(admin_client, LIMITS)

@@ -226,3 +226,10 @@ def test_a_tag_that_no_request_could_have_is_refused(tag):
     with pytest.raises(ValidationError) as wrong:
         limit("tag", tag=tag, requests_per_minute=1)
     assert "tag" in wrong.value.message_dict
+
+
+def test_budgets_are_looked_at_in_the_order_of_seed_001():
+    mine = key()
+    for period in ("month", "request", "hour", "day"):
+        budget(1, period=period)
+    assert [one.period for one in met_by(mine).values()] == ["day", "hour", "request", "month"]
