@@ -27,6 +27,7 @@ from inference.errors import (
     GatewayError,
     InvalidRequest,
     LimitReached,
+    NotAllowed,
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
@@ -233,7 +234,7 @@ class Dispatcher:
         await self.release(trail)
         if trail.grant is not None:
             allowing.end_try(trail)
-        if not error.retryable:
+        if not error.retryable or isinstance(error, NotAllowed):
             raise error
         failures.append(error)
 

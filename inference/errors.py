@@ -211,10 +211,11 @@ class LimitReached(NotAllowed):
     status = 429
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
+    retryable = True
 
 
 class BudgetExhausted(NotAllowed):
-    """To try again is of no use before the period ends or somebody raises it."""
+    """To try again is of no use before the period ends or somebody raises it. `param` is the code of seed 001."""
 
     status = 429
     code = "insufficient_quota"
@@ -225,6 +226,7 @@ class BudgetStoreUnavailable(NotAllowed):
     status = 503
     code = "budget_store_unavailable"
     owner = "gateway"
+    retryable = True
 
 
 class GatewayOverloaded(GatewayError):

@@ -14,10 +14,9 @@ from typing import Any
 import orjson
 
 from inference.errors import (
-    BudgetStoreUnavailable,
     GatewayError,
     InvalidKey,
-    LimitReached,
+    NotAllowed,
     UpstreamError,
     UpstreamRejected,
 )
@@ -97,8 +96,8 @@ def log(error: GatewayError, request_id: str, route: str) -> None:
 
 def _is_worth_another_try(error: GatewayError) -> bool:
     """Only what is the gateway's own passing state: everything else was tried here, or cannot change."""
-    if isinstance(error, LimitReached | BudgetStoreUnavailable):
-        return True
+    if isinstance(error, NotAllowed):
+        return error.retryable
     return error.retryable and not isinstance(error, UpstreamError) and error.owner == "gateway"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from inference.errors import ConfigurationError, EngineError, GatewayError, GatewayOverloaded
+from inference.errors import BudgetExhausted, ConfigurationError, EngineError, GatewayError, GatewayOverloaded
 from inference.wire import errors
 
 CONTENT_TYPE = "application/problem+json"
@@ -24,7 +24,7 @@ def document(error: GatewayError, request_id: str) -> dict[str, Any]:
         "request_id": request_id,
         "error_details": error_details(error),
     }
-    if error.param:
+    if error.param and not isinstance(error, BudgetExhausted):
         told["errors"] = [{"field": error.param, "message": error.message, "code": error.code}]
     return told
 
@@ -42,7 +42,7 @@ def error_details(error: GatewayError) -> dict[str, Any]:
     return {
         "code": _legacy_code(error),
         "message": error.message,
-        "level": "warning" if error.owner == "caller" else "error",
+        "level": "warning" if error.owner in ("caller", "policy") else "error",
         "retryable": error.retryable,
         "retry_after_seconds": None if error.retry_after is None else max(1, round(error.retry_after)),
         "details": details,
@@ -56,6 +56,8 @@ def _legacy_code(error: GatewayError) -> str:
         return "RESOURCE_ERROR"
     if isinstance(error, GatewayOverloaded):
         return "CIRCUIT_BREAKER_TRIPPED" if error.code == "no_healthy_target" else "RESOURCE_ERROR"
+    if isinstance(error, BudgetExhausted) and error.param and error.param.isupper():
+        return error.param
     if error.owner == "caller":
         return "CLIENT_PROCESSING_ERROR"
     return error.code.upper()

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from inference import allowing, answering, client, errors
+from inference.wire import problems
 from inference.wire.openai import CHAT, parse
 from routing import ledger_word, metering, metering_store
 from routing.allowances import CALLS, DAY, MINUTE, REQUESTS, TOKENS, UNDER_WAY, AllowanceIndex
@@ -247,6 +248,15 @@ async def test_a_request_from_inside_the_process_counts_like_one_from_outside(se
     await client.complete_async(chat_body(model="p"), identity=identity)
     assert (purse(tokens).spent, purse(tokens).reserved) == (12, 0)
     assert metering.current().open_grants == 0
+
+
+async def test_the_source_systems_clients_read_their_own_codes(serve, quick) -> None:
+    limited(serve, whole(), callers=[budget(1, DAY)])
+    with pytest.raises(errors.BudgetExhausted) as refused:
+        await client.complete_async(chat_body(model="p"), identity=registry.key_view().identity)
+    told = problems.document(refused.value, "r")
+    assert (told["code"], told["error_details"]["code"]) == ("insufficient_quota", "DAILY_BUDGET_EXCEEDED")
+    assert (told["error_details"]["retryable"], "errors" in told) == (False, False)
 
 
 async def test_a_job_settles_where_it_ran(serve, quick, monkeypatch) -> None:
