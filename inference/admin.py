@@ -14,6 +14,7 @@ from inference import (
     admin_alerts,  # noqa: F401  (registers its pages)
     admin_cutover,  # noqa: F401  (registers its page)
     admin_explain,  # noqa: F401  (registers its page)
+    admin_rating,  # noqa: F401  (registers its pages)
     admin_replay,  # noqa: F401  (registers its page)
     admin_spend,  # noqa: F401  (registers its pages)
     admin_traces,  # noqa: F401  (registers its pages)

@@ -28,6 +28,7 @@ class RatingRun(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name = "price correction"
 
     def __str__(self) -> str:
         return f"run {self.pk}: {self.reason}"
@@ -48,6 +49,7 @@ class CostCorrection(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name = "corrected record"
         constraints = [models.UniqueConstraint(fields=["run", "record"], name="corrected_once_a_run")]
 
     def __str__(self) -> str:

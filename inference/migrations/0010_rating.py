@@ -39,6 +39,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name": "price correction",
                 "ordering": ["-id"],
             },
         ),
@@ -79,6 +80,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name": "corrected record",
                 "ordering": ["-id"],
                 "constraints": [models.UniqueConstraint(fields=("run", "record"), name="corrected_once_a_run")],
             },
