@@ -1,5 +1,6 @@
 """Two teams that must not see each other: by lists, ids guessed in addresses, search, forms, actions, history and figures."""
 
+import re
 from contextlib import suppress
 from decimal import Decimal
 
@@ -9,7 +10,6 @@ from django.contrib.auth.models import Group, User
 from django.db.models import ForeignKey
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
 
 from gateway_project import roles
 from inference.models import Job, Trace
@@ -17,6 +17,7 @@ from routing import issuing
 from routing.models import Budget, ClientKey, RateLimit, Team, TeamMember
 from routing.team_pages import OfTeams
 from routing.teams import MANAGES, VIEWS
+from tests.inference.ledger import record
 
 pytestmark = pytest.mark.django_db
 
@@ -39,26 +40,26 @@ def rows(teams):
         key, _ = issuing.issue(text, ["generate"])
         key.team = team
         key.save()
-        trace = Trace.objects.create(
+        record(
             request_id=f"req-{text}",
-            at=timezone.now(),
-            status=200 if name == OURS else 503,
-            operation="chat",
             requested_model=text,
             provider_id=text,
             model_id=text,
+            tags=f",{text},",
+            status=200 if name == OURS else 503,
             error_code="" if name == OURS else MARK,
+            error_owner="" if name == OURS else "provider",
             client_key_id=key.pk,
             client_key_prefix=key.prefix,
             team_id=team.pk,
-            cost=Decimal(77 if name == THEIRS else 1),
+            cost=Decimal(1 if name == OURS else 76),
         )
         made[name] = {
             "routing_team": team,
             "routing_clientkey": key,
             "routing_ratelimit": RateLimit.objects.create(subject="team", team=team, requests_per_minute=5),
             "routing_budget": Budget.objects.create(subject="key", client_key=key, amount=5, name=text),
-            "inference_trace": trace,
+            "inference_trace": Trace.objects.get(request_id=f"req-{text}"),
             "inference_job": Job.objects.create(owner=key.prefix, request={}, model=text),
         }
     return made
@@ -240,9 +241,34 @@ def test_the_first_page_adds_up_the_members_own_team(member, rows):
     text = page.content.decode()
     assert MARK not in text
     assert THEIRS not in text
-    assert "77" not in str(page.context["kpis"])
+    spend = next(kpi for kpi in page.context["kpis"] if kpi.label == "Spend")
+    assert "1.00" in str(spend.value)
     assert "of your teams" in text
     assert "provider_states" not in page.context
+
+
+@pytest.mark.parametrize("by", ["key", "team", "model", "provider", "tag", "day"])
+def test_spend_is_the_members_own_by_whatever_it_is_asked(member, admin_client, rows, by):
+    theirs = rows[THEIRS]
+    everybodys = admin_client.get(reverse("admin:spend-file"), {"by": by, "group_by": by, "as": "csv"})
+    assert {"76"} == figures(b"".join(everybodys).decode()) or by == "day"
+    narrowed = ({}, {"team": theirs["routing_team"].pk}, {"key": theirs["routing_clientkey"].prefix}, {"model": MARK})
+    for words in narrowed:
+        asked = {"by": by, "group_by": by, **words}
+        for answer in (
+            member.get(reverse("admin:spend"), asked),
+            member.get(reverse("admin:spend-file"), {**asked, "as": "csv"}),
+            member.get(reverse("admin:spend-file"), {**asked, "as": "json"}),
+        ):
+            text = b"".join(answer).decode()
+            assert "76" not in figures(text), words
+            assert THEIRS not in text, words
+            assert MARK not in text or words.get("model") == MARK, words
+
+
+def figures(text):
+    """The amounts of money of a page or file."""
+    return set(re.findall(r"(?<![\w.#-])(76)(?:\.0+)?(?![\w-])", text))
 
 
 def test_who_was_taken_out_of_the_team_sees_nothing_from_the_next_page_on(member, rows):
