@@ -33,12 +33,15 @@ def read(rule: AlertRule, now: datetime) -> Readings:
 
 
 def _error_rate(rule: AlertRule, now: datetime) -> Readings:
+    """Of requests; of a provider or a model, of its tries, so that those count which another one got around."""
     found = []
     for subject, name, sums in _traffic(rule, now - timedelta(minutes=rule.window_minutes), now):
-        counted = sums["requests"] - sums["left"]
+        counted, failed, what = sums["requests"] - sums["left"], sums["failed"], "requests"
+        if rule.told_for != GATEWAY:
+            counted, failed, what = counted - failed + sums["failed_tries"], sums["failed_tries"], "tries"
         if counted > 0:
-            rate = Decimal(100 * sums["failed"]) / counted
-            found.append(Reading(subject, name, rate, f"{sums['failed']} of {counted} requests failed", counted))
+            rate = Decimal(100 * failed) / counted
+            found.append(Reading(subject, name, rate, f"{failed} of {counted} {what} failed", counted))
     return found
 
 
@@ -65,7 +68,7 @@ def _unpriced(rule: AlertRule, now: datetime) -> Readings:
     ]
 
 
-_SUMS = ("requests", "failed", "left", "unpriced", "cost", "duration_ms")
+_SUMS = ("requests", "failed", "failed_tries", "left", "unpriced", "cost", "duration_ms")
 _COLUMNS = {GATEWAY: (), PROVIDER: ("provider_id",), MODEL: ("provider_id", "model_id")}
 
 

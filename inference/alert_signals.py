@@ -38,7 +38,8 @@ SIGNALS: dict[str, Signal] = {
     for one in (
         Signal(
             *("error_rate", "Error rate", PERCENT, _EACH, Decimal(5)),
-            "Requests that ended with an error, of all in the window; clients that left do not count.",
+            "Requests that ended with an error, of all in the window; of a provider or a model, tries that failed there. Clients "
+            "that left do not count.",
             windowed=True,
             sampled=True,
         ),

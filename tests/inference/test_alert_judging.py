@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -91,6 +92,16 @@ def test_clients_that_left_are_no_errors() -> None:
     serve(10, status=499, error_code="client_disconnected")
     serve(3, first=100)
     assert alert_judging.judge_all(NOW) == 0
+
+
+def test_a_provider_is_judged_by_its_tries_also_where_another_one_answered() -> None:
+    rule(told_for="provider")
+    failed = {"provider_id": "bad", "model_id": "m", "status": 503, "code": "upstream_error"}
+    log = json.dumps([failed, {"provider_id": "fake", "model_id": "m", "status": 200, "code": ""}])
+    serve(10, attempts=2, attempts_log=log)
+    alert_judging.judge_all(NOW)
+    incident = AlertIncident.objects.get()
+    assert (incident.subject, incident.value, incident.detail) == ("bad", 100, "10 of 10 tries failed")
 
 
 def test_latency_is_told_for_each_model() -> None:
