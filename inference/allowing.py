@@ -130,7 +130,7 @@ def refusal(exhausted: Exhausted) -> GatewayError:
         )
     if allowance.kind == BUDGET:
         return BudgetExhausted(
-            f"You exceeded your current quota: {_of_period(allowance)} is used up.",
+            _over_budget(allowance),
             param=allowance.exceeded_code,
             detail=f"{allowance.name}: {allowance.amount / NANO:.10g} USD",
         )
@@ -189,10 +189,10 @@ def families() -> Iterator[Metric]:
     )
 
 
-def _of_period(allowance: Allowance) -> str:
+def _over_budget(allowance: Allowance) -> str:
     if allowance.period == "request":
-        return "what one request may cost"
-    return f"the budget of this {allowance.period}"
+        return "This request would cost more than one request may. Ask for fewer tokens, or for a cheaper model."
+    return f"You exceeded your current quota: not enough is left of the budget of this {allowance.period}."
 
 
 def _duration(seconds: float) -> str:

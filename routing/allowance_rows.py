@@ -33,7 +33,8 @@ from routing.types import Identity
 
 USUAL_ROLE = "user"
 CHECKED_IN_ORDER = (allowances.DAY, allowances.HOUR, allowances.REQUEST, allowances.MONTH)
-"""As seed 001 looks at them: of several that are used up, the first one's code is told."""
+"""As seed 001 looks at them: of several that are used up, the first one's code is told. A request that is too dear by itself is
+refused before anything is counted, so at the gateway's door that comes first."""
 _NUMBERS = {
     "requests_per_minute": ("rpm", REQUESTS, MINUTE),
     "requests_per_day": ("rpd", REQUESTS, allowances.DAY),

@@ -89,3 +89,15 @@ async def test_of_fifty_at_once_no_more_are_paid_for_than_there_is_money(ten_cal
     assert len(served) == len(ten_calls.calls)
     assert 1 <= len(served) <= 10
     assert {answer.error["param"] for answer in answers if answer.status != 200} == {"DAILY_BUDGET_EXCEEDED"}
+
+
+@pytest.fixture
+def nothing_is_left(usual, serve):
+    Budget.objects.exclude(period="request").update(amount=0)
+    return upstream(serve)
+
+
+async def test_of_several_that_are_used_up_the_days_is_told(nothing_is_left) -> None:
+    async with Door() as door:
+        refused = await door.chat("x", model="p", max_tokens=7)
+    assert refused.error["param"] == "DAILY_BUDGET_EXCEEDED"
