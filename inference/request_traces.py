@@ -40,7 +40,7 @@ def listed(hours: int, limit: int, now: datetime) -> list[dict[str, Any]]:
 
 def trace(trace_id: str, now: datetime) -> dict[str, Any] | None:
     """All requests of a trace with every try, under the name that its sender gave it or the id of a request."""
-    found = find(Search(id=trace_id, side=GATEWAY), EVERYTHING, now=now, limit=MOST_REQUESTS).rows[::-1]
+    found = find(Search(id=trace_id, side=GATEWAY), EVERYTHING, now=now, limit=MOST_REQUESTS, whole=True).rows[::-1]
     if not found:
         return None
     end = max(row.at + timedelta(milliseconds=row.duration_ms) for row in found)

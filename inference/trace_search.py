@@ -104,11 +104,16 @@ class Sight:
 EVERYTHING = Sight()
 
 
-def find(search: Search, sight: Sight, *, now: datetime, limit: int = 50, cursor: str = "") -> Page:
-    """Raises `BadCursor`."""
+def find(
+    search: Search, sight: Sight, *, now: datetime, limit: int = 50, cursor: str = "", whole: bool = False
+) -> Page:
+    """Rows lack their longest columns unless they are wanted `whole`: asking for one of a row later would look through all of them,
+    as a partitioned table has no index of row numbers alone. Raises `BadCursor`."""
     place = _read(cursor) if cursor else None
     floor = max(horizon(now), search.since) if search.since is not None else horizon(now)
-    rows = _matching(search, sight.narrowed(Trace.objects.filter(at__gte=floor))).defer(*_BULKY)
+    rows = _matching(search, sight.narrowed(Trace.objects.filter(at__gte=floor)))
+    if not whole:
+        rows = rows.defer(*_BULKY)
     if search.until is not None:
         rows = rows.filter(at__lt=search.until)
     rows = rows.order_by(*_newest_first(search))

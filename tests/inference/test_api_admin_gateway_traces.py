@@ -7,6 +7,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from inference import rollups
@@ -150,7 +152,9 @@ def test_a_client_that_left_is_an_error_here(admin):
 def test_all_requests_of_a_trace_are_told_under_the_name_that_its_sender_gave_it(admin):
     record(1, trace_id="order-7", ago=timedelta(minutes=2))
     record(2, trace_id="order-7")
-    told = admin.get(f"{URL}/traces/order-7").json()
+    with CaptureQueriesContext(connection) as queries:
+        told = admin.get(f"{URL}/traces/order-7").json()
+    assert len([one for one in queries if 'FROM "inference_trace"' in one["sql"]]) == 1
     assert (told["trace_id"], [one["metadata"]["request_id"] for one in told["spans"]]) == (
         "order-7",
         ["req-1", "req-2"],
