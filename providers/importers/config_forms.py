@@ -225,7 +225,7 @@ class _Reading:
             return "legacy", [(f"[{index}]", None, raw, None) for index, raw in enumerate(document)]
         if not isinstance(document, dict):
             raise BadConfiguration([Problem("", "A configuration is an object, or a list of providers.")])
-        if document.keys() == _ALONE and _ALONE <= set(sections):
+        if document.keys() == _ALONE and _ALONE.issubset(sections):
             document = {"version": VERSION, **document}
         if "version" in document:
             return "export", self._own(document, sections)
