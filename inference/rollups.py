@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -79,6 +79,8 @@ _ROUTE = ("policy", "requested_model", "provider_id", "model_id", "currency")
 _CLIENT = ("client_key_id", "client_key_prefix", "team_id")
 
 _ONE_FAILED_TRY = tuple(int(name == "failed_tries") for name in AMOUNTS)
+
+_bucket_of = partial(bisect_left, BOUNDS_MS)
 
 _Key = tuple[Any, ...]
 _Found = defaultdict[_Key, list[tuple[datetime, tuple[Any, ...]]]]
@@ -307,7 +309,7 @@ def _latencies(times: _Times) -> _Found:
             (QUEUE, _QUEUE),
         ):
             taken = [
-                *chain.from_iterable(columns[place] for columns, stream in groups if stream or measure != FIRST_BYTE)
+                *chain.from_iterable([columns[place] for columns, stream in groups if stream or measure != FIRST_BYTE])
             ]
             if measure == FIRST_BYTE:
                 taken = [one for one in taken if one is not None]
@@ -320,10 +322,8 @@ def _latencies(times: _Times) -> _Found:
 
 
 def _histogram(taken: Sequence[float]) -> tuple[Any, ...]:
-    counts = [0] * len(BUCKETS)
-    for one in taken:
-        counts[bisect_left(BOUNDS_MS, one)] += 1
-    return (len(taken), *counts, sum(taken))
+    counts = Counter(map(_bucket_of, taken))
+    return (len(taken), *[counts.get(number, 0) for number in range(len(BUCKETS))], sum(taken))
 
 
 def _digest(key: _Key) -> str:
