@@ -41,6 +41,7 @@ from inference.limits import Limits
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.request_ids import new_request_id
+from inference.tokens_seen import Seen
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
 from routing import health, live_models, metering, model_choices, selections, snapshot
@@ -228,7 +229,7 @@ class _Call:
         self.started = perf_counter()
         self.first_byte: float | None = None
         self.previous = self.last = b""
-        self.events = 0
+        self.seen = Seen()
         self.usage: Usage | None = None
         self.status, self.error_code, self.outcome = 499, "client_disconnected", "client_disconnected"
         self.capture: Capture | None = None
@@ -260,11 +261,11 @@ class _Call:
             self.capture.hear(piece)
         slot = self.trail.slot
         if self.request.stream:
-            self.events += piece.count(b"\n\n")
+            tokens = self.seen.hear(piece)
             if self.first_byte is None:
                 self.first_byte = perf_counter() - self.started
             if slot is not None:
-                slot.saw(self.events)
+                slot.saw(tokens)
         if (
             slot is not None
             and (b'"usage"' in piece or b"[DONE]" in piece)
@@ -307,7 +308,7 @@ class _Call:
             await self.plane.dispatcher.release(trail)
         finally:
             told: Usage | None = usage if usage != Usage() else None
-            guess = (self.request.size // 4, self.events) if self.events else (0, 0)
+            guess = (self.request.size // 4, self.seen.tokens) if self.seen.tokens else (0, 0)
             cost = None
             if trail.grant is not None:
                 told, cost = allowing.settle(trail, told, guess)

@@ -286,7 +286,7 @@ def row_of_begun(found: Begun) -> Row:
             min(found.reasoning_tokens, _MOST_TOKENS),
         )
         return _row(begun, at, usage, paid)._replace(status=found.status)
-    seen = min(found.events, _MOST_TOKENS)
+    seen = min(found.seen, _MOST_TOKENS)
     guessed = Usage(begun[_GUESS], seen, estimated=True) if seen else Usage(estimated=True)
     return _row(begun, at, guessed, paid)._replace(status=_LOST_STATUS, error_code=LOST, error_owner="gateway")
 

@@ -4,7 +4,7 @@ Each process has a folder of its own. A byte that was stored into a mapped file 
 system call, so the request path writes here as it writes to memory. Two kinds of files lie in the folder:
 
     slots-N   a table of requests under way, one slot each, freed when the request has ended. Beside the record of what began,
-              a slot has cells that are overwritten while the answer passes: events seen, and the usage once it was told.
+              a slot has cells that are overwritten while the answer passes: tokens seen, and the usage once it was told.
     log-N     finished records, one after the other; the header counts how many of them the database has. A log that it has
               whole is used again.
 
@@ -47,14 +47,15 @@ _LENGTH = struct.Struct("<II")
 _pack_length, _unpack_length = _LENGTH.pack_into, _LENGTH.unpack_from
 
 # The cells of a slot, 64 bits each.
-_SIZE, _EVENTS, _STATUS, _INPUT, _OUTPUT, _CACHED, _REASONING = range(7)
+_SIZE, _SEEN, _STATUS, _INPUT, _OUTPUT, _CACHED, _REASONING = range(7)
 
 
 class Begun(NamedTuple):
     """A request that was under way when its process died: what was stored of it, and how far its answer had come."""
 
     record: bytes
-    events: int
+    seen: int
+    """Tokens of its answer that had passed."""
     status: int
     """Of a reply that was ready; 0: it was not."""
     input_tokens: int
@@ -79,9 +80,9 @@ class Slot:
         self._at = self._start // 8
         self.record = b""
 
-    def saw(self, events: int) -> None:
-        """How many events the client has been sent, this one included: told before it is sent."""
-        self._cells[self._at + _EVENTS] = events
+    def saw(self, tokens: int) -> None:
+        """How many tokens the client has seen with what it is about to be sent."""
+        self._cells[self._at + _SEEN] = tokens
 
     def told(self, status: int, tokens: tuple[int, int, int, int]) -> None:
         """The answer's status and what it used: input, output, cached and reasoning tokens. Told before its last bytes are
@@ -430,7 +431,7 @@ def _records_in(log: bytes) -> Iterator[Finished]:
 
 def _begun_in(slots: bytes) -> Iterator[Begun]:
     for start in range(0, len(slots) - SLOT_BYTES + 1, SLOT_BYTES):
-        size, events, status, read, written, cached, reasoned = struct.unpack_from("=7Q", slots, start)
+        size, seen, status, read, written, cached, reasoned = struct.unpack_from("=7Q", slots, start)
         if 0 < size <= _LONGEST_BEGUN:
             record = slots[start + _SLOT_HEAD : start + _SLOT_HEAD + size]
-            yield Begun(record, events, status, read, written, cached, reasoned)
+            yield Begun(record, seen, status, read, written, cached, reasoned)

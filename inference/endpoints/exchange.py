@@ -33,6 +33,7 @@ from inference.errors import (
 )
 from inference.recording import Entry, cost_of, read_usage, usage_tail
 from inference.request_ids import new_request_id
+from inference.tokens_seen import Seen
 from inference.trace_ids import child
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
@@ -76,7 +77,6 @@ class Exchange:
         "cost",
         "deadline",
         "done",
-        "events",
         "first_byte",
         "gateway_id",
         "identity",
@@ -89,6 +89,7 @@ class Exchange:
         "read",
         "request",
         "revision",
+        "seen",
         "session_id",
         "size",
         "started",
@@ -144,7 +145,7 @@ class Exchange:
         self.streaming = False
         """The reply's head is sent and its body is an event stream: an error can only be an event now."""
         self.pieces = 0
-        self.events = 0
+        self.seen = Seen()
         self.previous = self.last = b""
         self.client_left = self.timed_out = self.done = self.closed = False
 
@@ -287,11 +288,11 @@ class Exchange:
                 self._commenting = None
             self.pieces += 1
             self.previous, self.last = self.last, piece
-            self.events += piece.count(b"\n\n")
+            tokens = self.seen.hear(piece)
             if self.capture is not None:
                 self.capture.hear(piece)
             if slot is not None:
-                slot.saw(self.events)
+                slot.saw(tokens)
                 if b'"usage"' in piece or b"[DONE]" in piece:
                     self._tell_usage(slot, reply)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -461,8 +462,9 @@ class Exchange:
         return "" if parent is None else parent.span_id
 
     def _guess(self) -> tuple[int, int]:
-        """Tokens when nobody tells: of what was streamed, about one per event; of what was asked, four bytes each."""
-        return (self.size // _BYTES_PER_TOKEN, self.events) if self.events else (0, 0)
+        """Tokens when nobody tells: of the answer what was seen of it, of the question four bytes each."""
+        seen = self.seen.tokens
+        return (self.size // _BYTES_PER_TOKEN, seen) if seen else (0, 0)
 
     def _why_cancelled(self) -> GatewayError | None:
         if self.client_left:

@@ -63,7 +63,7 @@ def test_a_request_that_ended_leaves_its_slot_to_another(spool, tmp_path) -> Non
     assert spool.begin(b"next") is slot
     drop(spool)
     (left,) = left_by_the_dead(tmp_path)
-    assert [(one.record, one.events) for one in left.begun()] == [(b"next", 0)]
+    assert [(one.record, one.seen) for one in left.begun()] == [(b"next", 0)]
 
 
 def test_more_requests_than_slots_get_another_table(spool, tmp_path) -> None:
@@ -179,4 +179,4 @@ def test_a_kill_loses_nothing_that_was_stored(tmp_path) -> None:
     assert stored[:acknowledged] == list(range(1, acknowledged + 1))
     assert len(stored) - acknowledged in (0, 1)
     (begun,) = left.begun()
-    assert begun.events - len(stored) in (0, 1)
+    assert begun.seen - len(stored) in (0, 1)
