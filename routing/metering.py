@@ -270,6 +270,7 @@ class Meter:
         One round trip when a purse is empty, and more only while others give back. Raises `Exhausted`, with nothing taken. The
         grant must be settled also when this is cancelled.
         """
+        grant.bundle = bundle
         if bundle.refuses_unpriced is not None:
             raise self._refusal(bundle.refuses_unpriced, UNPRICED)
         needs = _WEIGHTLESS if asked is None else bundle.needs(asked)
@@ -283,14 +284,12 @@ class Meter:
             needs = (needs[0], bundle.most_tokens, *needs[2:])
         if again:
             purses = tuple(purse for purse in bundle.purses if purse not in bundle.once)
-            grant.bundle = bundle
         elif self.take_at_once(bundle, needs, grant):
             self._warn(bundle)
             return
         else:
             purses = bundle.purses
         await self._take_slowly(purses, needs, grant)
-        grant.bundle = bundle
         self._warn(bundle)
 
     def end_try(self, grant: Grant, tokens: int = 0, nano: int = 0) -> None:
@@ -593,6 +592,8 @@ class Meter:
     def _shared(self) -> Sharing:
         sharing = self._sharing
         if sharing is None or sharing.loop is not asyncio.get_running_loop():
+            if sharing is not None:
+                sharing.abandon()
             sharing = self._sharing = Sharing(self, self._redis_url or settings.REDIS_URL)
             sharing.start()
         return sharing

@@ -84,6 +84,13 @@ class Sharing:
             purse.give_back()
         await self._client.aclose()
 
+    def abandon(self) -> None:
+        """Another loop serves now; from there."""
+        self._is_over = True
+        with contextlib.suppress(RuntimeError):  # the loop is over, and its tasks with it
+            for task in self._tasks:
+                self.loop.call_soon_threadsafe(task.cancel)
+
     def wake(self) -> None:
         """Somebody waits, or there is something to tell that should not wait."""
         self._woken.set()

@@ -64,6 +64,7 @@ async def test_the_request_beyond_a_limit_is_told_when_to_come_back(serve, quick
     )
     assert 0 < int(refused.headers["retry-after-ms"]) <= 60_000
     assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert "x-should-retry" not in refused.headers
     assert len(upstream.calls) == 1
 
