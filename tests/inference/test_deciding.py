@@ -70,7 +70,10 @@ def test_a_prompt_that_may_not_fit_is_looked_at_itself(held) -> None:
 def test_another_operation_and_another_key_ask_anew(held) -> None:
     first = rule(asked(), None, held)
     assert rule(parse(EMBEDDINGS, b'{"model":"m","input":"x"}'), None, held) is not first
-    assert rule(asked(), Identity(1, "gw-1", "t", frozenset(), ("b/m",)), held) is not first
+    for limits in ((("b/m",),), (None, ("drawn",)), (None, None, ("b",))):
+        ruling = rule(asked(), Identity(1, "gw-1", "t", frozenset(), *limits), held)
+        assert ruling is not first
+        assert [one.model.route for one in ruling.candidates] == ([] if limits[-1] == ("drawn",) else ["b/m"])
 
 
 def test_a_new_registry_new_conditions_and_a_new_second_end_it(held, monkeypatch) -> None:

@@ -16,7 +16,7 @@ from inference.errors import InvalidRequest, ModelNotFound, UpstreamFailed
 from inference.models import Job, Trace, UsageRecord
 from inference.wire import openai
 from routing import issuing, snapshot
-from routing.models import ClientKey
+from routing.models import ClientKey, Team
 from routing.types import Identity
 from tests.inference import workers
 
@@ -234,6 +234,38 @@ def test_a_job_of_a_key_that_expired_meanwhile_is_refused() -> None:
     assert jobs.run(job.pk)
     job.refresh_from_db()
     assert (job.state, job.error["details"]["code"]) == ("failed", "invalid_api_key")
+
+
+def _revoke(key: ClientKey) -> None:
+    key.revoke("leaked")
+
+
+def _switch_its_team_off(key: ClientKey) -> None:
+    key.team.enabled = False
+    key.team.save()
+
+
+def _limit_it_to_a_policy(key: ClientKey) -> None:
+    key.allowed_policies = ["p"]
+    key.save()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (_revoke, "invalid_api_key"),
+        (_switch_its_team_off, "invalid_api_key"),
+        (ClientKey.suspend, "invalid_api_key"),
+        (_limit_it_to_a_policy, "model_not_found"),
+    ],
+)
+def test_a_job_waits_for_no_leave_that_its_key_lost_meanwhile(change: Any, code: str) -> None:
+    key, _ = issuing.issue("app", ["generate"], team=Team.objects.create(name="research"))
+    job = jobs.create(REQUEST, Identity(key.pk, key.prefix, key.name, frozenset({"generate"})))
+    change(key)
+    assert jobs.run(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.error["details"]["code"]) == ("failed", code)
 
 
 def test_an_unknown_job_is_nothing_to_do() -> None:
