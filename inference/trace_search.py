@@ -122,7 +122,7 @@ def find(
     if search.id or search.session:  # there are few, and an index leads to them
         return _page(list(rows[: limit + 1]), limit)
     top = min(one for one in (now, search.until, None if place is None else place[0]) if one is not None)
-    if connection.vendor == "postgresql" and _is_in_order(search, sight):
+    if _is_in_order(search, sight):
         try:
             with _patiently(_SHORTLY):
                 return _page(list(rows[: limit + 1]), limit)
