@@ -101,7 +101,13 @@ class Contents:
         self.dropped = 0
 
     def begin(
-        self, request_id: str, at: float, request: ParsedRequest, identity: Identity | None, ruling: Ruling, secret: str = ""
+        self,
+        request_id: str,
+        at: float,
+        request: ParsedRequest,
+        identity: Identity | None,
+        ruling: Ruling,
+        secret: str = "",
     ) -> Capture | None:
         """None, as for almost all requests, when nothing is to be kept. `secret` is the key that the client showed."""
         if identity is None or not identity.captures_content:
