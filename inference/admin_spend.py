@@ -32,6 +32,7 @@ from routing.models import ClientKey
 from routing.types import Snapshot
 
 MAY_SEE = "inference.view_usagerecord"
+MAY_SEE_PRICES = "providers.view_providermodel"
 TRACES = "admin:inference_trace_changelist"
 CURRENCY = "USD"
 MOST_SHOWN = 100
@@ -81,7 +82,9 @@ def spend_view(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {"title": "Spend", "form": form, "words": _words(request), **_names(held, request.user)}
     if form.is_valid():
         try:
-            context |= _told(form, sight, now, held)
+            context |= _told(form, sight, now)
+            if request.user.has_perm(MAY_SEE_PRICES):
+                context["savings"] = _savings(form, form.question(now), sight, held)
         except BadReport as error:
             context["problem"] = str(error)
     request.current_app = admin.site.name  # type: ignore[attr-defined]
@@ -115,7 +118,7 @@ def _sight(request: HttpRequest) -> Sight:
     return Sight(teams=visibility.teams_of(request.user))
 
 
-def _told(form: SpendForm, sight: Sight, now: datetime, held: Snapshot) -> dict[str, Any]:
+def _told(form: SpendForm, sight: Sight, now: datetime) -> dict[str, Any]:
     by, measure = form.cleaned_data["by"], form.cleaned_data["measure"]
     question = form.question(now, by)
     over_time = spend_reports.report(form.question(now, by, _step(question)), sight, most=_MOST_DRAWN)
@@ -140,7 +143,6 @@ def _told(form: SpendForm, sight: Sight, now: datetime, held: Snapshot) -> dict[
         "most": _amount_text(chart.most, measure, _main(found.totals)),
         "begins": question.start,
         "ends": question.end,
-        "savings": _savings(form, question, sight, held),
         "csv": f"{reverse('admin:spend-file')}?{urlencode({**links.words, 'as': 'csv'})}",
         "json": f"{reverse('admin:spend-file')}?{urlencode({**links.words, 'as': 'json'})}",
         "twins": _twins(question, by),

@@ -139,6 +139,17 @@ def test_a_model_that_nobody_knows_is_said(admin_client: Client) -> None:
     assert "No model is named 'nope'." in page(admin_client, against="nope")
 
 
+def test_members_without_the_right_to_models_are_told_no_prices() -> None:
+    team = Team.objects.create(name="own")
+    record(policy="best", team_id=team.pk)
+    assert "What routing saved" not in page(member(team))
+
+
+def test_what_routing_saved_is_told(admin_client: Client) -> None:
+    record(policy="best")
+    assert "What routing saved" in page(admin_client)
+
+
 def test_names_are_never_markup(admin_client: Client) -> None:
     record(tags=",<script>alert(1)</script>,")
     answer = admin_client.get(reverse("admin:spend"), {"by": "tag"})

@@ -84,3 +84,7 @@ def test_the_usual_span_is_a_month():
     record(at=timezone.now() - timedelta(days=29))
     record(at=timezone.now() - timedelta(days=32))
     assert caller("admin").get(SPEND).json()["totals"][0]["requests"] == 1
+
+
+def test_savings_are_for_admins_because_they_tell_prices():
+    assert caller("generate").get(SAVINGS).status_code == 403
