@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 import redis
 from django.conf import settings
+from django.core.cache import cache
 from django.utils import timezone
 
 from routing import allowance_rows, budget_periods, metering_store, spending, subjects
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 OK = "BUDGET_OK"
 """Of seed 001: what a budget answers that has something left; see `Allowance.exceeded_code` for the others."""
 SHOWN_AT_ONCE = 100
+_SETTLED = timedelta(hours=1)
+"""After which nothing is added to a period that is over: what was spooled is written long before."""
+_KEPT_SECONDS = 6 * 3600
 PAST_SHOWN = {budget_periods.HOUR: 24, budget_periods.DAY: 14, budget_periods.MONTH: 12}
 
 
@@ -275,8 +279,20 @@ def past(budget: Budget, now: datetime | None = None, name: Any = None) -> list[
     now = now or timezone.now()
     before = budget_periods.spans_before(budget.period, now, budget.time_zone)
     spent = Spent()
-    found = [_ended(budget, span, spent, name) for span in islice(before, PAST_SHOWN[budget.period])]
+    found = [_once_over(budget, span, spent, name, now) for span in islice(before, PAST_SHOWN[budget.period])]
     return _with_names(budget, found)
+
+
+def _once_over(budget: Budget, span: Span, spent: Spent, name: Any, now: datetime) -> Past:
+    """A year of sums takes a while, and what is long over does not change: it is asked for once."""
+    if now - span.end < _SETTLED:
+        return _ended(budget, span, spent, name)
+    key = f"budget-past:{budget.pk}:{budget.updated_at.timestamp()}:{span.start.timestamp():.0f}:{name}"
+    found = cache.get(key)
+    if found is None:
+        found = _ended(budget, span, spent, name)
+        cache.set(key, found, _KEPT_SECONDS)
+    return found
 
 
 def _ended(budget: Budget, span: Span, spent: Spent, name: Any) -> Past:

@@ -157,3 +157,13 @@ def test_the_nearest_to_their_end_come_first(ledger):
     ledger["key", budget_periods.span("day", NOW).start] = {app.pk: Decimal(9), other.pk: Decimal(1)}
     found = budget_status.nearest([low, high, off], 2, NOW)
     assert [(row, one.who) for row, one in found] == [(high, "app"), (low, "everything together")]
+
+
+def test_what_is_long_over_is_asked_for_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(spending, "_read", lambda one: asked.append(one) or {"": Decimal(3)})
+    row = budget(10, "all", period="hour")
+    first = budget_status.past(row, NOW)
+    assert budget_status.past(row, NOW) == first
+    # The hour that was over a moment ago may still grow.
+    assert [one.start for one in asked[24:]] == [first[0].span.start]
