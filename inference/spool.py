@@ -16,6 +16,7 @@ One thread stores (that of the event loop), another reads and frees (the recorde
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import mmap
@@ -23,6 +24,7 @@ import os
 import secrets
 import shutil
 import struct
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -41,6 +43,7 @@ _LONGEST_BEGUN = SLOT_BYTES - _SLOT_HEAD
 _LOG_HEAD = 64
 _SPARE_LOGS = 2
 _OWNER = "owner"
+_MAKING_SECONDS = 60.0
 
 _NO_HEAD = bytes(_SLOT_HEAD)
 _LENGTH = struct.Struct("<II")
@@ -400,6 +403,7 @@ def left_by_the_dead(folder: Path) -> Iterator[Left]:
     """Folders in the spool that nobody holds; each is held until the next one is asked for."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith("."):
+            _remove_if_old(path)
             continue
         try:
             lock = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC)
@@ -414,6 +418,13 @@ def left_by_the_dead(folder: Path) -> Iterator[Left]:
             continue
         finally:
             left.let_go()
+
+
+def _remove_if_old(making: Path) -> None:
+    """What a process began to make that was killed in that moment; nothing was ever stored in it."""
+    with contextlib.suppress(OSError):
+        if time.time() - making.stat().st_mtime > _MAKING_SECONDS:
+            shutil.rmtree(making, ignore_errors=True)
 
 
 def _records_in(log: bytes) -> Iterator[Finished]:

@@ -139,6 +139,15 @@ def test_nobody_else_may_read_it(spool, tmp_path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in own.iterdir())
 
 
+def test_a_folder_that_was_never_finished_goes_when_it_is_old(tmp_path) -> None:
+    young, old = tmp_path / ".1-young", tmp_path / ".2-old"
+    young.mkdir()
+    old.mkdir()
+    os.utime(old, (1, 1))
+    assert not list(left_by_the_dead(tmp_path))
+    assert list(tmp_path.iterdir()) == [young]
+
+
 def test_a_log_that_is_damaged_gives_what_comes_before(spool, tmp_path) -> None:
     spool.append(b"", b"good")
     spool.append(b"", b"bad")
