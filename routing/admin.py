@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from django.contrib import admin, messages
@@ -78,13 +79,15 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
 
     def get_form(self, request: HttpRequest, obj: ClientKey | None = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)
-        if "scopes" in form.base_fields:
-            form.base_fields["scopes"].choices = scope_choices(request.user)
+        # Copies: a field that the form declares is one object for all, and here it is made to fit whoever asks.
+        fields = form.base_fields = copy.deepcopy(form.base_fields)
+        if "scopes" in fields:
+            fields["scopes"].choices = scope_choices(request.user)
         if visibility.managed_by(request.user) is not None:
             # A team's managers keep its keys within the team, and do not multiply their budgets.
             for name, attribute in (("team", "required"), ("role", "disabled")):
-                if name in form.base_fields:
-                    setattr(form.base_fields[name], attribute, True)
+                if name in fields:
+                    setattr(fields[name], attribute, True)
         return form
 
     def get_fieldsets(self, request: HttpRequest, obj: ClientKey | None = None) -> list[tuple[str | None, dict]]:

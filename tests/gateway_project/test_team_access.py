@@ -8,12 +8,13 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.db.models import ForeignKey
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import NoReverseMatch, reverse
 
 from gateway_project import roles
 from inference.models import Job, Trace
 from routing import issuing
+from routing.client_keys import SCOPES
 from routing.models import Budget, ClientKey, RateLimit, Team, TeamMember
 from routing.team_pages import OfTeams
 from routing.teams import MANAGES, VIEWS
@@ -216,6 +217,17 @@ def test_a_manager_lends_no_scope_and_no_factor_that_is_not_theirs(manager, team
     assert not ClientKey.objects.filter(name="new").exists()
     manager.post(reverse("admin:routing_clientkey_add"), {**sent, "scopes": ["generate"], "role": "premium"})
     assert ClientKey.objects.get(name="new").role == ""
+
+
+def test_what_a_form_offers_one_user_changes_nothing_for_another(manager, admin_user):
+    pages, request = admin.site._registry[ClientKey], RequestFactory().get("/")
+    forms = []
+    for user in (admin_user, User.objects.get(username=MANAGES)):
+        request.user = user
+        forms.append(pages.get_form(request))
+    scopes = [{name for name, _ in form.base_fields["scopes"].choices} for form in forms]
+    assert scopes == [set(SCOPES), {"generate"}]
+    assert [form.base_fields["role"].disabled for form in forms] == [False, True]
 
 
 @pytest.mark.parametrize("role", ["keys", MANAGES])
