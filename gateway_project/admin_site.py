@@ -69,7 +69,12 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 ("Requests", "receipt_long", "admin:inference_trace_changelist", "inference.view_trace"),
                 ("Alerts", "notifications", "admin:inference_alertincident_changelist", "inference.view_alertincident"),
                 ("Spend", "payments", "admin:spend", "inference.view_usagerecord"),
-                ("Price corrections", "price_change", "admin:inference_ratingrun_changelist", "inference.view_ratingrun"),
+                (
+                    "Price corrections",
+                    "price_change",
+                    "admin:inference_ratingrun_changelist",
+                    "inference.view_ratingrun",
+                ),
                 ("Jobs", "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
                 ("Cut-over", "swap_horiz", "admin:routing_rollout_changelist", "routing.view_rollout"),
             ],
