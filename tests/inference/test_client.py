@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from inference import client, errors, probing
+from inference import client, errors, probing, trace_ids
 from inference.client import LLMRequest, LLMResponse
 from inference.metrics import Metrics
 from inference.recording import Recorder
@@ -59,6 +59,15 @@ def test_a_prompt_is_answered_and_recorded(rows) -> None:
 async def test_the_same_from_async_code(rows) -> None:
     response = await client.generate_async("hello", "fake-chat")
     assert response.generated_content == "hello"
+
+
+@pytest.mark.parametrize("asks", [client.generate, client.chat])
+def test_what_is_asked_within_a_request_belongs_to_its_trace(rows, asks) -> None:
+    with trace_ids.arriving(trace_ids.Origin("order-7", "b7ad6b7169203331", "192.0.2.7")):
+        asks("hello", "fake-chat", metadata={"tags": ["nightly"]})
+    [row] = rows()
+    assert (row.trace_id, row.parent_span_id, row.address) == ("order-7", "b7ad6b7169203331", "192.0.2.7")
+    assert row.tags == ",nightly,"
 
 
 def test_a_provider_is_pinned(rows) -> None:
