@@ -23,11 +23,11 @@ from time import monotonic, time
 
 from django.conf import settings
 
-from routing.allowances import BUDGET, CALLS, EMPTY, MONEY, NANO, REQUEST, TOKENS, Allowance, AllowanceIndex
+from routing.allowances import BUDGET, CALLS, EMPTY, MONEY, NANO, REQUEST, REQUESTS, TOKENS, Allowance, AllowanceIndex
 from routing.allowances import CLOSED as CLOSED_WHEN_AWAY
 from routing.metering_sharing import LEDGER_AWAY, Sharing
 from routing.metering_store import LEDGER_NEEDED, RECALLED, REFUSED, Said
-from routing.purses import CALENDAR, MOST_MONEY, NO_PERIOD, RUNNING, STARTING, WINDOW, Purse
+from routing.purses import CALENDAR, NO_PERIOD, RUNNING, STARTING, WINDOW, Purse
 from routing.types import Identity, ModelView, Snapshot
 
 LIMIT_REACHED, BUDGET_EXHAUSTED, UNPRICED, STORE_AWAY = (
@@ -79,6 +79,7 @@ class Bundle:
     __slots__ = (
         "alone",
         "holding",
+        "limits",
         "most_tokens",
         "of_caller",
         "of_target",
@@ -101,6 +102,14 @@ class Bundle:
         self.once = tuple(purse for purse in self.of_caller if purse.place in (STARTING, RUNNING))
         """Taken once for a request, however many models it asks."""
         self.holding = tuple(purse for purse in purses if purse.place != STARTING)
+        self.limits = {
+            unit: tuple(
+                purse
+                for purse in purses
+                if purse.allowance.unit == unit and purse.allowance.kind != BUDGET and purse.allowance.hard
+            )
+            for unit in (REQUESTS, TOKENS)
+        }
         self.soft = tuple(purse for purse in purses if not purse.allowance.hard)
         self.prices = _nano_per_million(model)
         """Of input and output tokens; None when nobody knows them."""
@@ -178,12 +187,10 @@ class Grant:
             return None
         found: Purse | None = None
         least = 2.0
-        for purse in self.bundle.purses:
-            allowance = purse.allowance
-            if allowance.unit == unit and allowance.kind != BUDGET and allowance.hard:
-                share = purse.remaining / (purse.amount or 1)
-                if share < least:
-                    found, least = purse, share
+        for purse in self.bundle.limits[unit]:
+            share = purse.remaining / (purse.amount or 1)
+            if share < least:
+                found, least = purse, share
         if found is None:
             return None
         seconds = found.ends - now
@@ -324,7 +331,7 @@ class Meter:
                 free = purse.free + need - used
                 purse.free = free if free > 0 else 0
                 changed.add(purse)
-                if purse.scarce or place == MOST_MONEY:  # what a killed process had not told is missing for a while
+                if purse.scarce:
                     hurry = True
         for line in grant.lines or ():
             self._settle_line(line, tokens, nano)

@@ -37,7 +37,7 @@ AT_ONCE = 200
 """Counters in one run of the script: others wait for Redis while it runs."""
 LEDGER_AWAY = 4
 """Beside the statuses of the store: the ledger could not be asked either."""
-_WELCOME = 64
+_WELCOME = 512
 """How many times what is asked for is welcome at once, where there is plenty."""
 RETELLING_SECONDS = 0.2
 """After the store was emptied nobody is let through before all processes had the time to tell what they hold."""
