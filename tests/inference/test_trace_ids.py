@@ -52,7 +52,11 @@ def test_our_span_is_a_child_in_the_callers_trace() -> None:
     assert child(parent, request_id) == f"00-{parent.trace_id}-{request_id[-16:]}-01"
 
 
-@pytest.mark.parametrize("name", [new_request_id(), "job_" + "ab" * 16, "0af7651916cd43dd8448eb211c80319c"])
+@pytest.mark.parametrize(
+    "name",
+    [new_request_id(), "job_" + "ab" * 16, "0af7651916cd43dd8448eb211c80319c"],
+    ids=["of a request", "of a job", "of a trace"],
+)
 def test_ids_of_32_digits_are_trace_ids_as_they_are(name: str) -> None:
     assert w3c_trace_id(name) == name.rpartition("_")[2]
 
