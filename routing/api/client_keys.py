@@ -34,7 +34,6 @@ _LIMITS = (
     "enabled",
     "expires_at",
 )
-_ITSELF = "A key cannot change itself; it may be rotated, suspended and revoked."
 
 
 def _patterns(help_text: str) -> serializers.ListField:
@@ -117,7 +116,7 @@ class ClientKeyResource(ResourceSerializer):
     def update(self, instance: ClientKey, validated_data: dict[str, Any]) -> ClientKey:
         issuer: ClientKey = self.context["issuer"]
         if instance.pk == issuer.pk:
-            raise PermissionDenied(_ITSELF)
+            raise PermissionDenied(key_bounds.ITSELF)
         _refuse_excess(issuer, instance)
         for name, value in validated_data.items():
             setattr(instance, name, value)

@@ -230,13 +230,31 @@ def test_a_limited_admin_key_makes_and_changes_keys_within_its_own_limits_alone(
     assert answers(wider["key"]) == 200
 
 
+@pytest.mark.parametrize(
+    ("limits", "beyond"),
+    [
+        ({"allowed_policies": ["p"]}, {"allowed_policies": ["p"], "allowed_models": ["*"]}),
+        ({"allowed_models": ["gpt-*"]}, {"allowed_models": ["gpt-*"], "allowed_policies": ["*"]}),
+    ],
+)
+def test_a_key_limited_by_the_one_list_gives_no_more_by_the_other(limits, beyond):
+    limited = limited_admin(**limits)
+    body = {"name": "app", "scopes": ["generate"]}
+    assert limited.post("/api/v1/client-keys", body | beyond).status_code == 400
+    row, _ = issuing.issue("within", ["generate"], **limits)
+    assert limited.patch(f"/api/v1/client-keys/{row.pk}", beyond).status_code == 400
+
+
 def test_no_key_changes_itself(api):
     row, secret = issuing.issue("self", ["admin"], expires_at=timezone.now() + timedelta(days=1))
     own = with_key(secret.reveal())
     response = own.patch(f"/api/v1/client-keys/{row.pk}", {"expires_at": None})
     assert response.status_code == 403
+    document = json.dumps({"version": 1, "client_keys": {row.prefix: {"role": "premium", "tags": ["other"]}}})
+    configured = own.generic("POST", "/api/v1/config?apply=true", document, content_type="application/json")
+    assert "cannot change itself" in configured.content.decode(), configured.content
     row.refresh_from_db()
-    assert row.expires_at is not None
+    assert (row.expires_at is None, row.role, row.tags) == (False, "", [])
 
 
 def test_a_team_s_admin_key_finds_and_makes_its_team_s_keys_alone(api):
