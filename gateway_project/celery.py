@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_ready
 from kombu import Exchange, Queue
 
 QUEUES = ("housekeeping", "generation", "probes", "llama_cpp")
@@ -43,3 +46,9 @@ app.conf.beat_schedule = {
     "forget-shadow-pairs": {"task": "inference.tasks.forget_shadow_pairs", "schedule": 600.0},
 }
 app.autodiscover_tasks()
+
+
+@worker_ready.connect
+def say_ready(**_: Any) -> None:
+    """To whoever started the worker. In the log it may look otherwise, or be below its level; Celery makes `sys.stdout` a log."""
+    print("the worker is ready.", file=sys.__stdout__, flush=True)

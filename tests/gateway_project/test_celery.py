@@ -1,3 +1,5 @@
+from celery.signals import worker_ready
+
 from gateway_project.celery import QUEUES, app
 
 
@@ -13,3 +15,8 @@ def test_a_message_for_one_queue_reaches_no_other():
     assert {queue.name: (queue.exchange.name, queue.routing_key) for queue in app.amqp.queues.values()} == {
         name: (name, name) for name in QUEUES
     }
+
+
+def test_a_worker_says_that_it_is_ready_whatever_its_log_looks_like(capfd):
+    worker_ready.send(sender=None)
+    assert capfd.readouterr().out.endswith(" ready.\n")
