@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
+from math import inf
 from time import monotonic, time
 
 from django.conf import settings
@@ -40,8 +41,6 @@ LIMIT_REACHED, BUDGET_EXHAUSTED, UNPRICED, STORE_AWAY = (
 
 WAIT_SECONDS = 1.0
 """For other processes to give back what they do not use. One that is silent for longer is not waited for."""
-WORTH_SECONDS = 20.0
-"""How long what was granted may be used while the store is away: less than after which others may be granted it."""
 IDLE_SECONDS = 1.0
 FORGOTTEN_SECONDS = 600.0
 SOON_SECONDS = 1.0
@@ -224,6 +223,8 @@ class Meter:
         """By kind and row of allowances that warn only: requests beyond them."""
         self.processes = 1
         """That count together, by the store's last word."""
+        self.worth_until = inf
+        """When what is free here may be somebody else's, because the store has heard nothing since."""
         self.open_grants = 0
         self._redis_url = redis_url
         self._sharing: Sharing | None = None
@@ -252,6 +253,8 @@ class Meter:
     def take_at_once(self, bundle: Bundle, needs: tuple[int, ...], grant: Grant) -> bool:
         """All that the first try of a request needs, or nothing, without asking anybody."""
         now, changed = monotonic(), self.changed
+        if now > self.worth_until:
+            return False
         purses = bundle.purses
         for purse in purses:
             if purse.free < needs[purse.place] or purse.ends <= now:
@@ -422,6 +425,11 @@ class Meter:
             return True
         return False
 
+    def let_go_of_what_is_stale(self) -> None:
+        """What was free for so long that the store may have granted it to others, as after a stop of this process."""
+        if monotonic() > self.worth_until:
+            self.changed.update(purse for purse in self.purses.values() if purse.give_back())
+
     def tidy(self, now: float) -> list[Purse]:
         """Give back what is idle; the purses that are of no use any more."""
         forgotten = []
@@ -503,10 +511,10 @@ class Meter:
                 purse.begin_period(self.now_ms(), now)
             elif now < purse.denied_until and purse.free < needs[purse.place]:
                 raise self._refusal_of(purse, now)
-        if all(purse.free >= needs[purse.place] for purse in purses):
+        sharing = self._shared()
+        if now <= self.worth_until and all(purse.free >= needs[purse.place] for purse in purses):
             self._apply(purses, needs, grant, now)
             return
-        sharing = self._shared()
         if sharing.is_away:
             self._take_alone(purses, needs, grant, now)
             return
@@ -529,7 +537,7 @@ class Meter:
 
     def _take_alone(self, purses: tuple[Purse, ...], needs: tuple[int, ...], grant: Grant, now: float) -> None:
         """While the store is away. Raises `Exhausted`."""
-        worth = self._sharing is None or now - self._sharing.heard_at < WORTH_SECONDS
+        worth = now <= self.worth_until
         for purse in purses:
             allowance, need = purse.allowance, needs[purse.place]
             if not worth and allowance.hard:

@@ -32,6 +32,8 @@ TICK_SECONDS = 0.1
 BEAT_SECONDS = 1.0
 """Also how often a store that is away is asked again."""
 PATIENCE_SECONDS = 0.5
+WORTH_SECONDS = 20.0
+"""How long what was granted may be used without a word from the store: less than after which others may be granted it."""
 LEDGER_SECONDS = 5.0
 AT_ONCE = 200
 """Counters in one run of the script: others wait for Redis while it runs."""
@@ -48,7 +50,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 class Sharing:
     def __init__(self, meter: Meter, redis_url: str) -> None:
         self.loop = asyncio.get_running_loop()
-        self.heard_at = monotonic()
         self.is_away = False
         self._meter = meter
         self._url = redis_url
@@ -122,6 +123,7 @@ class Sharing:
         if self.is_away and monotonic() - self._asked_at < BEAT_SECONDS:
             meter.serve_waiters(is_away=True)
             return
+        meter.let_go_of_what_is_stale()
         await self._tidy()
         while True:
             if self._is_forgotten:
@@ -199,7 +201,7 @@ class Sharing:
         meter.processes = max(1, heard.processes)
         if self.is_away:
             log.info("limits and budgets are counted with the other processes again")
-        self.is_away, self.heard_at = False, monotonic()
+        self.is_away, meter.worth_until = False, monotonic() + WORTH_SECONDS
         if heard.is_late or heard.is_news:
             self._is_forgotten = heard.is_news
             meter.changed.update(purse for purse, *_ in words)

@@ -178,7 +178,6 @@ async def test_a_soft_budget_serves_on_and_tells_the_caller(serve, quick) -> Non
     soft = budget(1, hard=False)
     limited(serve, whole(), callers=[soft])
     await quick.chat(model="p")
-    metering.current()._shared().wake()
     await until(lambda: purse(soft).over)
     answer = await quick.chat(model="p")
     assert (answer.status, answer.headers["x-gateway-notice"]) == (200, "budget of the test is used up")

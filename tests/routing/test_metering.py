@@ -227,7 +227,6 @@ async def test_a_request_that_is_cancelled_while_it_waits_holds_nothing_once_set
 async def test_a_soft_budget_lets_everything_through_and_says_so(redis_url):
     async with processes(redis_url, 1, budget(1_000, hard=False)) as (one,):
         one.meter.settle(await one.take(costing(5_000)), 5, 5_000)
-        one.meter._shared().wake()
         await until(lambda: one.meter.purses["budget:money:month:key"].over)
         grant = await one.take(costing(5_000))
         assert grant.notices == ["budget of the test is used up"]
@@ -364,6 +363,23 @@ async def test_what_was_admitted_without_the_store_is_counted_when_it_is_back(re
         one.meter._shared()._asked_at = 0.0
         one.meter._shared().wake()
         await until(lambda: figures(redis_url, limit)[limit.key][0] == 3)
+
+
+async def test_what_a_process_held_that_was_stopped_for_long_is_not_used_when_it_goes_on(redis_url):
+    limit = allowance(amount=100)
+    async with processes(redis_url, 2, limit) as (stopped, other):
+        assert await stopped.let_through()
+        assert stopped.meter.purses[limit.key].free > 0
+        await until(lambda: figures(redis_url, limit)[limit.key][0] == 1)
+        for task in stopped.meter._sharing._tasks:
+            task.cancel()
+        with redis.Redis.from_url(redis_url) as store:
+            store.hdel(metering_store.PROCESSES, stopped.meter.name)
+        assert sum([await other.let_through() is not None for _ in range(120)]) == 99
+        stopped.meter.worth_until = time.monotonic()
+        stopped.meter._sharing.start()
+        assert await stopped.let_through() is None
+        assert figures(redis_url, limit)[limit.key][0] == 100
 
 
 async def test_what_a_killed_process_held_is_free_after_a_while(redis_url):
