@@ -30,6 +30,7 @@ from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, Upstr
 from inference.limits import Limits
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
+from inference.tokens_seen import in_question
 from inference.wire import openai
 from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
@@ -188,8 +189,8 @@ class Question:
                 serving.metrics.ended(self.trail.ruling, model, failed or "ok")
 
     def _guessed(self) -> Usage:
-        """When nobody told: about one token per event, and four bytes of the question each. Nothing before the first event."""
-        return Usage(self.request.size // 4, self.events, estimated=True) if self.events else Usage()
+        """When nobody told: about one token per event, and the question as it was sent. Nothing before the first event."""
+        return Usage(in_question(self.request), self.events, estimated=True) if self.events else Usage()
 
     def completion(self, body: dict[str, Any]) -> Completion:
         model = self.trail.model

@@ -41,7 +41,7 @@ from inference.limits import Limits
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, read_usage, usage_tail
 from inference.request_ids import new_request_id
-from inference.tokens_seen import Seen
+from inference.tokens_seen import Seen, in_question, in_whole
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
 from routing import health, live_models, metering, model_choices, selections, snapshot
@@ -173,6 +173,8 @@ async def _complete(
             raise UpstreamTimeout("The request was not answered in time.") from None
         call.note(reply.body or b"")
         decoded = _decoded(reply.body)
+        if call.usage_so_far() == Usage():
+            call.guessed = in_whole(in_question(request), request.operation.name, reply.body or b"")
         call.succeed()
         return call.completion(decoded)
     except GatewayError as error:
@@ -230,7 +232,7 @@ class _Call:
         self.first_byte: float | None = None
         self.previous = self.last = b""
         self.seen = Seen()
-        self.usage: Usage | None = None
+        self.guessed = Usage()
         self.status, self.error_code, self.outcome = 499, "client_disconnected", "client_disconnected"
         self.capture: Capture | None = None
         self.plane = bridge.plane(_make_plane)
@@ -298,7 +300,7 @@ class _Call:
         if reply is not None and reply.usage is not None:
             return reply.usage
         tail = usage_tail(self.previous + self.last)
-        return (read_usage(tail) if tail else None) or Usage()
+        return (read_usage(tail) if tail else None) or self.guessed
 
     async def close(self) -> None:
         trail, model = self.trail, self.trail.model
@@ -308,7 +310,7 @@ class _Call:
             await self.plane.dispatcher.release(trail)
         finally:
             told: Usage | None = usage if usage != Usage() else None
-            guess = (self.request.size // 4, self.seen.tokens) if self.seen.tokens else (0, 0)
+            guess = (in_question(self.request), self.seen.tokens) if self.seen.tokens else (0, 0)
             cost = None
             if trail.grant is not None:
                 told, cost = allowing.settle(trail, told, guess)

@@ -21,6 +21,7 @@ from inference.attempts import Paid
 from inference.backends.base import Usage
 from inference.recording import Entry, PaidRow, Row, fell_back, joined_tags, read_usage, storable
 from inference.spool import Begun, Finished, Slot, Spool
+from inference.tokens_seen import in_question
 from providers import pricing
 from providers.prices import Prices, of_document
 from routing.rollout import GATEWAY, LEGACY
@@ -36,7 +37,6 @@ logger = logging.getLogger("gateway.recording")
 LOST = "gateway_lost"
 """The error code of a request whose process died: what was seen of its answer is booked, as an estimate."""
 _LOST_STATUS = 500
-_BYTES_PER_TOKEN = 4
 _MOST_TOKENS = 2**31 - 1
 _LONGEST_LOG = 16_384
 
@@ -102,7 +102,7 @@ def _begun(request_id: str, request: ParsedRequest, trail: Trail) -> bytes:
                 request.stream,
                 session[:120] if session else "",
                 trail.side,
-                request.size // _BYTES_PER_TOKEN,
+                in_question(request),
                 trail.run,
                 trail.attempts,
                 trail.trace_id,

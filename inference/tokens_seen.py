@@ -1,4 +1,4 @@
-"""How many tokens of an answer have passed, counted as it passes, for answers whose provider will not tell. Pure.
+"""How many tokens a question has and how many of its answer have passed, for answers whose provider will not tell. Pure.
 
 Most providers send each token in an event of its own. Some send many in one, which shows by the length of their texts: those are
 counted as four bytes to a token.
@@ -6,9 +6,16 @@ counted as four bytes to a token.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from inference.backends.base import Usage
+from routing.estimates import TOKENS_PER_IMAGE
+
+if TYPE_CHECKING:
+    from inference.wire.openai import ParsedRequest
 
 BYTES_PER_TOKEN = 4
 MOST_BYTES_OF_ONE_TOKEN = 16
@@ -22,8 +29,13 @@ class _Delta(msgspec.Struct):
     reasoning_content: str | None = None
 
 
+class _Message(_Delta):
+    tool_calls: msgspec.Raw = msgspec.Raw(b"")
+
+
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
+    message: _Message | None = None
     text: str | None = None
 
 
@@ -32,6 +44,26 @@ class _Event(msgspec.Struct):
 
 
 _read = msgspec.json.Decoder(_Event).decode
+
+
+def in_question(request: ParsedRequest) -> int:
+    """Of what the model reads; pictures are some tokens each, however many bytes they are."""
+    return request.prompt_bytes // BYTES_PER_TOKEN + request.images * TOKENS_PER_IMAGE
+
+
+def in_whole(question_tokens: int, operation: str, answer: bytes) -> Usage:
+    """What a whole answer used that does not say so: its texts are four bytes to a token, vectors none."""
+    return Usage(question_tokens, 0 if operation == "embeddings" else _in_answer(answer), estimated=True)
+
+
+def _in_answer(answer: bytes) -> int:
+    try:
+        choices = _read(answer).choices
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return math.ceil(len(answer) / BYTES_PER_TOKEN)
+    size = sum(len(_text_of(choice).encode("utf-8", "replace")) for choice in choices)
+    size += sum(len(memoryview(choice.message.tool_calls)) for choice in choices if choice.message is not None)
+    return math.ceil(size / BYTES_PER_TOKEN)
 
 
 class Seen:
@@ -78,6 +110,6 @@ def _frame_of(piece: bytes) -> int:
 
 
 def _text_of(choice: Any) -> str:
-    delta = choice.delta
+    delta = choice.delta or choice.message
     said = (choice.text, delta.content, delta.reasoning_content) if delta is not None else (choice.text,)
     return "".join(filter(None, said))

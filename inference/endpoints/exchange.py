@@ -33,7 +33,7 @@ from inference.errors import (
 )
 from inference.recording import Entry, cost_of, read_usage, usage_tail
 from inference.request_ids import new_request_id
-from inference.tokens_seen import Seen
+from inference.tokens_seen import Seen, in_question, in_whole
 from inference.trace_ids import child
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
@@ -54,7 +54,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CLIENT_LEFT = 499
 """nginx's number for a client that closed before the reply; recorded, never sent."""
-_BYTES_PER_TOKEN = 4
 
 
 class ClientLeft(Exception):
@@ -86,12 +85,12 @@ class Exchange:
         "owner",
         "pieces",
         "previous",
+        "question_tokens",
         "read",
         "request",
         "revision",
         "seen",
         "session_id",
-        "size",
         "started",
         "status",
         "stream",
@@ -136,7 +135,7 @@ class Exchange:
         self.session_id: str | None = None
         self.stream = False
         self.revision = -1
-        self.size = 0
+        self.question_tokens = 0
         self.status = 0
         self.first_byte: float | None = None
         self.overhead = 0.0
@@ -188,7 +187,7 @@ class Exchange:
         limits = plane.limits
         request = self.request = parse(self._operation, body, limits.json_depth, limits.pictures)
         del body
-        self.size = request.size
+        self.question_tokens = in_question(request)
         self.stream = request.stream
         self.wants_account, self.wants_reason = request.wants_account, request.wants_reason
         if not h.ROUTING.isdisjoint(read):
@@ -254,8 +253,9 @@ class Exchange:
         usage = reply.usage
         if usage is None and (tail := usage_tail(body)) is not None:
             usage = read_usage(tail)
-        if usage is not None:
-            self.cost = cost_of(self.trail.model, usage)
+        if usage is None:
+            usage = in_whole(self.question_tokens, self._operation.name, body)
+        self.cost = cost_of(self.trail.model, usage)
         if self.wants_account:
             body = account.added_to(body, self.trail, self.cost, why=self.wants_reason)
         now = perf_counter()
@@ -267,8 +267,11 @@ class Exchange:
         if reply.headers:
             headers += h.relayed(reply.headers)
         send = self._send
-        if self.trail.slot is not None and usage is not None:
-            self.trail.slot.told(reply.status, usage.counts)
+        if (slot := self.trail.slot) is not None:
+            if usage.estimated:
+                slot.saw(usage.output_tokens)
+            else:
+                slot.told(reply.status, usage.counts)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         self.done = True
         await send({"type": "http.response.body", "body": body})
@@ -462,9 +465,9 @@ class Exchange:
         return "" if parent is None else parent.span_id
 
     def _guess(self) -> tuple[int, int]:
-        """Tokens when nobody tells: of the answer what was seen of it, of the question four bytes each."""
+        """Tokens when nobody tells: of the answer what was seen of it."""
         seen = self.seen.tokens
-        return (self.size // _BYTES_PER_TOKEN, seen) if seen else (0, 0)
+        return (self.question_tokens, seen) if seen else (0, 0)
 
     def _why_cancelled(self) -> GatewayError | None:
         if self.client_left:

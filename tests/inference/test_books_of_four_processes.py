@@ -33,8 +33,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 4
 STREAMS = 200
-BODY_BYTES = 800
-GUESSED = BODY_BYTES // 4
+PROMPT_BYTES = 800
+GUESSED = PROMPT_BYTES // 4
 """Input tokens of an answer that was left: what the gateway guesses, and what the upstream asks for."""
 TOLD = 211
 """Input tokens of an answer that tells them."""
@@ -250,13 +250,13 @@ class Stream:
 
     def __init__(self, port: int, key: str, end: str, words: int) -> None:
         self.port, self.end, self.words = port, end, words
-        said = {"model": "m", "stream": True, "user": f"{end}:{words}", "messages": [{"role": "user", "content": ""}]}
-        said["messages"] = [{"role": "user", "content": "x" * (BODY_BYTES - len(json.dumps(said)))}]
+        asked = [{"role": "user", "content": ""}]
+        asked[0]["content"] = "x" * (PROMPT_BYTES - len(json.dumps(asked)))
+        said = {"model": "m", "stream": True, "user": f"{end}:{words}", "messages": asked}
         self._body = json.dumps(said).encode()
-        assert len(self._body) == BODY_BYTES
         self._head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\n"
-            f"content-type: application/json\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(self._body)}\r\n\r\n"
         ).encode()
 
     async def run(self, said: asyncio.Semaphore) -> None:

@@ -73,7 +73,7 @@ def test_how_a_request_ended_takes_the_place_of_its_begin(kept) -> None:
 
 
 def test_a_request_under_way_is_booked_by_what_was_seen_of_its_answer(kept) -> None:
-    trail = begun(kept, '{"model":"m","messages":[{}],"stream":true}' + " " * 57)
+    trail = begun(kept, '{"model":"m","messages":[{"content":"%s"}],"stream":true}' % ("x" * 84))
     trail.slot.saw(12)
     (row,) = lost(kept)
     assert (row.input_tokens, row.output_tokens, row.estimated) == (25, 12, True)
@@ -114,7 +114,7 @@ def test_a_request_that_fails_over_is_under_way_at_the_next_one_alone(kept) -> N
 
 def test_names_that_cannot_be_told_do_not_keep_a_request_from_being_known(kept) -> None:
     request = SimpleNamespace(
-        operation=CHAT, model="\ud800", stream=False, session_id=None, size=8, tags=(), origin=None
+        operation=CHAT, model="\ud800", stream=False, session_id=None, prompt_bytes=8, images=0, tags=(), origin=None
     )
     trail = Trail(identity=registry.key_view().identity, model=MODEL, attempts=1)
     kept.began("req_1", request, trail)

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from inference.tokens_seen import Seen
+from inference.backends.base import Usage
+from inference.tokens_seen import Seen, in_question, in_whole
+from inference.wire.openai import CHAT, parse
 
 
 def event(text: str, name: str = "content") -> bytes:
@@ -17,6 +19,12 @@ def seen(*pieces: bytes) -> int:
     for piece in pieces:
         counted.hear(piece)
     return counted.tokens
+
+
+def test_a_question_has_the_tokens_of_its_text_and_some_for_each_picture() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
+    asked = {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "four" * 100}, picture]}]}
+    assert 1_100 < in_question(parse(CHAT, json.dumps(asked).encode())) < 1_200
 
 
 def test_a_token_in_an_event_is_one() -> None:
@@ -46,3 +54,16 @@ def test_what_is_no_json_counts_by_its_events() -> None:
 
 def test_letters_that_json_writes_longer_are_not_taken_for_many_tokens() -> None:
     assert seen(*[event("\u65e5")] * 8) == 8
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "tokens"),
+    [
+        ("chat", {"choices": [{"message": {"content": "four" * 25}}]}, 25),
+        ("chat", {"choices": [{"message": {"content": None, "tool_calls": [{"arguments": "x" * 61}]}}]}, 20),
+        ("completions", {"choices": [{"text": "four"}, {"text": "five"}]}, 2),
+        ("embeddings", {"data": [{"embedding": [0.25] * 100}]}, 0),
+    ],
+)
+def test_a_whole_answer_that_does_not_tell_is_counted_by_its_texts(operation, answer, tokens) -> None:
+    assert in_whole(7, operation, json.dumps(answer).encode()) == Usage(7, tokens, estimated=True)
