@@ -109,7 +109,7 @@ def test_answers_that_tell_no_usage_are_recorded_as_estimates(client, gateway, u
     upstream.reply_with(json={"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]})
     client.chat.completions.create(model="gpt-test", messages=CHAT)
     upstream.reply_with(json={"data": [{"index": 0, "embedding": [0.5]}]})
-    client.embeddings.create(model="embed-test", input="four" * 25, encoding_format="float")
+    client.embeddings.create(model="org/embed-test", input="four" * 25, encoding_format="float")
     chat, embedding = gateway.wait_for_rows(2)
     assert chat.estimated and chat.input_tokens > 0 and chat.output_tokens == 25
     assert embedding.estimated and embedding.input_tokens == 25 and embedding.output_tokens == 0
