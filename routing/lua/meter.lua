@@ -10,6 +10,7 @@
 -- refused, 2 refused until others gave back, 3 the ledger is needed), granted, used, held, begin, end, 1 if there is no more to spare.
 
 local DEAD_MS, SILENT_MS, SHARES = 30000, 3000, 8
+local TURNED_BACK_MS = 1000 -- by more than that a moment lies ahead only if the clock was set back
 local KEPT_MS = { [0] = 24 * 3600 * 1000, [1] = 60 * 1000, [2] = 40 * 24 * 3600 * 1000 }
 
 local time = redis.call('TIME')
@@ -29,6 +30,10 @@ for place = 1, #stored, 2 do
   if stored[place] == me then
     if word >= number_of_word then return { number(now), 1, 0 } end
     known = true
+  end
+  if beat > now + TURNED_BACK_MS then
+    beat = now
+    redis.call('HSET', KEYS[1], stored[place], number(now) .. ' ' .. number(word))
   end
   if now - beat > DEAD_MS then
     redis.call('HDEL', KEYS[1], stored[place])
@@ -76,7 +81,7 @@ for place, asked in ipairs(cjson.decode(ARGV[3])) do
   local key = KEYS[place + 1]
   local counter = read(key)
   local begins_anew = false
-  if counter.b and kind == 1 and now >= counter.e then
+  if counter.b and kind == 1 and (now >= counter.e or counter.e > now + begin + TURNED_BACK_MS) then
     redis.call('DEL', key)
     counter = { u = 0, l = 0, of = {} }
   elseif counter.b and kind == 2 and begin > counter.b and begin <= now then
@@ -89,7 +94,7 @@ for place, asked in ipairs(cjson.decode(ARGV[3])) do
     if kind == 0 then
       counter.b, counter.e = 0, 0
     elseif kind == 1 then
-      if period >= 0 and period_ends > now then
+      if period >= 0 and period_ends > now and period_ends <= now + begin + TURNED_BACK_MS then
         counter.b, counter.e = period, period_ends
       elseif ask > 0 then
         counter.b, counter.e = now, now + begin

@@ -1,0 +1,60 @@
+"""The script that counts for all processes, told what moment it is."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from routing import metering_store
+from routing.allowances import CALLS, MINUTE, REQUESTS, UNDER_WAY, Allowance
+from routing.purses import Purse
+
+LATER = round(time.time() * 1000) + 3_600_000
+HOUR = 3_600_000
+
+
+class Teller:
+    """One process that counts one allowance, and asks for one at a time."""
+
+    def __init__(self, store: redis.Redis, name: str, allowance: Allowance) -> None:
+        self.name, self.purse, self.words = name, Purse(allowance), 0
+        self._run = store.register_script(metering_store.script())
+
+    def gets_one(self, now_ms: int) -> bool:
+        self.words += 1
+        op = metering_store.op(self.purse, now_ms, ask=1, least=1)
+        told = self._run(
+            keys=metering_store.keys([self.purse.allowance.key]),
+            args=metering_store.args(self.name, self.words, [op], now_ms),
+        )
+        said = metering_store.heard(told).said[0]
+        self.purse.take_period(said.begin, said.end, now_ms, 0.0)
+        self.purse.spent += said.granted
+        return said.granted == 1
+
+
+@pytest.fixture
+def store(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def one(unit: str, period: str) -> Allowance:
+    return Allowance(
+        key="limit:1", unit=unit, period=period, amount=1, name="a limit", kind="limit", source_id=1, subject="key"
+    )
+
+
+def test_a_minute_does_not_become_an_hour_when_the_clock_is_set_back(store):
+    teller = Teller(store, "one", one(REQUESTS, MINUTE))
+    assert [teller.gets_one(LATER + 1), teller.gets_one(LATER + 30_000)] == [True, False]
+    assert teller.gets_one(LATER - HOUR)
+
+
+def test_what_a_killed_process_held_is_free_though_the_clock_was_set_back(store):
+    killed, alive = (Teller(store, name, one(CALLS, UNDER_WAY)) for name in ("killed", "alive"))
+    assert [killed.gets_one(LATER), alive.gets_one(LATER)] == [True, False]
+    assert not alive.gets_one(LATER - HOUR)
+    assert alive.gets_one(LATER - HOUR + 31_000)
