@@ -25,7 +25,7 @@ MOST_OPERATIONS = 200
 MOST_REQUESTS = 100
 """Of one trace."""
 UNKNOWN = "unknown"
-"""Requests for names that nothing was found under, together."""
+"""Requests that name nothing, and those for names that nothing was found under."""
 
 
 def rows(hours: int, now: datetime) -> QuerySet[Trace]:
@@ -97,7 +97,7 @@ def _summary(row: Trace) -> dict[str, Any]:
         "operation": _operation(_node(row)),
         "start_time": _time(row.at),
         "duration_ms": row.duration_ms,
-        "status": _status(row.status),
+        "status": _status(row.status, row.error_code),
         "metadata": _metadata(row),
     }
 
@@ -111,7 +111,7 @@ def _spans(row: Trace) -> Iterator[dict[str, Any]]:
         "operation": _operation(_node(row)),
         "start_time": _time(row.at),
         "end_time": _time(row.at + timedelta(milliseconds=row.duration_ms)),
-        "status": _status(row.status),
+        "status": _status(row.status, row.error_code),
         "metadata": _metadata(row),
     }
     for number, one in enumerate(json.loads(row.attempts_log) if row.attempts_log else [], 1):
@@ -124,7 +124,7 @@ def _spans(row: Trace) -> Iterator[dict[str, Any]]:
             "operation": "attempt" if one["status"] else "passed_over",
             "start_time": _time(began),
             "end_time": _time(began + timedelta(milliseconds=took)),
-            "status": _status(one["status"] or 0),
+            "status": _status(one["status"] or 0, one.get("code") or ""),
             "metadata": {
                 "provider": one["provider_id"],
                 "model": one["model_id"],
@@ -162,11 +162,12 @@ def _node(row: Trace) -> str:
 
 
 def _operation(node: str) -> str:
-    return f"llm_call_{node}"
+    return f"llm_call_{node or UNKNOWN}"
 
 
-def _status(status: int) -> str:
-    return "error" if status >= 400 or not status else "completed"
+def _status(status: int, error_code: str) -> str:
+    """A stream that broke off has begun with 200."""
+    return "error" if status >= 400 or not status or error_code else "completed"
 
 
 def _span_id(request_id: str, number: int) -> str:

@@ -149,6 +149,13 @@ def test_a_client_that_left_is_an_error_here(admin):
     assert admin.get(f"{URL}/metrics").json()["error_rate"] == 0.5
 
 
+def test_a_stream_that_broke_off_is_an_error(admin):
+    record(1, status=200, error_code="upstream_broken", policy="", requested_model="")
+    (listed,) = admin.get(f"{URL}/traces").json()["traces"]
+    (span,) = admin.get(f"{URL}/traces/req-1").json()["spans"]
+    assert {(one["status"], one["operation"]) for one in (listed, span)} == {("error", "llm_call_unknown")}
+
+
 def test_all_requests_of_a_trace_are_told_under_the_name_that_its_sender_gave_it(admin):
     record(1, trace_id="order-7", ago=timedelta(minutes=2))
     record(2, trace_id="order-7")
