@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ from inference.told_usage import usage_tail
 
 _SHORTEST_SECRET = 4
 _LONGEST_MESSAGE = 500
+_CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _LONGEST_WAIT_SECONDS = 86_400.0
 _UNAVAILABLE = (503, 529)
 
@@ -54,13 +56,13 @@ class Reader:
         message = _message_of(error, body)
         wait = _retry_after(reply)
         if status == 401:
-            return UpstreamRefusedOurKey("The provider refused the gateway's key.", detail=f"status 401: {message}")
+            return UpstreamRefusedOurKey("The provider refused the gateway's key.", detail=_facts(status, error))
         if status == 408:
-            return UpstreamTimeout("The provider gave up waiting.", detail=f"status 408: {message}", retry_after=wait)
+            return UpstreamTimeout("The provider gave up waiting.", detail=_facts(status, error), retry_after=wait)
         if status >= 500:
             kept = 503 if status in _UNAVAILABLE else 502
             text = f"The provider failed: {message}" if error else "The provider failed."
-            return UpstreamFailed(text, detail=f"status {status}: {message}", status=kept, retry_after=wait)
+            return UpstreamFailed(text, detail=_facts(status, error), status=kept, retry_after=wait)
         refused = UpstreamRateLimited if status == 429 else UpstreamRejected
         return refused(
             message,
@@ -68,7 +70,7 @@ class Reader:
             status=status,
             code=_text(error, "code"),
             param=_text(error, "param"),
-            detail=f"status {status}",
+            detail=_facts(status, error),
             retry_after=wait,
         )
 
@@ -114,6 +116,12 @@ def _message_of(error: Any, body: bytes) -> str:
     if text.startswith("<"):
         return "an HTML page"
     return text[:_LONGEST_MESSAGE] or "no reason given"
+
+
+def _facts(status: int, error: Any) -> str:
+    """For the log, which holds no sentence of an upstream's: it may quote the prompt."""
+    code = _text(error, "code")
+    return f"status {status}" + (f", code {code}" if code is not None and _CODE.fullmatch(code) else "")
 
 
 def _text(error: Any, name: str) -> str | None:

@@ -18,6 +18,7 @@ from inference.errors import (
     InvalidKey,
     NotAllowed,
     UpstreamError,
+    UpstreamFailed,
     UpstreamRejected,
 )
 from inference.wire import sse
@@ -89,7 +90,7 @@ def log(error: GatewayError, request_id: str, route: str) -> None:
         route or "-",
         error.owner,
         # What an upstream says of a request may quote it.
-        orjson.dumps("" if isinstance(error, UpstreamRejected) else redact(error.message)).decode(),
+        orjson.dumps("" if isinstance(error, UpstreamRejected | UpstreamFailed) else redact(error.message)).decode(),
         orjson.dumps(redact(error.detail)).decode(),
     )
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import orjson
 import pytest
 
 from inference import errors
-from inference.wire.errors import body_of, headers_of, in_stream, redact
+from inference.backends.refusals import Reader
+from inference.wire.errors import body_of, headers_of, in_stream, log, redact
 
 
 def told(error: errors.GatewayError) -> dict[bytes, bytes]:
@@ -100,6 +103,16 @@ def test_what_looks_like_a_credential_is_taken_out(text) -> None:
 
 def test_a_log_line_stays_one_line() -> None:
     assert "\n" not in redact("a\nb\r\nc\u2028d")
+
+
+@pytest.mark.parametrize("status", [400, 401, 408, 429, 500])
+def test_the_log_has_no_word_of_an_upstream_that_may_quote_a_prompt(status, caplog) -> None:
+    caplog.set_level("INFO", "gateway.errors")
+    body = b'{"error": {"message": "cannot read the poem", "code": "bad_poem"}}'
+    refused = Reader([])._refusal_of(SimpleNamespace(status=status, headers=[]), body)
+    log(refused, "req_1", "p/m")
+    assert "cannot read" not in caplog.text
+    assert f"status {status}, code bad_poem" in caplog.text
 
 
 def test_a_word_without_end_takes_no_time() -> None:
