@@ -308,7 +308,14 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": GATEWAY_LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": env.text("GATEWAY_LOG_LEVEL", "INFO")},
-    "loggers": {"httpx": {"level": "WARNING"}, "httpcore": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
+        # They write addresses of channels, which often are secrets.
+        "apprise": {"level": "CRITICAL"},
+        "urllib3": {"level": "ERROR"},
+    },
 }
 
 # --- The admin's look ------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def _apprise(channel: AlertChannel, delivery: AlertDelivery) -> None:
     except ImportError as error:
         raise NotSent("Apprise is not installed: pip install 'llm-gateway[alerts]'.", lasting=True) from error
     assert channel.address is not None
-    address = channel.address.reveal()
+    address = channel.address.reveal().strip()
     if address.partition(":")[0].lower() in _LOCAL_SCHEMAS:
         raise NotSent("This kind of Apprise URL stays on the gateway's own machine.", lasting=True)
     plugin = apprise.Apprise.instantiate(address, suppress_exceptions=True)
@@ -139,14 +139,11 @@ def _apprise(channel: AlertChannel, delivery: AlertDelivery) -> None:
             check_host(host, channel.allow_private)
     except AddressRefused as error:
         raise NotSent(str(error), lasting=True) from error
-    apprise_logger = logging.getLogger("apprise")
-    level, apprise_logger.level = apprise_logger.level, logging.CRITICAL  # it logs URLs
+    plugin.redirects = False  # the host that was judged is the one that is asked, whatever the URL says
     try:
         taken = plugin.notify(body=delivery.text, title=delivery.title)
     except Exception as error:  # a plugin of somebody's, which may raise anything
         raise NotSent(f"Apprise failed: {type(error).__name__}.") from error
-    finally:
-        apprise_logger.level = level
     if not taken:
         raise NotSent("Apprise could not deliver it; it does not say why.")
 

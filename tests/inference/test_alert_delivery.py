@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import smtplib
 import threading
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.statuses: list[int] = []
+        self.location = "http://169.254.169.254/"
         self.url = f"http://127.0.0.1:{self.server_port}/hook?token={TOKEN}"
 
 
@@ -47,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.got.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
         self.send_response(self.server.statuses.pop(0) if self.server.statuses else 204)
-        self.send_header("location", "http://169.254.169.254/")
+        self.send_header("location", self.server.location)
         self.end_headers()
 
     def log_message(self, *args: Any) -> None:
@@ -261,6 +263,7 @@ def test_apprise_delivers_to_what_it_knows(receiver: Receiver) -> None:
     ("url", "said"),
     [
         ("syslog://", "own machine"),
+        (" Syslog://", "own machine"),
         ("json://127.0.0.1/", "private"),
         ("nothing-like-this://x", "does not understand"),
     ],
@@ -269,6 +272,13 @@ def test_what_apprise_must_not_or_cannot_do(url: str, said: str) -> None:
     message(apprise_channel(url))
     alert_delivery.send_due(NOW)
     assert said in AlertDelivery.objects.get().error
+
+
+def test_apprise_is_led_nowhere_else(receiver: Receiver) -> None:
+    receiver.statuses, receiver.location = [307], f"http://127.0.0.1:{receiver.server_port}/elsewhere"
+    message(apprise_channel(f"json://127.0.0.1:{receiver.server_port}/hook?redirect=yes", allow_private=True))
+    alert_delivery.send_due(NOW)
+    assert [path for path, *_ in receiver.got] == ["/hook"]
 
 
 def test_a_test_message_tells_at_once_whether_it_was_taken(receiver: Receiver) -> None:
@@ -287,6 +297,14 @@ def test_nothing_that_is_kept_or_logged_holds_the_secret(receiver: Receiver, cap
     alert_delivery.send_due(NOW)
     stored = [str(row) for model in (AlertChannel, AlertDelivery) for row in model.objects.values()]
     assert TOKEN not in caplog.text + repr(channel.facts()) + "".join(stored)
+
+
+def test_apprise_and_what_it_dials_with_log_no_address(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    message(apprise_channel(f"json://127.0.0.1:{receiver.server_port}/{TOKEN}", allow_private=True))
+    alert_delivery.send_due(NOW)
+    assert TOKEN in receiver.got[0][0]
+    assert TOKEN not in caplog.text
 
 
 def test_old_incidents_are_forgotten_with_their_messages(receiver: Receiver) -> None:
