@@ -18,10 +18,14 @@ from routing.models import Team, TeamMember
 
 
 @transaction.atomic
-def grant(user: AbstractUser, entitlement: Entitlement, *, mapped_teams: Collection[str]) -> None:
-    """`mapped_teams` are all that the mapping is about: a place in one of them that the entitlement lacks is taken away."""
+def grant(
+    user: AbstractUser, entitlement: Entitlement, *, mapped_teams: Collection[str], keeps_roles: bool = False
+) -> None:
+    """`mapped_teams` are all that the mapping is about: a place in one of them that the entitlement lacks is taken away. So is a
+    role, unless the user keeps theirs."""
     before = facts(user)
-    user.groups.remove(*user.groups.filter(name__in=set(ROLE_NAMES) - entitlement.roles))
+    if not keeps_roles:
+        user.groups.remove(*user.groups.filter(name__in=set(ROLE_NAMES) - entitlement.roles))
     user.groups.add(*Group.objects.filter(name__in=entitlement.roles))
     if user.is_staff != bool(entitlement):
         user.is_staff = bool(entitlement)

@@ -146,10 +146,18 @@ def _role(name: str, role: str, *, empty: bool = False) -> str:
     raise BadSetting(f"{name} names the role {role!r}; there are {', '.join(ROLE_NAMES)}")
 
 
-def _place(told: str) -> tuple[str, str]:
+def place_in_team(told: str) -> tuple[str, str]:
+    """`research` and `research:views` are the same place. Raises `ValueError`."""
     team, colon, place = told.rpartition(":")
     if not colon:
         return told, _IN_A_TEAM[0]
     if place not in _IN_A_TEAM:
-        raise BadSetting(f"GATEWAY_SSO_TEAMS says {told!r}; after the team comes nothing, :views or :manages")
+        raise ValueError("after the team comes nothing, :views or :manages")
     return team, place
+
+
+def _place(told: str) -> tuple[str, str]:
+    try:
+        return place_in_team(told)
+    except ValueError as error:
+        raise BadSetting(f"GATEWAY_SSO_TEAMS says {told!r}; {error}") from None

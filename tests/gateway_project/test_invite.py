@@ -37,6 +37,15 @@ def test_said_again_it_says_what_they_may_now(client):
     assert [group.name for group in User.objects.get().groups.all()] == ["operator"]
 
 
+def test_a_place_in_a_team_takes_no_role_away():
+    Team.objects.create(name="research")
+    invite("ada", "--role", "operator")
+    invite("ada", "--team", "research")
+    ada = User.objects.get()
+    assert [group.name for group in ada.groups.all()] == ["operator"]
+    assert TeamMember.objects.get().user == ada
+
+
 def test_who_has_a_password_gets_no_link():
     User.objects.create_user("ada", password="correct horse battery")
     assert "welcome" not in invite("ada", "--role", "viewer")

@@ -12,17 +12,17 @@ from rich.console import Console
 
 from gateway_project import entitlements, first_login
 from gateway_project.role_names import ROLE_NAMES
-from gateway_project.sign_on import Entitlement
+from gateway_project.sign_on import Entitlement, place_in_team
 from providers import actor
 from routing.models import Team
-from routing.teams import MANAGES, VIEWS
 
 
 class Command(BaseCommand):
     help = (
         "Let somebody into the admin, by roles over everything or by teams. The link that it prints is good for one sign-in within "
         "a day; there the person sets a password. Say it again for somebody who has no password yet, and an earlier link dies when "
-        "one of them is used. Whoever has a password keeps it and gets no link. Examples: "
+        "one of them is used. Whoever has a password keeps it and gets no link. Roles take the place of those before; without "
+        "--role these stay, and places in other teams do in any case. Examples: "
         "`invite ada --role operator`, `invite marie --team research --team sales:manages`."
     )
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no team {', '.join(missing)}.")
         with actor.acting_as("command:invite"), transaction.atomic():
             user = _user(options["username"], options["email"])
-            entitlements.grant(user, entitlement, mapped_teams=())
+            entitlements.grant(user, entitlement, mapped_teams=(), keeps_roles=not entitlement.roles)
         console = Console(file=self.stdout, highlight=False, soft_wrap=True)
         console.print(f"{user} may: {', '.join([*sorted(entitlement.roles), *sorted(entitlement.teams)])}")
         if user.has_usable_password():
@@ -56,12 +56,10 @@ class Command(BaseCommand):
 
 
 def _place(told: str) -> tuple[str, str]:
-    team, colon, place = told.rpartition(":")
-    if not colon:
-        return told, VIEWS
-    if place not in (VIEWS, MANAGES):
-        raise CommandError(f"--team {told}: after the team comes nothing, :{VIEWS} or :{MANAGES}.")
-    return team, place
+    try:
+        return place_in_team(told)
+    except ValueError as error:
+        raise CommandError(f"--team {told}: {error}.") from None
 
 
 def _user(username: str, email: str) -> Any:
