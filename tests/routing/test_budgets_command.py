@@ -51,9 +51,11 @@ def test_one_budget_is_told_with_its_past(spent):
 
 
 def test_the_usual_budgets_are_those_of_seed_001():
-    assert "Nothing is written yet" in run("--usual")
+    said = run("--usual").splitlines()
+    assert said[0] == "add each_key, request: 5 USD"
+    assert said[-1].startswith("Nothing is written yet")
     assert not Budget.objects.exists()
-    run("--usual", "--apply")
+    assert "They are set up" in run("--usual", "--apply")
     rows = {row.period: (row.subject, row.amount, row.by_role) for row in Budget.objects.all()}
     assert rows == {
         "request": ("each_key", Decimal(5), True),

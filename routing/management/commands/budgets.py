@@ -18,6 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from providers import actor
+from providers.configuration import ADD, Change
 from providers.importers.runs import FAILED
 from providers.management.teaching import TeachingCommand
 from routing import budget_actions, budget_status
@@ -90,14 +91,13 @@ class Command(TeachingCommand):
     def _usual(self, *, write: bool) -> None:
         applied = budget_actions.apply_usual(write=write)
         for change in applied.changes:
-            told = ", ".join(f"{field} {before} → {after}" for field, (before, after) in change.fields.items())
-            self._console.print(Text(f"{change.action} {change.kind} {change.name}: {told}"))
-        if not applied.changes:
-            self._console.print("Nothing to change: the usual budgets stand already.")
-        elif not write:
-            self._console.print("Nothing is written yet; --apply does it.")
+            self._console.print(Text(_told(change)))
         if applied.message:
             raise CommandError(applied.message, returncode=FAILED)
+        if not applied.changes:
+            self._console.print("Nothing to change: the usual budgets stand already.")
+        else:
+            self._console.print("They are set up." if write else "Nothing is written yet; --apply does it.")
 
     def _raise(self, row: Budget | None, options: dict[str, Any]) -> None:
         if row is None:
@@ -136,12 +136,14 @@ class Command(TeachingCommand):
             self._print_json(told | {"history": [_ended(one) for one in past]})
             return
         self._console.print(Text(f"{row}: {row.amount.normalize():f} USD", style="bold"))
-        table = _table()
-        for one in found.standings:
-            table.add_row(*_cells(one))
-        self._console.print(table)
+        if found.standings:
+            table = _table()
+            for one in found.standings:
+                table.add_row(*_cells(one))
+            self._console.print(table)
         if found.others:
-            self._console.print(f"{found.others} more spent nothing in this period, or are not shown.")
+            more = "more " if found.standings else ""
+            self._console.print(f"{found.others} {more}spent nothing in this period, or are not shown.")
         if any(one.used for one in past):
             before = Table("From", "Until", "Who", Column("Used", justify="right"))
             for one in past:
@@ -155,6 +157,14 @@ class Command(TeachingCommand):
 
     def _print_json(self, told: Any) -> None:
         self.stdout.write(json.dumps(told, cls=DjangoJSONEncoder, indent=2))
+
+
+def _told(change: Change) -> str:
+    """Of one that is added, its amount tells enough."""
+    if change.action == ADD:
+        return f"add {change.name}: {change.fields['amount'][1]} USD"
+    fields = ", ".join(f"{field} {before} → {after}" for field, (before, after) in change.fields.items())
+    return f"{change.action} {change.name}: {fields}"
 
 
 def _rows() -> Any:
