@@ -120,7 +120,9 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
     @admin.display(description="May use")
     def uses(self, key: ClientKey) -> SafeString:
         scopes = "" if key.scopes == ["generate"] else ", ".join(key.scopes)
-        return format_html('<span class="gw-name">{}<small>{}</small></span>', _limits_of_use(key), scopes)
+        return format_html(
+            '<span class="gw-name">{0}<small title="{1}">{1}</small></span>', _limits_of_use(key), scopes
+        )
 
     @admin.display(description="Limits")
     def limits(self, key: Any) -> Any:
