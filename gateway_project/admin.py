@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from gateway_project import entitlements, roles
 from providers import audit, cells
+from routing import scope_grants
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -36,7 +37,7 @@ for name in (
 
 def _gives_roles(request: HttpRequest) -> bool:
     """Who may give any scope may give any role: both are everything."""
-    return request.user.has_perm(roles.GRANT_EVERY_SCOPE)
+    return request.user.has_perm(scope_grants.EVERY_SCOPE)
 
 
 class RolesField(ModelMultipleChoiceField):

@@ -150,9 +150,7 @@ def models_in_use_have_a_price(app_configs: Any, databases: Any = None, **kwargs
         prices = price_rows.of_models(rows.values())
     except DatabaseError:
         return []  # not migrated yet
-    unknown = [
-        f"{row.provider.provider_id}/{row.model_id}" for pk, row in rows.items() if not prices[pk].says_something
-    ]
+    unknown = [row.route for pk, row in rows.items() if not prices[pk].says_something]
     if not unknown:
         return []
     named = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")

@@ -16,8 +16,6 @@ from django.db.models import QuerySet
 from gateway_project.role_names import ADMIN, FINANCE, KEYS, OPERATOR, VIEWER
 from routing.visibility import MANAGE_EVERY_TEAM, SEE_EVERY_TEAM
 
-GRANT_EVERY_SCOPE = "routing.grant_every_scope"
-
 OURS = ("providers", "routing", "inference")
 TEXTS = {"inference.shadowpair", "inference.tracecontent"}
 """What customers and models wrote."""

@@ -297,6 +297,21 @@ class ProviderModel(RegistryModel):
     def __str__(self) -> str:
         return self.model_id
 
+    @property
+    def route(self) -> str:
+        """`provider_id/model_id`."""
+        return f"{self.provider.provider_id}/{self.model_id}"
+
+    @classmethod
+    def of_route(cls, route: str) -> ProviderModel | None:
+        """Either part of a route may hold slashes itself."""
+        cuts = (place for place, letter in enumerate(route) if letter == "/")
+        found = (
+            cls.objects.select_related("provider").filter(provider__provider_id=route[:cut], model_id=route[cut + 1 :])
+            for cut in cuts
+        )
+        return next((row for rows in found if (row := rows.first()) is not None), None)
+
     def clean(self) -> None:
         if not isinstance(self.capabilities, list) or not all(isinstance(item, str) for item in self.capabilities):
             raise ValidationError({"capabilities": "A list of words is needed."})

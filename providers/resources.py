@@ -59,6 +59,23 @@ class ResourceSerializer(serializers.ModelSerializer):
             self.fields.pop(name)
 
 
+class CheckedSerializer(ResourceSerializer):
+    """Rows whose own rules answer: they are checked in one place, the model's `clean`."""
+
+    def create(self, validated_data: dict[str, Any]) -> Any:
+        return self._stored(self.Meta.model(), validated_data)
+
+    def update(self, instance: Any, validated_data: dict[str, Any]) -> Any:
+        return self._stored(instance, validated_data)
+
+    def _stored(self, row: Any, values: dict[str, Any]) -> Any:
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.full_clean()
+        row.save()
+        return row
+
+
 def asked(request: Request, name: str, *, default: bool = False) -> bool:
     """A yes or no of the query string."""
     value = request.query_params.get(name)

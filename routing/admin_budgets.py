@@ -25,8 +25,9 @@ from providers.tables import SwitchableAdmin
 from routing import budget_actions, budget_cells, budget_status
 from routing.admin_subjects import WHOM, CountedForm, CountedPages, RowTeamFilter
 from routing.admin_subjects import title as title_of
+from routing.allowances import REQUEST
 from routing.budget_status import Past, Standing
-from routing.budgets import PERIODS, REQUEST
+from routing.budgets import PERIODS
 from routing.models import Budget, BudgetRaise
 from routing.team_pages import OfTeams
 

@@ -11,10 +11,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from routing.subjects import EACH_KEY, SUBJECTS, Counted
+from routing.subjects import EACH_KEY, NAMED_BY, SUBJECTS, Counted
 from routing.team_pages import TeamFilter
 
-NAMED = {"key": "client_key", "team": "team", "model": "model", "provider": "provider", "tag": "tag"}
 KINDS = {
     "all": "",
     "each_key": "where it has none of its own",
@@ -27,7 +26,7 @@ KINDS = {
 }
 WHOM: tuple[str | None, dict[str, Any]] = (
     "For whom",
-    {"fields": ("subject", *NAMED.values())},
+    {"fields": ("subject", *NAMED_BY.values())},
 )
 
 
@@ -42,7 +41,7 @@ class CountedForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        for subject, name in NAMED.items():
+        for subject, name in NAMED_BY.items():
             if name in cleaned and subject != cleaned.get("subject"):
                 cleaned[name] = "" if name == "tag" else None
         return cleaned
@@ -55,7 +54,7 @@ class CountedPages:
     team_fields = ("team_id", "client_key__team_id")
     list_select_related = ("client_key", "team", "provider", "model__provider")
     autocomplete_fields = ("client_key", "team", "provider", "model")
-    conditional_fields = {name: f"subject == '{subject}'" for subject, name in NAMED.items()}
+    conditional_fields = {name: f"subject == '{subject}'" for subject, name in NAMED_BY.items()}
     search_fields = (
         "client_key__name",
         "client_key__prefix",
@@ -69,7 +68,7 @@ class CountedPages:
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """A link may say for whom: `?client_key=7` is enough."""
         told = super().get_changeform_initial_data(request)  # type: ignore[misc]
-        for subject, name in NAMED.items():
+        for subject, name in NAMED_BY.items():
             if told.get(name) and "subject" not in told:
                 told["subject"] = subject
         return told

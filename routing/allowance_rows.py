@@ -42,7 +42,6 @@ _NUMBERS = {
     "tokens_per_day": ("tpd", TOKENS, allowances.DAY),
     "concurrent_requests": ("calls", CALLS, UNDER_WAY),
 }
-_RESOLVED = {subjects.EACH_KEY: subjects.KEY, subjects.EACH_TEAM: subjects.TEAM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Rule:
 
     def of(self, name: Any = "", role: str = "") -> Allowance:
         """What it allows one subject."""
-        kind = _RESOLVED.get(self.subject, self.subject)
+        kind = subjects.OF_EACH.get(self.subject, self.subject)
         amount = self.pattern.amount
         if self.by_role:
             amount = int(amount * ROLE_FACTORS.get(role or USUAL_ROLE, Decimal(1)))
@@ -134,7 +133,7 @@ def named_by(row: RateLimit | Budget) -> Any:
         case subjects.PROVIDER:
             return row.provider.provider_id
         case subjects.MODEL:
-            return f"{row.model.provider.provider_id}/{row.model.model_id}"
+            return row.model.route
         case subjects.TAG:
             return row.tag
     return ""

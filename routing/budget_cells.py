@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import cells
-from routing import budget_periods
+from routing.allowances import MONTH
 from routing.budget_status import OK, Standing
 
 _TONES = {"ok": "good", "warning": "warn", "spent": "bad"}
@@ -76,7 +76,7 @@ def pace(one: Standing) -> SafeString:
 
 def when(at: datetime, period: str) -> str:
     """`on 27 Nov`, within a day `at 14:30`, in the budget's zone."""
-    return f"on {at.day} {at:%b}" if period == budget_periods.MONTH else f"at {at:%H:%M}"
+    return f"on {at.day} {at:%b}" if period == MONTH else f"at {at:%H:%M}"
 
 
 def anew(one: Standing) -> SafeString:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
-HOUR, DAY, MONTH = "hour", "day", "month"
+from routing.allowances import DAY, HOUR
+
 _LEAST_SHARE = 0.01
 """Of a period that must be over before a pace is worth anything."""
 

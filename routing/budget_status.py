@@ -20,7 +20,7 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from routing import allowance_rows, budget_periods, metering_store, spending, subjects
-from routing.allowances import BUDGET, NANO, REQUEST, Allowance
+from routing.allowances import BUDGET, DAY, HOUR, MONTH, NANO, REQUEST, Allowance
 from routing.budget_periods import Forecast, Span
 from routing.models import Budget, ClientKey, Team
 from routing.spending import Spending
@@ -33,7 +33,7 @@ SHOWN_AT_ONCE = 100
 _SETTLED = timedelta(hours=1)
 """After which nothing is added to a period that is over: what was spooled is written long before."""
 _KEPT_SECONDS = 6 * 3600
-PAST_SHOWN = {budget_periods.HOUR: 24, budget_periods.DAY: 14, budget_periods.MONTH: 12}
+PAST_SHOWN = {HOUR: 24, DAY: 14, MONTH: 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,24 +183,21 @@ def _subjects_of(
 ) -> tuple[list[_Told], int]:
     """Whom the budget counts for: themselves, or those of each that spent something, and how many there are beside."""
     more = in_usd(rule.more)
-    if budget.subject not in (subjects.EACH_KEY, subjects.EACH_TEAM):
+    if budget.subject not in subjects.OF_EACH:
         role = budget.client_key.role if budget.client_key is not None else ""
         return [(rule.of(rule.named, role), rule.named, _who(budget), more)], 0
-    own = Budget.objects.filter(enabled=True, period=budget.period, subject=_OF_ONE[budget.subject])
-    without = _rows(budget.subject).exclude(pk__in=own.values(_FIELD[budget.subject]))
+    one = subjects.OF_EACH[budget.subject]
+    own = Budget.objects.filter(enabled=True, period=budget.period, subject=one)
+    without = _rows(budget.subject).exclude(pk__in=own.values(subjects.NAMED_BY[one]))
     count = without.count()
     if budget.period == REQUEST:
         return [], count
-    spenders = spent.by_name(_OF_ONE[budget.subject], budget_periods.span(budget.period, now, budget.time_zone))
+    spenders = spent.by_name(one, budget_periods.span(budget.period, now, budget.time_zone))
     chosen = sorted(spenders, key=lambda name: -spenders[name])[:most]
     found = without.in_bulk(chosen)
     if len(found) < most:  # what begins at this moment is in no ledger yet
         found |= {row.pk: row for row in without.exclude(pk__in=chosen).order_by("-pk")[: most - len(found)]}
     return [(rule.of(pk, getattr(row, "role", "")), pk, row.name, more) for pk, row in found.items()], count
-
-
-_OF_ONE = {subjects.EACH_KEY: subjects.KEY, subjects.EACH_TEAM: subjects.TEAM}
-_FIELD = {subjects.EACH_KEY: "client_key", subjects.EACH_TEAM: "team"}
 
 
 def _who(budget: Budget) -> str:
@@ -296,7 +293,7 @@ def _once_over(budget: Budget, span: Span, spent: Spent, name: Any, now: datetim
 
 
 def _ended(budget: Budget, span: Span, spent: Spent, name: Any) -> Past:
-    each = _OF_ONE.get(budget.subject)
+    each = subjects.OF_EACH.get(budget.subject)
     if each is None:
         named = allowance_rows.named_by(budget)
         used = spent.of(budget.subject, named, span)
@@ -309,7 +306,7 @@ def _ended(budget: Budget, span: Span, spent: Spent, name: Any) -> Past:
 
 def _with_names(budget: Budget, found: list[Past]) -> list[Past]:
     """Keys and teams by their names, those that are gone by their numbers."""
-    if budget.subject not in _OF_ONE:
+    if budget.subject not in subjects.OF_EACH:
         return found
     rows = _rows(budget.subject).in_bulk({one.name for one in found if one.name is not None})
     names = {None: ""} | {pk: row.name for pk, row in rows.items()}

@@ -11,16 +11,15 @@ from django.db import models
 from django.utils import timezone
 
 from providers.models import RegistryModel
+from routing.allowances import CLOSED, DAY, HOUR, MONTH, OPEN, REQUEST
 from routing.subjects import EACH_KEY, KEY, Counted
 
-REQUEST, HOUR, DAY, MONTH = "request", "hour", "day", "month"
 PERIODS = {
     REQUEST: "one request",
     HOUR: "an hour of the clock",
     DAY: "a day of the calendar",
     MONTH: "a month of the calendar",
 }
-CLOSED, OPEN = "closed", "open"
 WHEN_AWAY = {
     CLOSED: "refuse while it cannot be counted",
     OPEN: "serve on, each process up to the amount that is named",

@@ -188,15 +188,6 @@ class ClientKeys(_Named):
         """Nobody's file owns a key."""
 
 
-_OBJECT_FIELDS = {
-    subjects.KEY: "client_key",
-    subjects.TEAM: "team",
-    subjects.PROVIDER: "provider",
-    subjects.MODEL: "model",
-    subjects.TAG: "tag",
-}
-
-
 class _OfSubjects(Section):
     """A list: for whom each counts tells one from another, and what `beside` names."""
 
@@ -223,7 +214,7 @@ class _OfSubjects(Section):
         wrong: list[Problem] = []
         document = {
             **self._subject(raw, at, wrong),
-            **read_fields(self.fields, raw, at, wrong, ("subject", *_OBJECT_FIELDS.values())),
+            **read_fields(self.fields, raw, at, wrong, ("subject", *subjects.NAMED_BY.values())),
         }
         wrong += [
             Problem(place(at, name), "it is needed.")
@@ -244,8 +235,8 @@ class _OfSubjects(Section):
         if not isinstance(subject, str) or subject not in subjects.SUBJECTS:
             wrong.append(Problem(place(at, "subject"), f"one of {', '.join(subjects.SUBJECTS)} is needed."))
             return {}
-        needed = _OBJECT_FIELDS.get(subject)
-        for name in _OBJECT_FIELDS.values():
+        needed = subjects.NAMED_BY.get(subject)
+        for name in subjects.NAMED_BY.values():
             if name in raw and name != needed:
                 wrong.append(Problem(place(at, name), f"leave it out: this counts for {subjects.SUBJECTS[subject]}."))
         if needed is None:
@@ -256,17 +247,17 @@ class _OfSubjects(Section):
 
     def _name(self, document: Document) -> str:
         subject = document.get("subject", "")
-        named = document.get(_OBJECT_FIELDS.get(subject, ""))
+        named = document.get(subjects.NAMED_BY.get(subject, ""))
         told = str(subject) if named is None else f"{subject} {named}"
         return ", ".join([told, *(str(document.get(field, self.usual.get(field))) for field in self.beside)])
 
     def merged(self, before: Document | None, told: Document) -> dict[str, Any]:
-        subject = {name: told[name] for name in ("subject", *_OBJECT_FIELDS.values()) if name in told}
+        subject = {name: told[name] for name in ("subject", *subjects.NAMED_BY.values()) if name in told}
         return {**subject, **(before or self.usual), **told}
 
     def _document(self, row: Counted) -> dict[str, Any]:
         document: dict[str, Any] = {"subject": row.subject}
-        if field := _OBJECT_FIELDS.get(row.subject):
+        if field := subjects.NAMED_BY.get(row.subject):
             document[field] = _written_name(getattr(row, field))
         return {**document, **exporting.facts_document(row, self.fields)}
 
@@ -283,23 +274,18 @@ class _OfSubjects(Section):
         return list(stored.values())
 
     def put(self, name: str, document: Document) -> None:
-        row = self._row(name) or self.rows()
-        for field, value in document.items():
-            if field in _OBJECT_FIELDS.values():
-                setattr(row, field, _object(field, value))
-            elif field in ("amount", "away_amount") and value is not None:
-                setattr(row, field, Decimal(value))
-            else:
-                setattr(row, field, value)
+        told = {field: _value(field, value) for field, value in document.items()}
+        same = {field: told[field] for field in ("subject", *subjects.NAMED_BY.values(), *self.beside) if field in told}
+        row = self.rows.objects.filter(**same).first() or self.rows()
+        for field, value in told.items():
+            setattr(row, field, value)
         row.full_clean()
         row.save()
 
     def remove(self, name: str) -> None:
-        if (row := self._row(name)) is not None:
-            row.delete()
-
-    def _row(self, name: str) -> Counted | None:
-        return next((row for row in self._rows() if self._name(self._document(row)) == name), None)
+        for row in self._rows():
+            if self._name(self._document(row)) == name:
+                row.delete()
 
     def owners(self) -> dict[str, str]:
         return {self._name(self._document(row)): row.managed_by for row in self._rows() if row.managed_by}
@@ -316,14 +302,17 @@ class _OfSubjects(Section):
 
 def _written_name(value: Any) -> str:
     if isinstance(value, ProviderModel):
-        return f"{value.provider.provider_id}/{value.model_id}"
+        return value.route
     if isinstance(value, ClientKey):
         return value.prefix
     return str(value.audit_name()) if hasattr(value, "audit_name") else str(value)
 
 
-def _object(field: str, value: str) -> Any:
+def _value(field: str, value: Any) -> Any:
+    """As the row has it: an object for its name, an amount for its text."""
     match field:
+        case "amount" | "away_amount":
+            return None if value is None else Decimal(value)
         case "client_key":
             return _named(ClientKey, field, prefix=value)
         case "team":
@@ -331,12 +320,7 @@ def _object(field: str, value: str) -> Any:
         case "provider":
             return _named(Provider, field, provider_id=value)
         case "model":
-            cuts = (place for place, letter in enumerate(value) if letter == "/")
-            rows = (
-                ProviderModel.objects.filter(provider__provider_id=value[:cut], model_id=value[cut + 1 :]).first()
-                for cut in cuts
-            )
-            found = next((row for row in rows if row is not None), None)
+            found = ProviderModel.of_route(value)
             if found is None:
                 raise ValidationError({field: f"There is no model {value!r}; name it as provider/model."})
             return found

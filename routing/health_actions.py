@@ -79,11 +79,9 @@ def reset_provider(provider_id: str) -> tuple[str, ...]:
 
 def named(route: str) -> tuple[str, str | None]:
     """The provider and the model that `provider/model` means, or a provider alone. Raises `ProviderModel.DoesNotExist`."""
-    parts = route.split("/")
-    for count in range(1, len(parts)):
-        provider_id, model_id = "/".join(parts[:count]), "/".join(parts[count:])
-        if ProviderModel.objects.filter(provider__provider_id=provider_id, model_id=model_id).exists():
-            return provider_id, model_id
+    row = ProviderModel.of_route(route)
+    if row is not None:
+        return row.provider.provider_id, row.model_id
     if ProviderModel.objects.filter(provider__provider_id=route).exists():
         return route, None
     raise ProviderModel.DoesNotExist(f"there is no model or provider named {route!r}")
@@ -97,7 +95,7 @@ def enable_again(rows: Iterable[ProviderModel]) -> list[str]:
             if row.auto_disabled_at is not None:
                 row.auto_disabled_at, row.auto_disabled_reason = None, ""
                 row.save()
-                routes.append(f"{row.provider.provider_id}/{row.model_id}")
+                routes.append(row.route)
         if routes:
             transaction.on_commit(lambda: _reset_if_possible(routes))
     return routes
@@ -113,7 +111,7 @@ def disable_failing() -> list[str]:
     rows = ProviderModel.objects.filter(auto_disabled_at__isnull=True, enabled=True, provider__enabled=True)
     disabled = []
     for row in rows.filter(model_id__in=_model_ids(failures)).select_related("provider"):
-        route = f"{row.provider.provider_id}/{row.model_id}"
+        route = row.route
         bears = breaker_settings.read(usual, row.provider.breaker).auto_disable_after
         if bears and failures.get(route, 0) > bears:
             code = seen.mirror.breakers[route].code

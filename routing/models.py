@@ -28,6 +28,7 @@ from routing.policies import Override, Policy, PolicyVersion, RoutingSettings
 from routing.rate_limits import RateLimit
 from routing.rollout import is_below
 from routing.salts import new_salt
+from routing.subjects import TAG_FORM
 from routing.teams import Team, TeamMember
 
 __all__ = [
@@ -120,7 +121,7 @@ class ClientKey(RegistryModel):
         if self.ip_ranges is not None:
             self._check_ip_ranges()
         if not isinstance(self.tags, list) or not all(
-            isinstance(tag, str) and _TAG.fullmatch(tag) for tag in self.tags
+            isinstance(tag, str) and TAG_FORM.fullmatch(tag) for tag in self.tags
         ):
             raise ValidationError({"tags": "Each tag has 1 to 64 printable characters and no comma."})
         if len(self.tags) > _MOST_TAGS or len(set(self.tags)) < len(self.tags):
@@ -195,7 +196,6 @@ _MOST_PATTERNS = 200
 _LONGEST_PATTERN = 600
 _MOST_TAGS = 16
 _LONGEST_REASON = 500
-_TAG = re.compile(r"(?! )[^\x00-\x1f\x7f,]{1,64}(?<! )")
 
 
 def _check_patterns(name: str, patterns: Any) -> None:

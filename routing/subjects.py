@@ -9,11 +9,11 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from providers.models import RegistryModel
+from providers.models import ProviderModel, RegistryModel
+from routing.allowances import ALL, KEY, MODEL, PROVIDER, TAG, TEAM
 
-ALL, EACH_KEY, EACH_TEAM = "all", "each_key", "each_team"
-KEY, TEAM, MODEL, PROVIDER, TAG = "key", "team", "model", "provider", "tag"
-
+EACH_KEY, EACH_TEAM = "each_key", "each_team"
+OF_EACH = {EACH_KEY: KEY, EACH_TEAM: TEAM}
 SUBJECTS = {
     ALL: "everything together",
     EACH_KEY: "each client key by itself, where it has none of its own",
@@ -24,8 +24,9 @@ SUBJECTS = {
     PROVIDER: "one provider",
     TAG: "requests with one tag",
 }
-_TAG = re.compile(r"(?! )[^,\x00-\x1f\x7f]{1,64}(?<! )")
-_NAMED_BY = {KEY: "client_key", TEAM: "team", MODEL: "model", PROVIDER: "provider", TAG: "tag"}
+NAMED_BY = {KEY: "client_key", TEAM: "team", MODEL: "model", PROVIDER: "provider", TAG: "tag"}
+"""The field that says which one."""
+TAG_FORM = re.compile(r"(?! )[^,\x00-\x1f\x7f]{1,64}(?<! )")
 
 
 class Counted(RegistryModel):
@@ -51,13 +52,13 @@ class Counted(RegistryModel):
     def clean(self) -> None:
         if self.subject not in SUBJECTS:
             raise ValidationError({"subject": f"One of {', '.join(SUBJECTS)}."})
-        needed = _NAMED_BY.get(self.subject)
+        needed = NAMED_BY.get(self.subject)
         if needed and not self._named(needed):
             raise ValidationError({needed: f"Say which: this counts for {SUBJECTS[self.subject]}."})
-        for name in _NAMED_BY.values():
+        for name in NAMED_BY.values():
             if name != needed and self._named(name):
                 raise ValidationError({name: f"Leave it empty: this counts for {SUBJECTS[self.subject]}."})
-        if self.subject == TAG and not _TAG.fullmatch(self.tag):
+        if self.subject == TAG and not TAG_FORM.fullmatch(self.tag):
             raise ValidationError({"tag": "A word without commas, and without blanks at its ends, is needed."})
         if (twin := self._twin(needed)) is not None:
             raise ValidationError({needed or "subject": f"There is one already: {twin} (number {twin.pk})."})
@@ -73,7 +74,7 @@ class Counted(RegistryModel):
     @property
     def subject_name(self) -> str:
         """Such as `team research`, for people."""
-        field = _NAMED_BY.get(self.subject)
+        field = NAMED_BY.get(self.subject)
         if field is None:
             return SUBJECTS[self.subject].partition(",")[0]
         if field == TAG:
@@ -97,12 +98,12 @@ class Counted(RegistryModel):
                 condition=Q(subject=subject),
                 name=f"%(app_label)s_%(class)s_of_{subject}",
             )
-            for subject, field in _NAMED_BY.items()
+            for subject, field in NAMED_BY.items()
         ]
 
 
 def _called(named: Any) -> str:
     """As people know it: a key by its name, a model by its route."""
-    if hasattr(named, "model_id"):
-        return f"{named.provider.provider_id}/{named.model_id}"
+    if isinstance(named, ProviderModel):
+        return named.route
     return str(named.name if hasattr(named, "prefix") else named.audit_name())

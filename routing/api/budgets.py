@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from providers.resources import Resource, ResourceSerializer, asked
 from routing import budget_actions, budget_status
-from routing.api.limits import ADMINS
+from routing.api.permissions import ADMINS_ONLY
 from routing.api.subject_fields import SUBJECT_FIELDS, UNCHECKED, CountedFilter, CountedSerializer
 from routing.models import Budget, BudgetRaise
 
@@ -63,7 +63,7 @@ class Budgets(Resource):
 
     queryset = Budget.objects.select_related("client_key", "team", "provider", "model__provider")
     serializer_class = BudgetResource
-    required_scopes = ADMINS
+    required_scopes = ADMINS_ONLY
     filterset_class = BudgetFilter
 
 

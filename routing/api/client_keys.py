@@ -18,10 +18,10 @@ from rest_framework.response import Response
 
 from providers.resources import Resource, ResourceSerializer
 from routing import issuing, key_bounds
+from routing.api.permissions import ADMINS_ONLY
 from routing.client_keys import SCOPES
 from routing.models import ClientKey, Team
 
-_ADMINS = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), "admin")
 _LIMITS = (
     "team",
     "allowed_models",
@@ -156,7 +156,7 @@ class RevokeBody(serializers.Serializer):
 class ClientKeys(Resource):
     queryset = ClientKey.objects.select_related("team")
     serializer_class = ClientKeyResource
-    required_scopes = _ADMINS
+    required_scopes = ADMINS_ONLY
     filterset_class = ClientKeyFilter
 
     def __init__(self, **kwargs: Any) -> None:

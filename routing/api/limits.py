@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from providers.resources import Resource
+from routing.api.permissions import ADMINS_ONLY
 from routing.api.subject_fields import SUBJECT_FIELDS, UNCHECKED, CountedFilter, CountedSerializer
 from routing.models import RateLimit
 from routing.rate_limits import LIMITS
-
-ADMINS = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), "admin")
 
 
 class LimitResource(CountedSerializer):
@@ -33,5 +32,5 @@ class Limits(Resource):
 
     queryset = RateLimit.objects.select_related("client_key", "team", "provider", "model__provider")
     serializer_class = LimitResource
-    required_scopes = ADMINS
+    required_scopes = ADMINS_ONLY
     filterset_class = LimitFilter

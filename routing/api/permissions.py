@@ -11,6 +11,8 @@ from routing.types import Identity
 
 ANY = "any"
 """What a view says that every valid key may call."""
+ADMINS_ONLY = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), "admin")
+"""What a resource says that only keys with the scope `admin` may read and change."""
 
 
 class DenyUnlessScoped(BasePermission):

@@ -10,9 +10,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from providers.models import Provider, ProviderModel
-from providers.resources import ResourceSerializer
+from providers.resources import CheckedSerializer
 from routing.models import ClientKey, Team
-from routing.subjects import Counted
 
 SUBJECT_FIELDS = ["subject", "client_key", "team", "provider", "model", "tag"]
 UNCHECKED: dict[str, Any] = {"subject": {"validators": []}, "tag": {"validators": []}}
@@ -26,25 +25,18 @@ class RouteField(serializers.Field):
     default_error_messages = {"unknown": "There is no model {route!r}; name it as provider/model."}
 
     def to_representation(self, value: ProviderModel) -> str:
-        return f"{value.provider.provider_id}/{value.model_id}"
+        return value.route
 
     def to_internal_value(self, data: Any) -> ProviderModel:
         route = data if isinstance(data, str) else ""
-        cuts = (place for place, letter in enumerate(route) if letter == "/")
-        rows = (
-            ProviderModel.objects.filter(provider__provider_id=route[:cut], model_id=route[cut + 1 :])
-            .select_related("provider")
-            .first()
-            for cut in cuts
-        )
-        found = next((row for row in rows if row is not None), None)
+        found = ProviderModel.of_route(route)
         if found is None:
             self.fail("unknown", route=route[:255])
         return found
 
 
-class CountedSerializer(ResourceSerializer):
-    """Rows that count for a subject. The model's own rules are checked in one place, its `clean`."""
+class CountedSerializer(CheckedSerializer):
+    """Rows that count for a subject."""
 
     client_key = serializers.SlugRelatedField(
         slug_field="prefix",
@@ -68,19 +60,6 @@ class CountedSerializer(ResourceSerializer):
         help_text="With the subject provider: its id.",
     )
     model = RouteField(allow_null=True, required=False, help_text="With the subject model: provider/model.")
-
-    def create(self, validated_data: dict[str, Any]) -> Counted:
-        return self._stored(self.Meta.model(), validated_data)
-
-    def update(self, instance: Counted, validated_data: dict[str, Any]) -> Counted:
-        return self._stored(instance, validated_data)
-
-    def _stored(self, row: Counted, values: dict[str, Any]) -> Counted:
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.full_clean()
-        row.save()
-        return row
 
 
 class CountedFilter(filters.FilterSet):

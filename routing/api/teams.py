@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import django_filters as filters
 from django.contrib.auth import get_user_model
 from rest_framework import serializers
 
-from providers.resources import Resource, ResourceSerializer
+from providers.resources import CheckedSerializer, Resource
+from routing.api.permissions import ADMINS_ONLY
 from routing.models import Team, TeamMember
 from routing.teams import ROLES
 
-_ADMINS = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), "admin")
 
-
-class _Checked(ResourceSerializer):
-    def create(self, validated_data: dict[str, Any]) -> Any:
-        return self._saved(self.Meta.model(), validated_data)
-
-    def update(self, instance: Any, validated_data: dict[str, Any]) -> Any:
-        return self._saved(instance, validated_data)
-
-    def _saved(self, row: Any, told: dict[str, Any]) -> Any:
-        for name, value in told.items():
-            setattr(row, name, value)
-        row.full_clean()
-        row.save()
-        return row
-
-
-class TeamResource(_Checked):
+class TeamResource(CheckedSerializer):
     class Meta:
         model = Team
         fields = ["id", "name", "description", "enabled", "managed_by", "created_at", "updated_at", "created_by"]
@@ -48,11 +30,11 @@ class Teams(Resource):
 
     queryset = Team.objects.all()
     serializer_class = TeamResource
-    required_scopes = _ADMINS
+    required_scopes = ADMINS_ONLY
     filterset_class = TeamFilter
 
 
-class TeamMemberResource(_Checked):
+class TeamMemberResource(CheckedSerializer):
     team = serializers.SlugRelatedField(slug_field="name", queryset=Team.objects.all())
     user = serializers.SlugRelatedField(
         slug_field="username", queryset=get_user_model()._default_manager.all(), help_text="A user of the admin."
@@ -79,5 +61,5 @@ class TeamMembers(Resource):
 
     queryset = TeamMember.objects.select_related("team", "user")
     serializer_class = TeamMemberResource
-    required_scopes = _ADMINS
+    required_scopes = ADMINS_ONLY
     filterset_class = TeamMemberFilter

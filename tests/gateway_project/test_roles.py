@@ -3,6 +3,7 @@ from django.contrib.auth.models import Group, Permission, User
 
 from gateway_project import roles
 from gateway_project.roles import May
+from routing.scope_grants import EVERY_SCOPE
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +59,7 @@ def test_keys_and_money_are_kept_by_different_people():
 
 def test_only_the_admin_role_gives_roles_and_every_scope():
     for name in roles.ROLES:
-        assert ({"auth.change_user", roles.GRANT_EVERY_SCOPE} <= held_by(name)) == (name == "admin")
+        assert ({"auth.change_user", EVERY_SCOPE} <= held_by(name)) == (name == "admin")
 
 
 @pytest.mark.parametrize(

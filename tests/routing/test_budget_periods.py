@@ -4,7 +4,8 @@ from itertools import islice
 
 import pytest
 
-from routing.budget_periods import DAY, HOUR, MONTH, forecast, span, spans_before
+from routing.allowances import DAY, HOUR, MONTH
+from routing.budget_periods import forecast, span, spans_before
 
 
 def at(text):

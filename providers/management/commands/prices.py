@@ -59,7 +59,7 @@ def _priced(name: str | None) -> list[tuple[ProviderModel, Prices]]:
 
 
 def _route(row: ProviderModel) -> str:
-    return f"{row.provider.provider_id}/{row.model_id}"
+    return row.route
 
 
 def _tokens(told: str | None) -> tuple[int, int] | None:
