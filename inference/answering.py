@@ -59,13 +59,19 @@ def plane() -> DataPlane:
 
 
 def _own_recorder() -> Recorder:
-    """Nothing is added to it: it keeps what is under way, should this worker be killed."""
+    """Jobs write their rows themselves: it keeps what is under way, should this worker be killed, and counts and logs what is over."""
     global _recorder
     if _recorder is None:
         _recorder = recorders.for_this_process()
         atexit.register(_recorder.stop)
     _recorder.start()
     return _recorder
+
+
+def tell(entry: Entry) -> None:
+    """Of a request whose row is written."""
+    if _recorder is not None:
+        _recorder.written_elsewhere(entry)
 
 
 def _forget_after_fork() -> None:

@@ -65,6 +65,8 @@ class Trail:
     """Spent waiting for providers until one answered."""
     reply: Reply | None = None
     shared: Shared | None = None
+    streaming: str = ""
+    """How the stream under way stands, as it will be counted when it is over."""
     ruling: Ruling | None = None
     asked: tuple[int, int | None] = (0, None)
     """Bytes of the prompt and the most tokens of the answer: what a kept ruling does not know of each request."""

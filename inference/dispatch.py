@@ -26,7 +26,6 @@ from inference.errors import (
     EngineError,
     GatewayError,
     InvalidRequest,
-    LimitReached,
     NotAllowed,
     UpstreamBroken,
     UpstreamError,
@@ -47,7 +46,7 @@ from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
 from routing import health, metering
 from routing.health import Health
-from routing.metering import LIMIT_REACHED, UNPRICED, Bundle, Exhausted
+from routing.metering import UNPRICED, Bundle, Exhausted
 from routing.rollout import GATEWAY
 from routing.types import Dropped, ModelView, Snapshot, UpstreamKey
 
@@ -135,6 +134,10 @@ class Dispatcher:
         """End the upstream's work, if it is not over, and give the backend back."""
         reply, shared = trail.reply, trail.shared
         trail.reply = trail.shared = None
+        if trail.streaming:
+            assert trail.model is not None
+            self._metrics.attempts[trail.model.provider.provider_id, trail.streaming] += 1
+            trail.streaming = ""
         try:
             if reply is not None and reply.chunks is not None:
                 await reply.aclose()
@@ -145,6 +148,8 @@ class Dispatcher:
 
     def broke_off(self, trail: Trail, error: GatewayError) -> None:
         """The upstream failed after it had begun to answer: too late for another, but not to be forgotten."""
+        if trail.streaming:
+            trail.streaming = outcome_of(error)
         if trail.model is not None and error.retryable:
             health.current().failed(trail.model, error.code)
             trail.failed("broke_off", error, trail.upstream)
@@ -263,7 +268,7 @@ class Dispatcher:
             trail.traceparent,
         )
         self._began(asked.request_id, request, trail)
-        outcome = "error"
+        outcome, first = "error", None
         began = perf_counter()
         try:
             shared = trail.shared = self._table.take(provider)
@@ -294,7 +299,10 @@ class Dispatcher:
             raise
         finally:
             trail.upstream += perf_counter() - began
-            self._metrics.attempts[provider.provider_id, outcome] += 1
+            if outcome == "ok" and first is not None:
+                trail.streaming = outcome
+            else:
+                self._metrics.attempts[provider.provider_id, outcome] += 1
 
     async def _allow(self, bundle: Bundle, request: ParsedRequest, model: ModelView, trail: Trail) -> None:
         """Take from limits and budgets what the try needs. What counts for the model alone only passes it over."""
@@ -412,8 +420,6 @@ def _has_another_key(model: ModelView, tried: set[int]) -> bool:
 
 def outcome_of(error: GatewayError) -> str:
     """A word for the counters. A rejection's `code` is the upstream's text, and text is no label; a provider's limit is not ours."""
-    if isinstance(error, LimitReached):
-        return LIMIT_REACHED  # its code is also the upstreams' own
     if isinstance(error, UpstreamRateLimited):
         return UPSTREAM_RATE_LIMITED
     return "upstream_rejected" if isinstance(error, UpstreamRejected) else error.code

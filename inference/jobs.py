@@ -208,6 +208,7 @@ def _end(mine: Any, held: Claim, state: Job.State, entry: Entry, **outcome: Any)
             entry.ruling.digest = reason.digest
             usage_rows.write_reasons([reason])
         usage_rows.insert([row_of(entry)])
+    answering.tell(entry)
     _say_over(held.job_id, held.fence)
     return True
 
@@ -346,6 +347,7 @@ def _book_run(held: Claim, question: answering.Question) -> None:
         except DatabaseError as error:
             logger.warning("job %s: what its run used waits in the spool: %s", held.job_id, type(error).__name__)
             return
+        answering.tell(entry)
     question.forget()
 
 

@@ -46,7 +46,6 @@ OWNERS: dict[str, str] = {
             "concurrency_limit_exceeded",
             "data_not_allowed",
             "insufficient_quota",
-            "limit_reached",
             "max_cost_exceeded",
             "not_local",
             "price_unknown",

@@ -350,6 +350,7 @@ class Recorder:
         self._queue: deque[Entry] = deque()
         self._unkept: deque[tuple[Entry, Slot | None]] = deque()
         """What the spool has no room for."""
+        self._elsewhere: deque[Entry] = deque()
         self._queue_rows = queue_rows
         self._retry_seconds = retry_seconds
         self._wake = threading.Event()
@@ -422,6 +423,10 @@ class Recorder:
         self._queue.append(entry)
         if waiting == BATCH_ROWS:
             self._wake.set()
+
+    def written_elsewhere(self, entry: Entry) -> None:
+        """Its row was written together with something else: it is only to be told, to whoever is told of all requests."""
+        self._elsewhere.append(entry)
 
     def key_shown(self, identity: Identity, at: float, address: str) -> None:
         """A key was used for what leaves no record, such as a list of models."""
@@ -518,6 +523,8 @@ class Recorder:
     def _write_some(self) -> bool:
         """Of what was added first. False when nothing waits, or when the database did not take it and this is the end."""
         kept = self._kept
+        if self._elsewhere:
+            self._tell(*self._rows_that_can_be_made([self._elsewhere.popleft() for _ in range(len(self._elsewhere))]))
         if batch := self._take():
             written = self._settle(batch)
             if written and kept is not None:

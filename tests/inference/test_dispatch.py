@@ -76,6 +76,7 @@ async def test_after_the_first_byte_nobody_else_is_asked(serve, quick) -> None:
     answer = await quick.chat(model="m", stream=True)
     assert b.calls == []
     assert answer.events[-1]["error"]["code"] == "upstream_broken"
+    assert list(quick.metrics.attempts.items()) == [(("a", "upstream_broken"), 1)]
 
 
 async def test_text_instead_of_a_stream_is_got_around(serve, quick) -> None:

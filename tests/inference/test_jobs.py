@@ -88,10 +88,13 @@ def test_a_job_whose_lease_is_over_is_claimed_again_and_the_first_holder_can_do_
     assert Trace.objects.count() == 1
 
 
-def test_an_end_is_written_once(job: Job) -> None:
+def test_an_end_is_written_and_told_once(job: Job, monkeypatch: Any) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(answering, "tell", told.append)
     held = jobs.claim(job.pk)
     assert jobs.fail(held, UpstreamFailed("It broke."), entry_for(held, 502))
     assert not jobs.complete(held, {}, entry_for(held))
+    assert [entry.status for entry in told] == [502]
     job.refresh_from_db()
     assert (job.state, job.error["message"], job.result) == ("failed", "It broke.", None)
     assert Trace.objects.get().status == 502

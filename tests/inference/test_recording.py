@@ -207,3 +207,12 @@ def test_a_recorder_that_was_started_again_goes_on_until_it_is_stopped() -> None
         assert heard.wait(5)
     recorder.stop()
     assert len(written) == 2
+
+
+def test_what_was_written_elsewhere_is_counted_and_not_written_again() -> None:
+    rows, metrics = [], Metrics()
+    recorder = Recorder(rows.extend, metrics)
+    recorder.start()
+    recorder.written_elsewhere(entry())
+    recorder.stop()
+    assert (rows, sum(metrics.cost.values())) == ([], 2)
