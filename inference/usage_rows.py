@@ -7,10 +7,11 @@ prepared INSERT elsewhere. Times of last use skip the registry's revision on pur
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
 
@@ -186,13 +187,16 @@ class _Table:
 
     def _insert(self, rows: Sequence[Row], unless_there: bool) -> int:
         """Many rows a statement: `executemany` would let go of the interpreter at each row, and wait to get it back."""
-        adapted = self._for_sqlite if connection.vendor == "sqlite" else self._adapted
+        on_sqlite = connection.vendor == "sqlite"
+        adapted, place = (self._for_sqlite, "?") if on_sqlite else (self._adapted, "%s")
         written = 0
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, connection.wrap_database_errors:
+            # Django's own cursor would search each statement for its thousands of places, to write them as SQLite does.
+            execute = partial(sqlite3.Cursor.execute, cursor.cursor) if on_sqlite else cursor.execute
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 some = rows[start : start + _ROWS_AT_ONCE]
-                statement = _statement(self._name, self.columns, len(some), unless_there)
-                cursor.execute(statement, [value for row in some for value in adapted(row)])
+                statement = _statement(self._name, self.columns, len(some), unless_there, place)
+                execute(statement, [value for row in some for value in adapted(row)])
                 written += cursor.rowcount
         return written
 
@@ -218,11 +222,11 @@ _LEDGER, _TRACES = _Table(UsageRecord), _Table(Trace)
 
 
 @lru_cache(maxsize=4 * _ROWS_AT_ONCE)
-def _statement(table: str, columns: tuple[str, ...], rows: int, unless_there: bool) -> str:
+def _statement(table: str, columns: tuple[str, ...], rows: int, unless_there: bool, place: str) -> str:
     ops = connection.ops
     conflict = OnConflict.IGNORE if unless_there else None
     names = ", ".join(map(ops.quote_name, columns))
-    places = ", ".join(["%s"] * len(columns))
+    places = ", ".join([place] * len(columns))
     begin = ops.insert_statement(on_conflict=conflict)
     end = ops.on_conflict_suffix_sql(["id"], conflict, [], []) or ""
     return f"{begin} {ops.quote_name(table)} ({names}) VALUES {', '.join([f'({places})'] * rows)} {end}"
