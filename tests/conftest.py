@@ -19,6 +19,7 @@ from typing import NoReturn
 import hypothesis
 import pytest
 import pytest_django
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 from gateway_project import first_keys
 from tests import services
@@ -30,6 +31,10 @@ MISSING = "missing on this machine: "
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# A million rounds take half a second for every user that a test makes or logs in. The hash says how many it had, so that any
+# process can verify it.
+PBKDF2PasswordHasher.iterations = 1
 
 _closing = contextlib.ExitStack()
 atexit.register(_closing.close)

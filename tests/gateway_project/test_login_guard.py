@@ -13,7 +13,6 @@ PASSWORD = "correct horse battery"
 @pytest.fixture(autouse=True)
 def few(settings):
     settings.AXES_FAILURE_LIMIT = 3
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
