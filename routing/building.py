@@ -262,10 +262,11 @@ def credentials(presented: str) -> Snapshot:
     """The client key that may be the presented one, as the database has it now: for the control plane, where a key that was issued
     or revoked a moment ago must count."""
     peppers = _peppers()
-    rows = list(ClientKey.objects.select_related("team").filter(prefix=client_keys.prefix_of(presented)))
+    known = ClientKey.objects.order_by().select_related("team")
+    rows = list(known.filter(prefix=client_keys.prefix_of(presented)))
     if not rows:
         digests = [digest.hex() for digest in client_keys.digests_as_imported(presented, peppers)]
-        imported = ClientKey.objects.select_related("team").exclude(imported_from="")
+        imported = known.exclude(imported_from="")
         rows = list(imported.filter(Q(digest__in=digests) | Q(previous_digest__in=digests)))
     return Snapshot(
         revision=0,

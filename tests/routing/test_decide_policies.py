@@ -374,11 +374,10 @@ def test_a_version_on_trial_gets_its_share_of_ten_thousand_keys_each_always_the_
     trial = with_document(HELD, "p", of("b"), number=2).policies["p"].active
     share = rollout.buckets_below(Decimal(percentage))
     over = changed(over, "p", candidate=trial, share=share, salt=b"s" * 16)
-    seen = 0
+    seen, asked_for = 0, facts("p")
     for number in range(10_000):
-        key = facts("p").identity
-        told = replace(facts("p"), identity=replace(key, prefix=f"gw-{number}"))
-        decision = decide(told, over, now=NOW)
+        key = replace(asked_for.identity, prefix=f"gw-{number}")
+        decision = decide(replace(asked_for, identity=key), over, now=NOW)
         assert decision.varies
         assert decision.bucket is not None
         on_trial = decision.version == 2
