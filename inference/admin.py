@@ -41,7 +41,7 @@ class JobAdmin(ReadOnlyAdmin):
         "provider_id",
         "owner",
         "attempts",
-        "error",
+        "failure",
         "cancel_requested",
         "created_at",
         "started_at",
@@ -63,8 +63,16 @@ class JobAdmin(ReadOnlyAdmin):
     @admin.display(description="State")
     def state_cell(self, job: Job) -> SafeString:
         tone = {"succeeded": "good", "failed": "bad", "running": "warn"}.get(job.state, "")
-        why = str((job.error or {}).get("message", "")) if isinstance(job.error, dict) else ""
-        return cells.pill(job.state, tone, why)
+        return cells.pill(job.state, tone, self.failure(job))
+
+    @admin.display(description="Error")
+    def failure(self, job: Job) -> str:
+        """Its code and status: an upstream's sentence may quote the prompt."""
+        if not isinstance(job.error, dict):
+            return ""
+        details = job.error.get("details")
+        status = details.get("status") if isinstance(details, dict) else None
+        return " ".join([str(job.error.get("code", "")), *([f"(status {status})"] if status else [])])
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, job: Job) -> SafeString:

@@ -27,6 +27,8 @@ GROUPS = (KEY, TEAM, MODEL, PROVIDER, POLICY, TAG, OPERATION, *TIMES)
 MOST_ROWS = 10_000
 LONGEST = timedelta(days=3_660)
 LONGEST_BY_HOUR = timedelta(days=62)
+_YEARS = (1970, 9000)
+"""In these every zone's time can be reckoned."""
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     KEY: ("client_key_id", "client_key_prefix"),
@@ -95,6 +97,9 @@ class Question:
             raise BadReport("since", "A report begins before it ends.")
         if self.until - self.since > (LONGEST_BY_HOUR if HOUR in self.group_by else LONGEST):
             raise BadReport("since", "Too long: ten years at most, or 62 days by hours.")
+        for name, moment in (("since", self.since), ("until", self.until)):
+            if not _YEARS[0] <= moment.year <= _YEARS[1]:
+                raise BadReport(name, f"A year from {_YEARS[0]} to {_YEARS[1]} is needed.")
         try:
             ZoneInfo(self.time_zone)
         except (ValueError, OSError, KeyError) as error:

@@ -143,6 +143,8 @@ def _is_in_order(search: Search, sight: Sight) -> bool:
 
 def one(name: str, sight: Sight, now: datetime) -> Trace | None:
     """The latest request of that id, or of the trace of that name."""
+    if "\0" in name:  # PostgreSQL takes no question with one
+        return None
     rows = sight.narrowed(Trace.objects.filter(at__gte=horizon(now)))
     return rows.filter(request_id=name).first() or rows.filter(_named(name)).order_by("-at", "-id").first()
 

@@ -26,13 +26,19 @@ def test_the_list_of_jobs_never_counts(admin_client: Client) -> None:
 
 def test_neither_list_nor_page_of_a_job_shows_what_was_said(admin_client: Client) -> None:
     job = Job.objects.create(
-        owner="gw-1", request={"prompt": "private words"}, result={"text": "private answer"}, model="gpt-test"
+        owner="gw-1",
+        state="failed",
+        request={"prompt": "private words"},
+        result={"text": "private answer"},
+        error={"code": "OUT_OF_LUCK", "message": "cannot say: private words", "details": {"status": 400}},
+        model="gpt-test",
     )
 
     for url in (reverse("admin:inference_job_changelist"), reverse("admin:inference_job_change", args=[job.pk])):
         response = admin_client.get(url)
         assert response.status_code == 200
         assert "private" not in response.content.decode()
+        assert "OUT_OF_LUCK (status 400)" in response.content.decode()
 
 
 @pytest.mark.parametrize("name", ["trace", "job"])

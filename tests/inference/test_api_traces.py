@@ -55,7 +55,8 @@ def test_a_client_key_sees_its_own_and_no_other() -> None:
     a_trace("req_other", client_key_id=key.pk + 1)
     assert [one["request_id"] for one in mine.get(URL).json()["results"]] == ["req_mine"]
     assert mine.get(f"{URL}/req_mine").status_code == 200
-    assert mine.get(f"{URL}/req_other").status_code == 404
+    for other in ("req_other", "%00", "%25"):
+        assert mine.get(f"{URL}/{other}").status_code == 404
     TraceContent.objects.create(request_id="req_other", at=timezone.now(), request="a secret plan")
     assert mine.get(f"{URL}/req_other/content").status_code == 404
 

@@ -171,6 +171,7 @@ def test_a_report_tells_fewer_groups_without_asking_again(django_assert_num_quer
         ({"group_by": ("model", "model")}, "group_by"),
         ({"since": NOON + 9 * DAY}, "since"),
         ({"since": NOON - 100 * DAY, "group_by": ("hour",)}, "since"),
+        ({"since": datetime(9999, 12, 31, tzinfo=UTC), "until": datetime.max.replace(tzinfo=UTC)}, "since"),
         ({"time_zone": "Mars/Base"}, "time_zone"),
         ({"time_zone": "../etc/passwd"}, "time_zone"),
     ],
