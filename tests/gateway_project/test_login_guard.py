@@ -63,6 +63,20 @@ def test_many_addresses_close_an_account(ada):
     assert attempt(name="bob", address="203.0.113.9").status_code == 200
 
 
+def test_nobody_closes_an_account_to_where_it_was_used_from_before(ada):
+    assert attempt(password=PASSWORD, address="203.0.113.9").status_code == 302
+    for number in range(15):
+        attempt(address=f"198.51.100.{number}")
+    assert attempt(password=PASSWORD, address="203.0.113.10").status_code == 429
+    assert attempt(password=PASSWORD, address="203.0.113.9").status_code == 302
+    assert [attempt(address="203.0.113.9").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_all_addresses_of_one_client_of_ipv6_count_as_one(ada):
+    assert [attempt(address=f"2001:db8:1:2::{number}").status_code for number in (1, 2, 3)] == [200, 200, 429]
+    assert attempt(password=PASSWORD, address="2001:db8:1:3::1").status_code == 302
+
+
 def test_an_account_of_ones_own_frees_nobody(ada):
     User.objects.create_user("eve", password=PASSWORD, is_staff=True)
     attempt()
