@@ -104,7 +104,7 @@ class HealthView(APIView):
         providers = provider_health(with_models=_may_see_models(request))
         shown: dict[str, Any] = {"status": _overall(providers), "version": settings.SPECTACULAR_SETTINGS["VERSION"]}
         if request.auth is not None:
-            shown["providers"] = providers
+            shown["providers"] = _seen(providers, request)
         return Response(shown)
 
 
@@ -120,7 +120,7 @@ class ProvidersHealthView(APIView):
 
     @extend_schema(responses=AllProvidersHealth)
     def get(self, request: Request) -> Response:
-        providers = provider_health(with_models=_may_see_models(request))
+        providers = _seen(provider_health(with_models=_may_see_models(request)), request)
         return Response(
             {
                 "providers": providers,
@@ -150,6 +150,13 @@ class ModelsView(APIView):
     def get(self, request: Request) -> Response:
         models = snapshot.refresh().models
         return Response([_offered(model) for model in models if filters.permits(request.auth, model)])
+
+
+def _seen(providers: dict[str, dict[str, Any]], request: Request) -> dict[str, dict[str, Any]]:
+    """What a key may not use does not exist to it, unless it reads the registry."""
+    if _may_see_models(request):
+        return providers
+    return {name: one for name, one in providers.items() if filters.permits_provider(request.auth, name)}
 
 
 def _may_see_models(request: Request) -> bool:

@@ -90,6 +90,13 @@ def test_providers_are_named_to_bearers_of_a_key_only(openai):
     assert with_key("gw-000000000000-x").get("/api/v1/health").status_code == 401
 
 
+def test_a_key_that_may_not_use_a_provider_is_not_told_of_it(openai):
+    actions.create_provider({"provider_id": "other", "provider_type": "openai"}, models=[])
+    bearer = with_key(issuing.issue("narrow", ["generate"], allowed_providers=["openai"])[1].reveal())
+    for path in ("/api/v1/health", "/api/v1/health/providers"):
+        assert set(bearer.get(path).json()["providers"]) == {"openai"}
+
+
 def test_what_was_never_probed_is_unknown(openai):
     assert caller("generate").get("/api/v1/health").json()["providers"]["openai"] == {
         "status": "unknown",
