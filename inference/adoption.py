@@ -16,6 +16,7 @@ import msgspec
 from django.conf import settings
 
 from inference import usage_rows
+from inference.attempts import RUN
 from inference.kept_records import row_of_begun, rows_of
 from inference.models import Job
 from inference.recording import Row
@@ -23,8 +24,6 @@ from inference.spool import Begun, Left, left_by_the_dead
 
 logger = logging.getLogger("gateway.recording")
 
-RUN = 1000
-"""Runs of a job that were lost are booked as attempts from here on: below are tries of the run that ended it."""
 _ROWS_AT_ONCE = 500
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from inference import adoption, allowing, recorders
+from inference import allowing, attempts, outcomes, recorders
 from inference.asking import settle_model
 from inference.attempts import Trail
 from inference.backends.base import Chunk, Usage
@@ -29,7 +29,7 @@ from inference.dispatch import outcome_of
 from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
 from inference.limits import Limits
 from inference.plane import DataPlane
-from inference.recording import Entry, Recorder, read_usage, usage_tail
+from inference.recording import Entry, Recorder, entry_from_within, read_usage, usage_tail
 from inference.tokens_seen import in_question
 from inference.wire import openai
 from inference.wire.errors import redact
@@ -93,7 +93,7 @@ class Question:
             identity=identity,
             trace_id=request.origin.trace_id,
             parent_span_id=request.origin.parent_span_id,
-            run=adoption.RUN + run,
+            run=attempts.RUN + run,
         )
         self.usage: Usage | None = None
         self.events = 0
@@ -104,6 +104,8 @@ class Question:
         self._began = perf_counter()
         self._ended: float | None = None
         self._capture: Capture | None = None
+        self._failed = ""
+        """In the words of `inference.outcomes`."""
 
     @property
     def seconds(self) -> float:
@@ -153,7 +155,6 @@ class Question:
         deadline = serving.loop.time() + min(limit, seconds or limit)
         serving.dispatcher.follow(registry)
         await settle_model(self.request, self.identity)
-        failed = ""
         began = perf_counter()
         ruling = rule(self.request, self.identity, registry)
         contents = serving.recorder.contents
@@ -169,15 +170,15 @@ class Question:
                     deadline=deadline,
                 )
         except TimeoutError:
-            failed = "upstream_timeout"
+            self._failed = "upstream_timeout"
             raise UpstreamTimeout("The request was not answered in time.") from None
         except GatewayError as error:
-            failed = outcome_of(error)
+            self._failed = outcome_of(error)
             if self.first_byte is not None:
                 serving.dispatcher.broke_off(self.trail, error)
             raise
         except asyncio.CancelledError:
-            failed = "cancelled"
+            self._failed = "cancelled"
             self.was_cancelled = True
             raise
         finally:
@@ -192,7 +193,7 @@ class Question:
                     used = self.usage or self._guessed()
                     allowing.settle(self.trail, used if used != Usage() else None, (0, 0))
             if (model := self.trail.model) is not None:
-                serving.metrics.ended(self.trail.ruling, model, failed or "ok")
+                serving.metrics.ended(self.trail.ruling, model, self._failed or outcomes.OK)
 
     def _guessed(self) -> Usage:
         """When nobody told: about one token per event, and the question as it was sent. Nothing before the first event."""
@@ -213,33 +214,21 @@ class Question:
         )
 
     def entry(self, status: int, error_code: str = "") -> Entry:
-        trail = self.trail
-        return Entry(
-            request_id=self.request_id,
-            at=self._at,
-            operation=self.request.operation.name,
-            identity=self.identity,
-            requested_model=self.request.model,
-            model=trail.model,
-            upstream_key_id=trail.key.key_id if trail.key is not None else None,
-            stream=self.request.stream,
+        return entry_from_within(
+            self.request_id,
+            self._at,
+            self.request,
+            self.identity,
+            self.trail,
             status=status,
             error_code=error_code,
-            attempts=trail.attempts,
+            owner=outcomes.owner_of(self._failed) if error_code else "",
             usage=self.usage or self._guessed(),
             guess=(0, 0),
+            cost=None,
             duration=self.seconds,
             first_byte=self.first_byte,
-            upstream=trail.upstream,
-            overhead=max(0.0, self.seconds - max(self.llm_seconds, trail.upstream)),
-            session_id=self.request.session_id,
-            ruling=trail.ruling,
-            asked=trail.asked,
-            log=trail.log,
-            trace_id=self.request.origin.trace_id,
-            parent_span_id=self.request.origin.parent_span_id,
-            tags=self.request.tags,
-            address=self.request.origin.address,
+            overhead=max(0.0, self.seconds - max(self.llm_seconds, self.trail.upstream)),
         )
 
 

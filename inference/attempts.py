@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 
 _LONGEST_CODE = 64
 
+RUN = 1000
+"""Runs of a job that were lost are booked as attempts from here on: below are tries of a request."""
+_TRIES_OF_RUNS = 2000
+_MOST_TRIES_OF_A_RUN = 30
+
+
+def paid_number(run: int, number: int) -> int:
+    """As which attempt the n-th paid try is booked; those of a job's runs, which have one request's id, must not meet."""
+    return _TRIES_OF_RUNS + (run - RUN) * _MOST_TRIES_OF_A_RUN + number if run else number
+
 
 @dataclass(slots=True, eq=False)
 class Attempt:

@@ -39,7 +39,7 @@ from inference.errors import (
 )
 from inference.limits import Limits
 from inference.plane import DataPlane
-from inference.recording import Entry, Recorder, read_usage, usage_tail
+from inference.recording import Recorder, entry_from_within, read_usage, usage_tail
 from inference.request_ids import new_request_id
 from inference.tokens_seen import Seen, in_question, in_whole
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
@@ -320,36 +320,21 @@ class _Call:
             if self.capture is not None and self.plane.recorder.contents is not None:
                 self.plane.recorder.contents.end(self.capture)
             self.plane.recorder.add(
-                Entry(
-                    request_id=self.request_id,
-                    at=time() - duration,
-                    operation=self.request.operation.name,
-                    identity=self.identity,
-                    requested_model=self.request.model,
-                    model=model,
-                    upstream_key_id=trail.key.key_id if trail.key is not None else None,
-                    stream=self.request.stream,
+                entry_from_within(
+                    self.request_id,
+                    time() - duration,
+                    self.request,
+                    self.identity,
+                    trail,
                     status=self.status,
                     error_code=self.error_code,
                     owner=outcomes.owner_of(self.outcome),
-                    attempts=trail.attempts,
                     usage=told,
                     guess=guess,
                     cost=cost,
                     duration=duration,
                     first_byte=self.first_byte,
-                    upstream=trail.upstream,
                     overhead=max(0.0, duration - trail.upstream),
-                    session_id=self.request.session_id,
-                    side=self.side,
-                    ruling=trail.ruling,
-                    asked=trail.asked,
-                    log=trail.log,
-                    trace_id=self.request.origin.trace_id,
-                    parent_span_id=self.request.origin.parent_span_id,
-                    tags=self.request.tags,
-                    address=self.request.origin.address,
-                    paid=tuple(trail.paid) if trail.paid else (),
                 ),
                 trail.slot,
             )

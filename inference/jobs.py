@@ -25,7 +25,7 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from inference import adoption, answering, events, relay, trace_ids, usage_rows, wakeups
+from inference import answering, attempts, events, relay, trace_ids, usage_rows, wakeups
 from inference import loop as bridge
 from inference.client import LLMRequest, LLMResponse
 from inference.deciding import candidates_for
@@ -341,9 +341,9 @@ def _book_run(held: Claim, question: answering.Question) -> None:
     When the database is away the spool still has it, and it is booked when this process has ended.
     """
     entry = question.entry(499, "job_given_back")
-    if question.events and held.fence < adoption.RUN:
+    if (question.events or question.trail.paid) and held.fence < attempts.RUN:
         try:
-            usage_rows.write([row_of(entry)._replace(attempt=adoption.RUN + held.fence)])
+            usage_rows.write([row_of(entry)._replace(attempt=attempts.RUN + held.fence)])
         except DatabaseError as error:
             logger.warning("job %s: what its run used waits in the spool: %s", held.job_id, type(error).__name__)
             return

@@ -334,18 +334,18 @@ def _row(begun: Sequence[Any], at: float, usage: Usage, paid: Sequence[Any] | No
         tags=own_tags if tags is None else tags,
         prices="" if cost is None else document,
         attempt=run,
-        paid=_paid_again(paid or ()),
+        paid=_paid_again(paid or (), run),
     )
 
 
-def _paid_again(paid: Sequence[Any]) -> tuple[PaidRow, ...]:
+def _paid_again(paid: Sequence[Any], run: int) -> tuple[PaidRow, ...]:
     rows = []
     for number, (provider_id, model_id, status, told, currency, document) in enumerate(paid, 1):
         usage = Usage(*told)
         cost = cost_by(of_document(document, currency), usage)
         rows.append(
             PaidRow(
-                number,
+                attempts.paid_number(run, number),
                 provider_id,
                 model_id,
                 status,

@@ -110,6 +110,8 @@ class Entry(NamedTuple):
     """Seconds that it waited for its turn."""
     paid: tuple[Paid, ...] = ()
     """Tries that failed and cost money all the same."""
+    run: int = 0
+    """See `Trail.run`."""
 
 
 class Row(NamedTuple):
@@ -198,6 +200,59 @@ WriteKeyUse = Callable[[dict[int, tuple[float, str]], dict[int, float]], None]
 _MOST_SHOWN_KEYS = 10_000
 
 
+def entry_from_within(
+    request_id: str,
+    at: float,
+    request: ParsedRequest,
+    identity: Identity | None,
+    trail: Trail,
+    *,
+    status: int,
+    error_code: str,
+    owner: str,
+    usage: Usage | None,
+    guess: tuple[int, int],
+    cost: Decimal | None,
+    duration: float,
+    first_byte: float | None,
+    overhead: float,
+) -> Entry:
+    """Of what this process's own code asked for. A request of `/v1` makes its own, by position: there it is counted in microseconds."""
+    origin = request.origin
+    return Entry(
+        request_id=request_id,
+        at=at,
+        operation=request.operation.name,
+        identity=identity,
+        requested_model=request.model,
+        model=trail.model,
+        upstream_key_id=trail.key.key_id if trail.key is not None else None,
+        stream=request.stream,
+        status=status,
+        error_code=error_code,
+        attempts=trail.attempts,
+        usage=usage,
+        guess=guess,
+        duration=duration,
+        first_byte=first_byte,
+        upstream=trail.upstream,
+        overhead=overhead,
+        session_id=request.session_id,
+        side=trail.side,
+        ruling=trail.ruling,
+        asked=trail.asked,
+        log=trail.log,
+        cost=cost,
+        owner=owner,
+        trace_id=origin.trace_id,
+        parent_span_id=origin.parent_span_id,
+        tags=request.tags,
+        address=origin.address,
+        paid=tuple(trail.paid or ()),
+        run=trail.run,
+    )
+
+
 def row_of(entry: Entry) -> Row:
     told = entry.usage
     usage = read_usage(told) if isinstance(told, bytes) else told
@@ -208,7 +263,7 @@ def row_of(entry: Entry) -> Row:
     served = None if entry.side == LEGACY else model
     ruling = entry.ruling
     cost = entry.cost if entry.cost is not None else cost_of(model, usage)
-    paid = _paid_rows(entry.paid) if entry.paid else ()
+    paid = _paid_rows(entry) if entry.paid else ()
     tags = entry.tags if identity is None or not identity.tags else (*identity.tags, *entry.tags)
     # By position: this runs once for every request, and names would double its cost.
     return Row(
@@ -262,10 +317,10 @@ def fell_back(ruling: Ruling, served: ModelView) -> bool:
     return first.model is not served or first.role == "fallback"
 
 
-def _paid_rows(paid: tuple[Paid, ...]) -> tuple[PaidRow, ...]:
+def _paid_rows(entry: Entry) -> tuple[PaidRow, ...]:
     return tuple(
         PaidRow(
-            number,
+            attempts.paid_number(entry.run, number),
             one.model.provider.provider_id,
             one.model.model_id,
             one.status,
@@ -278,7 +333,7 @@ def _paid_rows(paid: tuple[Paid, ...]) -> tuple[PaidRow, ...]:
             one.model.prices.currency,
             one.model.prices.document,
         )
-        for number, one in enumerate(paid, 1)
+        for number, one in enumerate(entry.paid, 1)
     )
 
 

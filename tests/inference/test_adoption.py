@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from inference import adoption, tasks, usage_rows
+from inference import adoption, attempts, tasks, usage_rows
 from inference.attempts import Trail
 from inference.kept_records import LOST, KeptRecords
 from inference.models import Job, Trace, UsageRecord
@@ -91,11 +91,11 @@ def job(fence: int, state: str) -> Job:
 def test_a_run_of_a_job_is_booked_beside_the_one_that_ended_it(dead) -> None:
     one = job(2, Job.State.SUCCEEDED)
     name = f"job_{one.pk.hex}"
-    under_way(dead, name, run=adoption.RUN + 1).slot.saw(4)
-    under_way(dead, name, run=adoption.RUN + 2)
+    under_way(dead, name, run=attempts.RUN + 1).slot.saw(4)
+    under_way(dead, name, run=attempts.RUN + 2)
     usage_rows.insert([row_of(entry(request_id=name, model=MODEL))])
     adopted(dead)
-    assert set(UsageRecord.objects.values_list("attempt", "output_tokens")) == {(0, 500_000), (adoption.RUN + 1, 4)}
+    assert set(UsageRecord.objects.values_list("attempt", "output_tokens")) == {(0, 500_000), (attempts.RUN + 1, 4)}
     assert Trace.objects.count() == 1
 
 

@@ -11,7 +11,9 @@ import redis
 from django.db import IntegrityError
 from django.utils import timezone
 
-from inference import adoption, answering, jobs
+from inference import answering, attempts, jobs
+from inference.attempts import Paid
+from inference.backends.base import Usage
 from inference.errors import InvalidRequest, ModelNotFound, UpstreamFailed
 from inference.models import Job, Trace, UsageRecord
 from inference.wire import openai
@@ -144,8 +146,20 @@ def test_a_run_that_was_given_back_is_paid_for_beside_the_one_that_ends_the_job(
     second = jobs.claim(job.pk)
     assert jobs.complete(second, {}, entry_for(second))
     booked = UsageRecord.objects.order_by("attempt").values_list("attempt", "output_tokens", "estimated")
-    assert list(booked) == [(0, 0, False), (adoption.RUN + 1, 5, True)]
+    assert list(booked) == [(0, 0, False), (attempts.RUN + 1, 5, True)]
     assert Trace.objects.count() == 1
+
+
+def test_tries_of_every_run_that_failed_and_cost_money_are_booked(job: Job) -> None:
+    for end in (jobs._book_run, lambda held, question: jobs.complete(held, {}, question.entry(200))):
+        held = jobs.claim(job.pk)
+        question = question_for(held)
+        question.trail.model = snapshot.refresh().models[0]
+        question.trail.paid = [Paid(question.trail.model, Usage(held.fence, 0), 502)]
+        lose(job)
+        end(held, question)
+    paid = UsageRecord.objects.filter(status=502).values_list("attempt", "input_tokens")
+    assert set(paid) == {(attempts.paid_number(attempts.RUN + run, 1), run) for run in (1, 2)}
 
 
 def test_a_run_that_said_nothing_is_not_booked(job: Job) -> None:
