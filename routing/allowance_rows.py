@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 
 from routing import allowances, subjects
@@ -72,10 +73,20 @@ class Rule:
 
 def build(identities: Iterable[Identity], now: datetime | None = None) -> tuple[AllowanceIndex, float | None]:
     """The index, and the epoch second from which the same rows allow something else because a raise ends."""
+    return _built(identities, now, Q())
+
+
+def for_some(identities: Sequence[Identity], now: datetime | None = None) -> AllowanceIndex:
+    """The index as these keys meet it: what others have of their own is not even read."""
+    theirs = Q(client_key=None) | Q(client_key__in=[one.key_id for one in identities])
+    return _built(identities, now, theirs)[0]
+
+
+def _built(identities: Iterable[Identity], now: datetime | None, wanted: Q) -> tuple[AllowanceIndex, float | None]:
     now = now or timezone.now()
     named = ("client_key", "team", "provider", "model__provider")
-    limits = RateLimit.objects.filter(enabled=True).select_related(*named).order_by("pk")
-    budgets = list(Budget.objects.filter(enabled=True).select_related(*named).order_by("pk"))
+    limits = RateLimit.objects.filter(wanted, enabled=True).select_related(*named).order_by("pk")
+    budgets = list(Budget.objects.filter(wanted, enabled=True).select_related(*named).order_by("pk"))
     raises = raises_now([row.pk for row in budgets], now) if budgets else {}
     rules = [rule for row in limits for rule in limit_rules(row)]
     budgets.sort(key=lambda row: CHECKED_IN_ORDER.index(row.period))

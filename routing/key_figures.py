@@ -43,7 +43,7 @@ class Figures:
 def of_page(keys: Sequence[ClientKey]) -> dict[int, Figures]:
     """By the key's id; as many questions for one key as for all of a page."""
     identities = [_identity(key) for key in keys]
-    index, _ = allowance_rows.build(identities)
+    index = allowance_rows.for_some(identities)
     own = {one.key_id: [each for each in index.of_caller(one) if each.subject == subjects.KEY] for one in identities}
     budgets = [each for some in own.values() for each in some if each.kind == BUDGET and each.period != REQUEST]
     counted = budget_status.figures(budgets)

@@ -84,7 +84,7 @@ class MeView(APIView):
         identity: Identity = request.auth
         cost, now = cost_asked(request), timezone.now()
         row = ClientKey.objects.select_related("team").get(pk=identity.key_id)
-        met = allowance_rows.build([identity], now)[0].of_caller(identity)
+        met = allowance_rows.for_some([identity], now).of_caller(identity)
         counted = budget_status.figures(met)
         standings = budget_status.of_allowances(met, _whom(row), counted or {}, now)
         told = {

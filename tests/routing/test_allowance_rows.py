@@ -233,3 +233,19 @@ def test_budgets_are_looked_at_in_the_order_of_seed_001():
     for period in ("month", "request", "hour", "day"):
         budget(1, period=period)
     assert [one.period for one in met_by(mine).values()] == ["day", "hour", "request", "month"]
+
+
+def test_for_some_keys_nothing_of_others_is_read(monkeypatch):
+    mine, other = key("mine"), key("other")
+    for row in (mine, other):
+        budget(5, "key", client_key=row)
+        limit("key", client_key=row, requests_per_minute=5)
+    budget(9, "all")
+    whole, identity = building.build().allowances, building.build().client_keys[mine.prefix].identity
+    read = []
+    monkeypatch.setattr(
+        allowance_rows, "named_by", lambda row: read.append(row.client_key_id) or row.client_key_id or ""
+    )
+    found = allowance_rows.for_some([identity]).of_caller(identity)
+    assert {one.key for one in found} == {one.key for one in whole.of_caller(identity)}
+    assert set(read) == {mine.pk, None}
