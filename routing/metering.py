@@ -144,7 +144,7 @@ _WEIGHTLESS = (1, 0, 1, 0, 0, 0)
 class Grant:
     """What one request holds. Whoever has it settles it once, whatever happens."""
 
-    __slots__ = ("at", "bundle", "lines", "needs", "once", "open")
+    __slots__ = ("at", "beyond", "bundle", "lines", "needs", "once", "open")
 
     def __init__(self) -> None:
         self.needs: tuple[int, ...] | None = None
@@ -156,6 +156,8 @@ class Grant:
         self.once: list[Line] | None = None
         """Of the request as a whole."""
         self.bundle: Bundle | None = None
+        self.beyond: tuple[str, ...] = ()
+        """Names of budgets of one request that only warn, and that the try under way goes beyond."""
         self.open = False
 
     @property
@@ -176,9 +178,10 @@ class Grant:
     def notices(self) -> list[str]:
         """What the caller should be told of budgets and limits that warn only."""
         bundle = self.bundle
-        if bundle is None or not bundle.soft:
+        if bundle is None or not (bundle.soft or self.beyond):
             return []
-        return [f"{purse.allowance.name} is used up" for purse in bundle.soft if purse.over]
+        told = [f"{purse.allowance.name} is used up" for purse in bundle.soft if purse.over]
+        return told + [f"this request goes beyond {name}" for name in self.beyond]
 
     def tightest(self, unit: str, now: float) -> tuple[int, int, float] | None:
         """Of the limits on `unit`, the one with the least left for its size: amount, what is left, seconds until it is reset."""
@@ -284,12 +287,14 @@ class Meter:
         if bundle.refuses_unpriced is not None:
             raise self._refusal(bundle.refuses_unpriced, UNPRICED)
         needs = _WEIGHTLESS if asked is None else bundle.needs(asked)
+        grant.beyond = ()
         for alone in bundle.alone:
             need = needs[5] if alone.strict else needs[3]
             if need > alone.amount:
                 if alone.hard:
                     raise self._refusal(alone, BUDGET_EXHAUSTED)
                 self.warned[alone.kind, alone.source_id] += 1
+                grant.beyond += (alone.name,)
         if bundle.most_tokens is not None and needs[1] > bundle.most_tokens:
             needs = (needs[0], bundle.most_tokens, *needs[2:])
         if again:

@@ -233,6 +233,14 @@ async def test_a_soft_budget_lets_everything_through_and_says_so(redis_url):
         one.meter.settle(grant)
 
 
+async def test_a_request_that_is_too_dear_by_itself_is_told_where_the_budget_is_soft(redis_url):
+    async with processes(redis_url, 1, budget(1_000, "request", hard=False)) as (one,):
+        for nano, told in ((1_000, []), (2_000, ["this request goes beyond budget of the test"])):
+            grant = await one.take(costing(nano))
+            assert grant.notices == told
+            one.meter.settle(grant)
+
+
 async def test_a_request_that_is_too_dear_by_itself_is_refused(redis_url):
     async with processes(redis_url, 1, budget(1_000, "request")) as (one,):
         assert await one.let_through(costing(1_000))
