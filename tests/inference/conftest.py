@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.db import connections
 
-from inference import client, loop, usage_rows
+from inference import client, loop, trace_search, usage_rows
 from inference.metrics import Metrics
 from inference.recording import Recorder
 from routing import snapshot
@@ -34,6 +34,13 @@ def serve() -> Iterator[Callable[..., Snapshot]]:
 
     yield put
     snapshot.replace(None)
+
+
+@pytest.fixture(autouse=True)
+def all_the_time_that_a_search_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page may end short on a busy machine; tests are about what is found."""
+    monkeypatch.setattr(trace_search, "_ENOUGH", 60.0)
+    monkeypatch.setattr(trace_search, "_SHORTLY", 60.0)
 
 
 @pytest.fixture
