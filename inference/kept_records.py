@@ -255,7 +255,7 @@ def row_of_finished(found: Finished) -> Row:
     row = _row(_decode(found.begun), at, usage, paid)
     return row._replace(
         status=status,
-        error_code=code,
+        error_code=storable(code),
         error_owner=owner or outcomes.owner_of(code, status),
         attempts=tries,
         estimated=usage.estimated or (row.side == LEGACY and bool(row.prices)),

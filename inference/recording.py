@@ -277,7 +277,7 @@ def row_of(entry: Entry) -> Row:
         "" if served is None else served.model_id,
         entry.stream,
         entry.status,
-        entry.error_code,
+        storable(entry.error_code),
         entry.attempts,
         usage.input_tokens,
         usage.output_tokens,

@@ -52,7 +52,7 @@ def lost(kept: KeptRecords) -> list[Row]:
         {"model": registry.model(registry.provider(), "m", prices=Prices())},
         {"tags": ("b", "a"), "trace_id": "t", "parent_span_id": "p", "queued": 0.5, "attempts": 2},
         {"identity": None, "client": "legacy-1", "side": LEGACY},
-        {"requested_model": "a\0b\ud800", "session_id": "s" * 300},
+        {"requested_model": "a\0b\ud800", "session_id": "s" * 300, "error_code": "a\0b"},
         {"paid": (Paid(MODEL, Usage(7, 1), 502),)},
         {"log": [Attempt("p", "m", "target", 502, "upstream_broken", 1.0, 0.5)], "cost": Decimal(2)},
     ],

@@ -87,8 +87,8 @@ def test_what_nobody_told_is_estimated_and_says_so() -> None:
 
 
 def test_text_that_a_database_cannot_hold_is_made_fit() -> None:
-    row = row_of(entry(requested_model="a\0b\ud800" + "x" * 300, session_id="s" * 300))
-    assert "\0" not in row.requested_model
+    row = row_of(entry(requested_model="a\0b\ud800" + "x" * 300, session_id="s" * 300, error_code="up\0stream"))
+    assert (row.requested_model.count("\0"), row.error_code) == (0, "upstream")
     row.requested_model.encode()
     assert (len(row.requested_model), len(row.session_id)) == (255, 255)
 
