@@ -28,6 +28,17 @@ def test_spend_is_a_table_with_a_total() -> None:
     assert "2,468" in told
 
 
+def test_times_of_a_table_are_as_short_as_its_steps() -> None:
+    now = datetime.now(UTC)
+    record(at=now)
+    for step, shown in (
+        ("month", f"│ {now:%Y-%m} "),
+        ("day", f"│ {now:%Y-%m-%d} "),
+        ("hour", f"│ {now:%Y-%m-%d %H}:00 "),
+    ):
+        assert shown in run("--by", step)
+
+
 def test_csv_and_json_are_for_programs() -> None:
     record(cost=Decimal("0.05"))
     assert run("--by", "provider,day", "--csv").splitlines()[0].startswith("provider,day,currency,requests")

@@ -113,11 +113,11 @@ def _show(console: Console, told: Report) -> None:
         return
     table = Table(title=f"{asked.start:%Y-%m-%d %H:%M} to {asked.end:%Y-%m-%d %H:%M} UTC", title_justify="left")
     for name in asked.group_by:
-        table.add_column(name.capitalize(), overflow="fold")
+        table.add_column(name.capitalize(), overflow="fold", no_wrap=name in _LENGTHS)
     for name in ("Requests", "Failed", "Tokens in", "out", "Cost", "Corrected"):
         table.add_column(name, justify="right")
     for line in told.lines if asked.group_by else ():
-        table.add_row(*(line.names[name] or "–" for name in asked.group_by), *_figures(line))
+        table.add_row(*(_named(line, name) for name in asked.group_by), *_figures(line))
     table.add_section()
     for line in told.totals:
         table.add_row(*("total" if not number else "" for number, _ in enumerate(asked.group_by)), *_figures(line))
@@ -128,6 +128,19 @@ def _show(console: Console, told: Report) -> None:
         console.print("A request with several tags is in each of their lines, and once in the total.")
     if any(line.unpriced for line in told.totals):
         console.print("Some requests cost nobody knows what: their models have no price.", style="yellow")
+
+
+def _named(line: spend_reports.Line, by: str) -> str:
+    name = line.names[by] or "–"
+    return name[: _LENGTHS[by]].replace("T", " ") if by in _LENGTHS else name
+
+
+_LENGTHS = {
+    spend_reports.MONTH: len("2026-11"),
+    spend_reports.DAY: len("2026-11-21"),
+    spend_reports.HOUR: len("2026-11-21T08:00"),
+}
+"""A time is shown as far as it tells one line from another."""
 
 
 def _figures(line: spend_reports.Line) -> list[str]:
