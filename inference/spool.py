@@ -293,7 +293,7 @@ class Spool:
         own, needed = self._own, self.waiting() or len(self._free) < self._slots
         self._forget()
         if own is not None and not needed:
-            shutil.rmtree(own, ignore_errors=True)
+            _remove(own)
         self._unlock()
 
     def forget_after_fork(self) -> None:
@@ -393,7 +393,7 @@ class Left:
             yield from _begun_in(path.read_bytes())
 
     def remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        _remove(self._folder)
 
     def let_go(self) -> None:
         os.close(self._lock)
@@ -420,11 +420,19 @@ def left_by_the_dead(folder: Path) -> Iterator[Left]:
             left.let_go()
 
 
-def _remove_if_old(making: Path) -> None:
-    """What a process began to make that was killed in that moment; nothing was ever stored in it."""
+def _remove(folder: Path) -> None:
+    """What is needed no more. First under a name that nobody adopts: a kill might leave its logs without their lock."""
+    going = folder.with_name(f".{folder.name}")
     with contextlib.suppress(OSError):
-        if time.time() - making.stat().st_mtime > _MAKING_SECONDS:
-            shutil.rmtree(making, ignore_errors=True)
+        folder.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
+
+
+def _remove_if_old(hidden: Path) -> None:
+    """What a process began to make, or to remove, and was killed in that moment; nobody needs what is in it."""
+    with contextlib.suppress(OSError):
+        if time.time() - hidden.stat().st_mtime > _MAKING_SECONDS:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _records_in(log: bytes) -> Iterator[Finished]:

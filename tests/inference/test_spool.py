@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,20 @@ def test_a_folder_that_was_never_finished_goes_when_it_is_old(tmp_path) -> None:
     os.utime(old, (1, 1))
     assert not list(left_by_the_dead(tmp_path))
     assert list(tmp_path.iterdir()) == [young]
+
+
+def test_a_folder_whose_removal_was_cut_short_is_adopted_by_nobody_and_goes_when_it_is_old(
+    spool, tmp_path, monkeypatch
+) -> None:
+    drop(spool)
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda path, **_: (path / "owner").unlink())
+        (left,) = left_by_the_dead(tmp_path)
+        left.remove()
+    (rest,) = tmp_path.iterdir()
+    os.utime(rest, (1, 1))
+    assert not list(left_by_the_dead(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_log_that_is_damaged_gives_what_comes_before(spool, tmp_path) -> None:
