@@ -36,6 +36,12 @@ def member(team: Team) -> Client:
     return client
 
 
+def test_what_cost_nothing_is_said_in_words_and_not_drawn(admin_client: Client) -> None:
+    record(cost=Decimal(0))
+    assert "Nothing to draw" in page(admin_client)
+    assert "a full bar is 1" in page(admin_client, measure="requests")
+
+
 def test_spend_is_shown_by_model_with_links_to_the_requests(admin_client: Client) -> None:
     record(3, cost=Decimal("0.5"))
     record(cost=Decimal("0.25"), model_id="large", status=502)
