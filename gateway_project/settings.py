@@ -213,9 +213,12 @@ GATEWAY_EXPLANATION_DAYS = env.integer("GATEWAY_EXPLANATION_DAYS", 90, least=1, 
 GATEWAY_SPOOL_MB = env.integer("GATEWAY_SPOOL_MB", 256, least=8, most=1_048_576)
 """Disk space that each process may use for records that the database has not taken; where it is used up, and memory too, new
 requests are refused."""
-GATEWAY_TRACE_HOURS = env.integer("GATEWAY_TRACE_HOURS", 168, least=1, most=876_000)
-"""How long it can be told what happened to a request; what it used and cost stays in the ledger."""
-GATEWAY_CONTENT_SAMPLING = env.share("GATEWAY_CONTENT_SAMPLING", 1.0)
+GATEWAY_TRACE_HOURS = env.integer(
+    "GATEWAY_TRACE_HOURS", env.integer("GATEWAY_METRICS_RETENTION_HOURS", 168, least=1), least=1, most=876_000
+)
+"""How long it can be told what happened to a request; what it used and cost stays in the ledger. Another system's name counts
+where ours is not set, here and in the next one."""
+GATEWAY_CONTENT_SAMPLING = env.share("GATEWAY_CONTENT_SAMPLING", env.share("GATEWAY_TRACE_SAMPLING_RATE", 1.0))
 """Of the requests of those who opted in, how many have their prompt and answer kept with their trace: 0 for none, 1 for all."""
 GATEWAY_CONTENT_HOURS = env.integer("GATEWAY_CONTENT_HOURS", 24, least=1, most=876_000)
 """How long such prompts and answers are kept."""

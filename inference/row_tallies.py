@@ -37,14 +37,16 @@ def tally(metrics: Metrics, entries: Sequence[Entry], rows: Sequence[Row]) -> No
                 cost[paid.provider_id, paid.model_id] += paid.cost
         metrics.answered[provider, model].observe(entry.duration)
         if entry.ruling is not None:
-            for capability in demanded(entry.ruling):
+            for capability in demanded(entry.ruling, entry.stream):
                 metrics.demanded[capability] += 1
 
 
-def demanded(ruling: Ruling) -> frozenset[str]:
+def demanded(ruling: Ruling, stream: bool) -> frozenset[str]:
     """The capabilities that a request and its policy asked of a model."""
     facts, decision = ruling.facts, ruling.decision
     wanted = facts.capabilities
+    if stream:
+        wanted |= {"streaming"}
     if facts.require_vision or facts.images:
         wanted |= {"vision"}
     policy = ruling.snapshot.policies.get(decision.policy) if decision.policy else None
