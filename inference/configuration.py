@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from inference import alert_signals
 from inference.alert_models import AlertRule
 from inference.alert_signals import ACTIONS, BadCondition, read_condition
-from providers.config_sections import Document, Entry, Part, Section
+from providers.config_sections import Document, Entry, ListSection, Part
 from providers.importers.config_forms import Problem
 from providers.importers.config_values import LeftOut, Reader, Unusable, flag, text, whole
 from providers.importers.documents import place
@@ -32,22 +32,13 @@ _FIELDS: Mapping[str, Reader] = {
 _MEMBERS = {"name", "condition", "action", "channels", *_FIELDS}
 
 
-class Alerts(Section):
+class Alerts(ListSection):
     """`action` is one of ours (`auto_disable_model`), or names the channel that is told, as `channels` does for several."""
 
     name = "alerts"
     kind = "alert rule"
 
-    def read(self, told: Any, where: str) -> Part:
-        part = Part()
-        if not isinstance(told, list):
-            part.problems.append(Problem(where, "a list of rules is needed."))
-            return part
-        for index, raw in enumerate(told):
-            self._read(raw, place(where, index), part)
-        return part
-
-    def _read(self, raw: Any, at: str, part: Part) -> None:
+    def read_one(self, raw: Any, at: str, part: Part) -> None:
         if not isinstance(raw, dict):
             part.problems.append(Problem(at, "an object with name and condition is needed."))
             return

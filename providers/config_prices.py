@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from providers import exporting
-from providers.config_sections import Document, Entry, Part, Section
+from providers.config_sections import Document, Entry, ListSection, Part
 from providers.importers.config_forms import Problem
 from providers.importers.config_values import LeftOut, Read, Reader, Unusable, moment, price, text
 from providers.importers.documents import place
@@ -31,23 +31,14 @@ _FIELDS: Mapping[str, Reader] = {
 _NAMES = ("provider", "model_prefix", "valid_from")
 
 
-class Prices(Section):
+class Prices(ListSection):
     """A list; what it is about (`provider`, or any without one; `model_prefix`; `valid_from`) tells one price from another."""
 
     name = "prices"
     kind = "price"
     goes_with_its_file = False
 
-    def read(self, told: Any, where: str) -> Part:
-        part = Part()
-        if not isinstance(told, list):
-            part.problems.append(Problem(where, "a list of prices is needed."))
-            return part
-        for index, raw in enumerate(told):
-            self._read(raw, place(where, index), part)
-        return part
-
-    def _read(self, raw: Any, at: str, part: Part) -> None:
+    def read_one(self, raw: Any, at: str, part: Part) -> None:
         if not isinstance(raw, dict):
             part.problems.append(Problem(at, "an object with model_prefix and prices is needed."))
             return

@@ -19,6 +19,7 @@ from providers.config_changes import REMOVE, Change, difference
 from providers.import_runs import ImportRun
 from providers.importers import findings
 from providers.importers.config_forms import Problem
+from providers.importers.documents import place
 from providers.importers.findings import Finding
 from providers.section_records import SectionRecord
 
@@ -85,6 +86,23 @@ class Section(ABC):
     @abstractmethod
     def own(self, names: Collection[str], path: str) -> None:
         """Let the file at `path` own these and no other objects of this section; an empty path lets them go."""
+
+
+class ListSection(Section):
+    """A section that is a list of objects; what each says tells one from another."""
+
+    def read(self, told: Any, where: str) -> Part:
+        part = Part()
+        if not isinstance(told, list):
+            part.problems.append(Problem(where, f"a list of {self.name} is needed."))
+            return part
+        for index, raw in enumerate(told):
+            self.read_one(raw, place(where, index), part)
+        return part
+
+    @abstractmethod
+    def read_one(self, raw: Any, at: str, part: Part) -> None:
+        """One of the list, which stands in the file at `at`."""
 
 
 _sections: dict[str, Section] = {}
@@ -172,9 +190,9 @@ def write(planned: Iterable[Plan], run: ImportRun | None) -> list[Finding]:
                         run=run, section=one.section.name, name=name, before=before, after=after
                     )
         except ValidationError as error:
-            place = next((entry.place for entry in one.part.entries if entry.name == name), name)
+            at = next((entry.place for entry in one.part.entries if entry.name == name), name)
             detail = " ".join(_sentences(error))
-            said.append(Finding(one.section.name, place, "", findings.ENTRY_REFUSED, "rejected", detail))
+            said.append(Finding(one.section.name, at, "", findings.ENTRY_REFUSED, "rejected", detail))
     return said
 
 

@@ -5,7 +5,7 @@ What a trial has, and overrides, which stand for a while, are no configuration.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -92,7 +92,7 @@ def _read_policy(name: str, raw: Any, at: str) -> tuple[list[Problem], dict[str,
     except ValidationError as error:
         wrong.append(Problem(at, " ".join(error.messages)))
     readers: dict[str, Reader] = {"kind": text(16), "description": text(), "enabled": flag}
-    for field, value in _read_fields(readers, raw, at, wrong).items():
+    for field, value in read_fields(readers, raw, at, wrong).items():
         document[field] = value
     if document.get("kind", KINDS[0]) not in KINDS:
         wrong.append(Problem(place(at, "kind"), f"{document['kind']!r} is none of: {', '.join(KINDS)}."))
@@ -129,7 +129,7 @@ class Routing(Section):
             return part
         unknown = [Problem(place(where, name), "there is no such member.") for name in told if name not in self._fields]
         part.problems += unknown
-        document = _read_fields(self._fields, told, where, part.problems)
+        document = read_fields(self._fields, told, where, part.problems)
         if wrong := breaker_settings.problems(document.get("breaker", {})):
             part.problems += [Problem(place(f"{where}.breaker", name), why) for name, why in wrong.items()]
             document.pop("breaker")
@@ -172,8 +172,9 @@ class Routing(Section):
             RoutingSettings.objects.filter(managed_by=path).update(managed_by="")
 
 
-def _read_fields(readers: Any, raw: dict[str, Any], at: str, wrong: list[Problem]) -> dict[str, Any]:
-    found = {}
+def read_fields(readers: Mapping[str, Reader], raw: Mapping[str, Any], at: str, wrong: list[Problem]) -> dict[str, Any]:
+    """What the file says, member by member; mistakes go to `wrong`, other members are not looked at."""
+    found: dict[str, Any] = {}
     for name, reader in readers.items():
         if name not in raw:
             continue

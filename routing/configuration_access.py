@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 from django.core.exceptions import ValidationError
 
 from providers import exporting
-from providers.config_sections import Document, Entry, Part, Section
+from providers.config_sections import Document, Entry, ListSection, Part, Section
 from providers.importers.config_forms import Problem
 from providers.importers.config_values import (
-    LeftOut,
     Read,
     Reader,
     Unusable,
@@ -35,6 +34,7 @@ from providers.models import Provider, ProviderModel, validate_identifier
 from routing import subjects
 from routing.budgets import PERIODS, ROLE_FACTORS, WHEN_AWAY
 from routing.client_keys import SCOPES
+from routing.configuration import read_fields
 from routing.models import Budget, ClientKey, RateLimit, Team
 from routing.rate_limits import LIMITS
 from routing.subjects import Counted
@@ -42,22 +42,12 @@ from routing.subjects import Counted
 _OBJECT = "an object of names and values is needed."
 
 
-def read_fields(
+def _read_only(
     readers: Mapping[str, Reader], raw: Mapping[str, Any], at: str, wrong: list[Problem], beside: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What the file says, member by member; mistakes and members that there are not go to `wrong`."""
+    """What the file says; members that are neither read nor `beside` are mistakes, too."""
     wrong += [Problem(place(at, name), "there is no such member.") for name in raw if name not in {*readers, *beside}]
-    found: dict[str, Any] = {}
-    for name, reader in readers.items():
-        if name not in raw:
-            continue
-        try:
-            found[name] = exporting.written(reader(raw[name]).value)
-        except Unusable as error:
-            wrong.append(Problem(place(at, name), f"{error}."))
-        except LeftOut:
-            continue
-    return found
+    return read_fields(readers, raw, at, wrong)
 
 
 class _Named(Section):
@@ -79,7 +69,7 @@ class _Named(Section):
                 wrong.append(Problem(at, " ".join(error.messages)))
             if raw is not None and not isinstance(raw, dict):
                 wrong.append(Problem(at, _OBJECT))
-            document = read_fields(self.fields, raw if isinstance(raw, dict) else {}, at, wrong)
+            document = _read_only(self.fields, raw if isinstance(raw, dict) else {}, at, wrong)
             part.problems += wrong
             if not wrong:
                 part.entries.append(Entry(at, name, document))
@@ -188,7 +178,7 @@ class ClientKeys(_Named):
         """Nobody's file owns a key."""
 
 
-class _OfSubjects(Section):
+class _OfSubjects(ListSection):
     """A list: for whom each counts tells one from another, and what `beside` names."""
 
     goes_with_its_file = False
@@ -198,23 +188,14 @@ class _OfSubjects(Section):
     beside: ClassVar[tuple[str, ...]] = ()
     needed: ClassVar[tuple[str, ...]] = ()
 
-    def read(self, told: Any, where: str) -> Part:
-        part = Part()
-        if not isinstance(told, list):
-            part.problems.append(Problem(where, f"a list of {self.name} is needed."))
-            return part
-        for index, raw in enumerate(told):
-            self._read(raw, place(where, index), part)
-        return part
-
-    def _read(self, raw: Any, at: str, part: Part) -> None:
+    def read_one(self, raw: Any, at: str, part: Part) -> None:
         if not isinstance(raw, dict):
             part.problems.append(Problem(at, _OBJECT))
             return
         wrong: list[Problem] = []
         document = {
             **self._subject(raw, at, wrong),
-            **read_fields(self.fields, raw, at, wrong, ("subject", *subjects.NAMED_BY.values())),
+            **_read_only(self.fields, raw, at, wrong, ("subject", *subjects.NAMED_BY.values())),
         }
         wrong += [
             Problem(place(at, name), "it is needed.")
