@@ -13,6 +13,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter, _build_apps_from_settings
 from allauth.socialaccount.internal import jwtkit
+from allauth.socialaccount.providers.base.constants import AuthProcess
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
@@ -84,6 +85,9 @@ class Identities(DefaultSocialAccountAdapter):
         return found
 
     def pre_social_login(self, request: HttpRequest, sociallogin: Any) -> None:
+        if sociallogin.state.get("process") != AuthProcess.LOGIN:
+            # allauth would let an open session add an identity to its account: a way in that no page shows.
+            raise ImmediateHttpResponse(refused(request, "There is nothing here but signing in.", 400))
         entitlement = _entitlement(sociallogin)
         known = sociallogin.is_existing
         if known and not sociallogin.user.is_active:

@@ -141,6 +141,13 @@ def test_an_account_of_the_same_name_and_address_is_somebody_elses(client, issue
     assert signed_in_as(client).username != "ada"
 
 
+def test_nobody_adds_an_identity_to_an_account_that_is_open(client, issuer):
+    local = get_user_model().objects.create_superuser("root", password="correct horse battery")
+    client.force_login(local, backend="django.contrib.auth.backends.ModelBackend")
+    assert client.get(way_back(client, process="connect")).status_code == 400
+    assert not local.socialaccount_set.exists()
+
+
 def test_who_was_switched_off_here_stays_out(client, issuer):
     sign_in(client)
     client.logout()
