@@ -19,6 +19,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from providers import actor, cells
+from providers.models import ProviderModel
 from providers.secrets import Secret
 from providers.tables import SwitchableAdmin
 from routing import (
@@ -29,6 +30,7 @@ from routing import (
     admin_select,  # noqa: F401  (registers its page)
     admin_teams,  # noqa: F401  (registers its pages)
     admin_trials,  # noqa: F401
+    filters,
     issuing,
     key_figures,
     scope_grants,
@@ -37,6 +39,7 @@ from routing import (
 from routing.key_forms import ClientKeyForm, RevokeForm, RotateForm, scope_choices
 from routing.models import ClientKey
 from routing.team_pages import ManagedByTeams, TeamFilter
+from routing.types import Identity
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -280,6 +283,7 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         return TemplateResponse(request, f"admin/routing/clientkey/{name}.html", told)
 
 
+_MOST_LOOKED_AT = 200
 _TONES = {"active": "good", "revoked": "bad", "expired": "warn", "team off": "warn"}
 
 
@@ -314,6 +318,17 @@ def _some(patterns: list[str]) -> str:
 
 
 def _example_model(key: ClientKey) -> str:
-    """A name that the key may send, where its patterns tell one."""
-    names = [*(key.allowed_policies or ()), *(key.allowed_models or ())]
-    return next((name for name in names if not set(name) & set("*?[")), "MODEL")
+    """A name that the key may send: of its patterns one that is a name, else of a chat model that they allow."""
+    patterns = [*(key.allowed_policies or ()), *(key.allowed_models or ())]
+    plain = next((name for name in patterns if not set(name) & set("*?[")), "")
+    return plain or next((row.model_id for row in _chat_models() if _may_name(key.identity, row)), "MODEL")
+
+
+def _chat_models() -> QuerySet[ProviderModel]:
+    rows = ProviderModel.objects.filter(enabled=True, provider__enabled=True, model_type="chat")
+    return rows.select_related("provider").order_by("provider__priority", "pk")[:_MOST_LOOKED_AT]
+
+
+def _may_name(identity: Identity, model: ProviderModel) -> bool:
+    by_name = any(filters.permits_name(identity, name) for name in (model.model_id, model.route))
+    return by_name and filters.permits_provider(identity, model.provider.provider_id)

@@ -27,7 +27,6 @@ from routing.models import ClientKey, Rollout, RoutingSettings
 from routing.types import (
     ClientKeyView,
     Dropped,
-    Identity,
     ModelView,
     PolicyView,
     ProviderView,
@@ -296,19 +295,7 @@ def _imported(rows: Iterable[ClientKey]) -> dict[bytes, str]:
 
 def _client_key(row: ClientKey, notes: list[str]) -> ClientKeyView:
     return ClientKeyView(
-        identity=Identity(
-            key_id=row.pk,
-            prefix=row.prefix,
-            name=row.name,
-            scopes=frozenset(row.scopes),
-            allowed_models=_patterns(row.allowed_models),
-            allowed_policies=_patterns(row.allowed_policies),
-            allowed_providers=_patterns(row.allowed_providers),
-            team_id=row.team_id,
-            tags=tuple(row.tags),
-            role=row.role,
-            captures_content=row.captures_content,
-        ),
+        identity=row.identity,
         digest=bytes.fromhex(row.digest),
         pepper_id=row.pepper_id,
         enabled=row.enabled,
@@ -331,10 +318,6 @@ def _networks(row: ClientKey, notes: list[str]) -> tuple[Network, ...] | None:
         # Written past the form: a key whose ranges cannot be read may come from nowhere.
         notes.append(f"the client key {row.prefix}: {error}")
         return ()
-
-
-def _patterns(stored: list[str] | None) -> tuple[str, ...] | None:
-    return None if stored is None else tuple(stored)
 
 
 def _peppers() -> dict[str, bytes]:

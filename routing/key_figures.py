@@ -10,7 +10,6 @@ from routing import allowance_rows, budget_status, subjects
 from routing.allowances import BUDGET, CALLS, DAY, MINUTE, REQUEST, REQUESTS, TOKENS, Allowance
 from routing.budget_status import Counted, in_usd
 from routing.models import ClientKey
-from routing.types import Identity
 
 _SHORT = {
     (REQUESTS, MINUTE): "rpm",
@@ -42,7 +41,7 @@ class Figures:
 
 def of_page(keys: Sequence[ClientKey]) -> dict[int, Figures]:
     """By the key's id; as many questions for one key as for all of a page."""
-    identities = [_identity(key) for key in keys]
+    identities = [key.identity for key in keys]
     index = allowance_rows.for_some(identities)
     own = {one.key_id: [each for each in index.of_caller(one) if each.subject == subjects.KEY] for one in identities}
     budgets = [each for some in own.values() for each in some if each.kind == BUDGET and each.period != REQUEST]
@@ -74,15 +73,3 @@ def _used(one: Allowance, counted: Mapping[str, Counted] | None) -> Decimal | No
 def _share(standing: tuple[Allowance, Decimal | None]) -> Decimal:
     one, used = standing
     return (used or Decimal(0)) / max(in_usd(one.amount), Decimal("0.000000001"))
-
-
-def _identity(key: ClientKey) -> Identity:
-    return Identity(
-        key_id=key.pk,
-        prefix=key.prefix,
-        name=key.name,
-        scopes=frozenset(key.scopes),
-        team_id=key.team_id,
-        tags=tuple(key.tags),
-        role=key.role,
-    )

@@ -30,6 +30,7 @@ from routing.rollout import is_below
 from routing.salts import new_salt
 from routing.subjects import TAG_FORM
 from routing.teams import Team, TeamMember
+from routing.types import Identity
 
 __all__ = [
     "Budget",
@@ -152,6 +153,23 @@ class ClientKey(RegistryModel):
         return super().prepare()
 
     @property
+    def identity(self) -> Identity:
+        """What a request of the key is known by."""
+        return Identity(
+            key_id=self.pk,
+            prefix=self.prefix,
+            name=self.name,
+            scopes=frozenset(self.scopes),
+            allowed_models=_patterns(self.allowed_models),
+            allowed_policies=_patterns(self.allowed_policies),
+            allowed_providers=_patterns(self.allowed_providers),
+            team_id=self.team_id,
+            tags=tuple(self.tags),
+            role=self.role,
+            captures_content=self.captures_content,
+        )
+
+    @property
     def state(self) -> str:
         """`active`, or why it lets nobody in: `revoked`, `suspended`, `expired` or `team off`."""
         if self.revoked_at is not None:
@@ -196,6 +214,10 @@ _MOST_PATTERNS = 200
 _LONGEST_PATTERN = 600
 _MOST_TAGS = 16
 _LONGEST_REASON = 500
+
+
+def _patterns(stored: list[str] | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(stored)
 
 
 def _check_patterns(name: str, patterns: Any) -> None:

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from providers.models import AuditEntry
+from providers.models import AuditEntry, Provider, ProviderModel
 from routing import building, client_keys, issuing, key_use
 from routing.models import Budget, ClientKey, RateLimit
 from tests.page_forms import form_of_page
@@ -38,6 +38,18 @@ def test_a_created_key_is_shown_once_and_works(admin_client: Client) -> None:
     for url in (reverse(LIST), reverse("admin:routing_clientkey_change", args=[key.pk])):
         assert shown not in admin_client.get(url).content.decode()
     assert shown not in str(list(AuditEntry.objects.values()))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "shown"),
+    [("", "small"), ("gpt-4o\nsm*", "gpt-4o"), ("l*", "large"), ("other/*", "MODEL")],
+)
+def test_the_examples_name_a_model_that_the_key_may_use(admin_client: Client, allowed: str, shown: str) -> None:
+    provider = Provider.objects.create(provider_id="p", provider_type="fake")
+    for name in ("small", "large"):
+        ProviderModel.objects.create(provider=provider, model_id=name)
+    html = create(admin_client, allowed_models=allowed).content.decode()
+    assert f"model=&quot;{shown}&quot;" in html or f'model="{shown}"' in html
 
 
 def test_the_issuing_is_audited_under_the_users_name(admin_client: Client) -> None:
