@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import django_filters as filters
 from django.contrib.auth import get_user_model
+from django.db.models import QuerySet
 from rest_framework import serializers
 
 from providers.resources import CheckedSerializer, Resource
@@ -41,6 +42,11 @@ class TeamMemberResource(CheckedSerializer):
     )
     role = serializers.ChoiceField(list(ROLES.items()), required=False)
 
+    def validate_team(self, team: Team) -> Team:
+        if self.context["request"].auth.team_id not in (None, team.pk):
+            raise serializers.ValidationError("Your key belongs to a team: it manages that team's members alone.")
+        return team
+
     class Meta:
         model = TeamMember
         fields = ["id", "team", "user", "role", "created_at", "updated_at", "created_by"]
@@ -57,9 +63,17 @@ class TeamMemberFilter(filters.FilterSet):
 
 
 class TeamMembers(Resource):
-    """Users of the admin in teams: with `views` they see its keys, limits, spend and traces; with `manages` they issue its keys too."""
+    """Users of the admin in teams: with `views` they see its keys, limits, spend and traces; with `manages` they issue its keys too.
+
+    A key that belongs to a team finds and makes that team's members: whom it let into another one would make keys there.
+    """
 
     queryset = TeamMember.objects.select_related("team", "user")
     serializer_class = TeamMemberResource
     required_scopes = ADMINS_ONLY
     filterset_class = TeamMemberFilter
+
+    def get_queryset(self) -> QuerySet:
+        rows = super().get_queryset()
+        team = getattr(self.request.auth, "team_id", None)
+        return rows if team is None else rows.filter(team_id=team)

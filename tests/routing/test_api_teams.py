@@ -2,8 +2,9 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from providers.models import AuditEntry
+from routing import issuing
 from routing.models import ClientKey, Team, TeamMember
-from tests.callers import caller
+from tests.callers import caller, with_key
 
 pytestmark = pytest.mark.django_db
 
@@ -78,3 +79,16 @@ def test_teams_are_for_admins():
     for path in ("/api/v1/teams", "/api/v1/team-members"):
         assert client.get(path).status_code == 403
         assert client.post(path, {"name": "x"}).status_code == 403
+
+
+def test_a_key_of_a_team_manages_that_teams_members_alone():
+    own, other = (Team.objects.create(name=name) for name in ("research", "sales"))
+    ada = get_user_model().objects.create_user("ada")
+    theirs = TeamMember.objects.create(team=other, user=ada)
+    client = with_key(issuing.issue("of research", ["admin"], team=own)[1].reveal())
+    assert client.post("/api/v1/team-members", {"team": "sales", "user": "ada"}).status_code == 400
+    assert client.delete(f"/api/v1/team-members/{theirs.pk}").status_code == 404
+    made = client.post("/api/v1/team-members", {"team": "research", "user": "ada"})
+    assert made.status_code == 201
+    assert client.patch(f"/api/v1/team-members/{made.json()['id']}", {"team": "sales"}).status_code == 400
+    assert [row["team"] for row in client.get("/api/v1/team-members").json()["results"]] == ["research"]
