@@ -46,7 +46,7 @@ from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
 from routing import health, metering
 from routing.health import Health
-from routing.metering import UNPRICED, Bundle, Exhausted
+from routing.metering import BUDGET_EXHAUSTED, UNPRICED, Bundle, Exhausted
 from routing.rollout import GATEWAY
 from routing.types import Dropped, ModelView, Snapshot, UpstreamKey
 
@@ -76,10 +76,12 @@ _ALIVE = (400, 404, 409, 413, 415, 422)
 class PassedOver(Exception):
     """A candidate that cannot be asked after all."""
 
-    def __init__(self, reason: str, back_at: float | None = None) -> None:
+    def __init__(self, reason: str, back_at: float | None = None, code: str = "") -> None:
         self.reason = reason
         self.back_at = back_at
         """Epoch second from which it can be asked again, where that is known."""
+        self.code = code
+        """Of a budget that is used up."""
 
 
 class _Call(NamedTuple):
@@ -194,7 +196,7 @@ class Dispatcher:
                 health.current().not_called(model.route)
                 trail.passed_over(model, skipped.reason)
                 back_at = skipped.back_at or ruling.conditions.of(model.route).retry_at
-                away.append(Dropped(model.route, skipped.reason, "", back_at))
+                away.append(Dropped(model.route, skipped.reason, "", back_at, skipped.code))
         if failures:
             failure = most_telling(failures)
         elif away:
@@ -312,7 +314,8 @@ class Dispatcher:
             allowance = exhausted.allowance
             if allowance.targets or exhausted.reason == UNPRICED:
                 back_at = None if exhausted.retry_after is None else time() + exhausted.retry_after
-                raise PassedOver(exhausted.reason, back_at) from None
+                code = allowance.exceeded_code if exhausted.reason == BUDGET_EXHAUSTED else ""
+                raise PassedOver(exhausted.reason, back_at, code) from None
             health.current().not_called(model.route)
             raise allowing.refusal(exhausted) from None
 

@@ -92,8 +92,9 @@ def _used_up(facts: RequestFacts, passed_over: Sequence[Dropped], now: float) ->
             f"The limits of everything that could serve {_wanted(facts)} are reached.",
             retry_after=max(_SOONEST_SECONDS, back_at - now),
         )
-    if any(dropped.reason == BUDGET_EXHAUSTED for dropped in passed_over):
-        return BudgetExhausted(f"The budgets of everything that could serve {_wanted(facts)} are used up.")
+    if codes := {dropped.code for dropped in passed_over if dropped.reason == BUDGET_EXHAUSTED}:
+        message = f"The budgets of everything that could serve {_wanted(facts)} are used up."
+        return BudgetExhausted(message, param=(codes.pop() or None) if len(codes) == 1 else None)
     return BudgetExhausted(
         f"Nobody knows what {_wanted(facts)} costs, and the budget allows no such models.",
         param="model",

@@ -266,6 +266,8 @@ class Dropped:
     detail: str
     back_at: float | None = None
     """Epoch second from which the reason will not hold any more, where that is known."""
+    code: str = ""
+    """Of a budget that is used up: the code that callers know its period by."""
 
 
 @dataclass(frozen=True, slots=True)

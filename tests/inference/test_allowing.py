@@ -147,6 +147,12 @@ async def test_a_provider_whose_budget_is_used_up_is_passed_over(serve, quick) -
     assert a.calls == []
 
 
+async def test_when_the_budgets_of_all_providers_are_used_up_the_caller_is_told_their_period(serve, quick) -> None:
+    limited(serve, whole(), targets={"a": (budget(1, subject="provider"),)})
+    refused = await quick.chat(model="p")
+    assert (refused.status, refused.error["param"]) == (429, "MONTHLY_BUDGET_EXCEEDED")
+
+
 async def test_a_model_without_a_price_is_refused_where_the_budget_says_so(serve, quick) -> None:
     unknown = registry.Prices(None, None)
     limited(serve, whole(), callers=[budget(10**9, refuse_unpriced=True)], prices=unknown)
