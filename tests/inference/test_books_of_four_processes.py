@@ -1,4 +1,4 @@
-"""The books of four web processes under streams that end, are left, fail over, and die with their process.
+"""Four web processes on one strict budget, and their books, under streams that end, are left, fail over, and die with their process.
 
 The upstream keeps its own account of every token that it sold, and paces itself so that what the gateway has seen of an answer is
 certain: a stream that is not to be finished says so many words and then waits.
@@ -22,9 +22,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import redis
 
 from gateway_project import first_keys
 from gateway_project.serving import free_port
+from routing import metering_store
 from tests import services
 from tests.conftest import DATABASE
 
@@ -39,6 +41,10 @@ GUESSED = PROMPT_BYTES // 4
 TOLD = 211
 """Input tokens of an answer that tells them."""
 PRICES = {"first": (Decimal("1.10"), Decimal("4.40")), "second": (Decimal("0.25"), Decimal("2.00"))}
+AMOUNT = Decimal("0.02")
+"""About seventy streams; sixteen of them may be under way at once, by what they cost at most."""
+DEAREST = Decimal("0.00124")
+PLENTY = Decimal(1000)
 PATIENCE_SECONDS = 60.0
 CLERK = f"""
 import json, sys
@@ -47,7 +53,7 @@ django.setup()
 from decimal import Decimal
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
-from providers.models import Provider, ProviderModel
+from providers.models import Provider, ProviderModel, RegistryRevision
 from routing import issuing
 from routing.models import Budget, ClientKey
 for priority, (name, prices) in enumerate({ {name: [str(price) for price in both] for name, both in PRICES.items()} }.items(), 1):
@@ -60,28 +66,33 @@ for priority, (name, prices) in enumerate({ {name: [str(price) for price in both
         context_window=8192, max_tokens=64,
     )
 row, secret = issuing.issue("test", ["generate", "admin"])
-Budget.objects.create(subject="key", client_key=row, amount=1000, strict=True)
+budget = Budget.objects.create(subject="key", client_key=row, amount=Decimal(sys.argv[2]), strict=True)
 print("KEY", secret.reveal(), flush=True)
 from django.db.models import Count, Sum
 from inference.models import Trace, UsageRecord
 from routing import allowances, metering_store, snapshot
 from django.conf import settings
 sums = dict(rows=Count("id"), input=Sum("input_tokens"), output=Sum("output_tokens"), cost=Sum("cost"))
-for _ in sys.stdin:
+for line in sys.stdin:
+    if line.startswith("allow"):
+        budget.amount = Decimal(line.split()[1])
+        budget.save()
+        print("REVISION", RegistryRevision.objects.get().number, flush=True)
+        continue
     snapshot.read()
     identity = next(iter(snapshot.current().client_keys.values())).identity
     counted = metering_store.read(settings.REDIS_URL, snapshot.current().allowances.of_caller(identity, ()))
     print("BOOKS", json.dumps({{
     "ledger": UsageRecord.objects.aggregate(**sums),
     "traces": Trace.objects.aggregate(**sums),
-    "by_provider": list(UsageRecord.objects.values("provider_id").order_by("provider_id").annotate(
+    "by_provider": list(UsageRecord.objects.exclude(provider_id="").values("provider_id").order_by("provider_id").annotate(
         input=Sum("input_tokens"), output=Sum("output_tokens"), cost=Sum("cost"))),
     "lost": Trace.objects.filter(error_code="gateway_lost").count(),
     "ids": Trace.objects.values("request_id").distinct().count(),
     "budget": [value[:2] for value in counted.values()],
 }}, default=str), flush=True)
 """
-"""Prepares the database, and then tells for each line that it is given what stands in the books."""
+"""Prepares the database, and then tells for each line that it is given what stands in the books, or allows another amount."""
 
 
 class Upstream:
@@ -169,11 +180,12 @@ def _event(content: object) -> bytes:
 class Installation:
     """A data directory and a database of their own, and web processes on them."""
 
-    def __init__(self, folder: Path, redis_url: str, upstream: Upstream) -> None:
+    def __init__(self, folder: Path, upstream: Upstream) -> None:
         first_keys.create_missing(folder)
+        self._redis = services.private_redis(folder)
         self._database = services.postgresql(folder) if DATABASE == "postgresql" else None
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        self.environment |= {"GATEWAY_DATA_DIR": str(folder), "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+        self.environment |= {"GATEWAY_DATA_DIR": str(folder), "REDIS_URL": self._redis.url, "PYTHONPATH": str(ROOT)}
         self.environment["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
         self.environment.pop("DATABASE_URL", None)
         if self._database is not None:
@@ -184,13 +196,30 @@ class Installation:
         self.key = self._told("KEY")
         self.ports = [free_port("127.0.0.1") for _ in range(PROCESSES)]
         self.processes = [self._serve(port) for port in self.ports]
-        assert _eventually(lambda: all(map(_is_ready, self.ports)))
+
+    def wait_until_all_serve(self) -> None:
+        assert _eventually(lambda: all(_revision(port) > 0 for port in self.ports), 3 * PATIENCE_SECONDS)
 
     def books(self) -> dict:
-        assert self._clerk.stdin is not None
-        self._clerk.stdin.write("tell\n")
-        self._clerk.stdin.flush()
-        return json.loads(self._told("BOOKS"))
+        return json.loads(self._ask("tell", "BOOKS"))
+
+    def allow(self, amount: Decimal) -> None:
+        """As the budget, and until every process knows."""
+        told = int(self._ask(f"allow {amount}", "REVISION"))
+        assert _eventually(lambda: all(_revision(port) >= told for port in self.ports))
+
+    def kill_one(self) -> None:
+        """The one that serves the first port."""
+        self.processes[0].kill()
+        self.processes[0].wait()
+
+    def let_half_a_minute_pass(self) -> None:
+        """Since the last word of the process that was killed."""
+        with redis.Redis.from_url(self._redis.url) as store:
+            for name, word in store.hgetall(metering_store.PROCESSES).items():
+                if name.startswith(b"%d-" % self.processes[0].pid):
+                    beat, number = map(int, word.split())
+                    store.hset(metering_store.PROCESSES, name, f"{beat - 30_000} {number}")
 
     def rows(self) -> int:
         return self.books()["traces"]["rows"]
@@ -201,11 +230,18 @@ class Installation:
             process.send_signal(signal.SIGTERM)
         for process in self.processes:
             process.wait(timeout=30)
+        self._redis.stop()
         if self._database is not None:
             self._database.stop()
 
+    def _ask(self, line: str, word: str) -> str:
+        assert self._clerk.stdin is not None
+        self._clerk.stdin.write(f"{line}\n")
+        self._clerk.stdin.flush()
+        return self._told(word)
+
     def _start_clerk(self, upstream: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", CLERK, upstream]
+        command = [sys.executable, "-c", CLERK, upstream, str(AMOUNT)]
         with open(self.folder / "clerk.log", "w") as log:
             return subprocess.Popen(
                 command,
@@ -230,14 +266,15 @@ class Installation:
             return subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
 
 
-def _is_ready(port: int) -> bool:
+def _revision(port: int) -> int:
+    """Of the registry, as the process there knows it; 0: it does not serve yet."""
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as said:
-        return said.status == 200
-    return False
+        return json.load(said)["snapshot"]["revision"]
+    return 0
 
 
-def _eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _eventually(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
             return True
@@ -284,17 +321,37 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield line
 
 
-@pytest.fixture
+class Asking(Stream):
+    """Content with a refusal."""
+
+    async def ask(self, ended: Counter[str]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(self._head + self._body)
+        status = (await reader.readline()).split()[1].decode()
+        words = 0
+        while status == "200" and (line := await reader.readline()):
+            words += line.startswith(b"data: ") and b"word " in line
+            if line.startswith(b"data: [DONE]") or (self.end == "waits" and words == self.words):
+                break
+        ended[status] += 1
+        self._writer = writer
+        await self.leave()
+
+
+@pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
     with Upstream() as serving:
         yield serving
 
 
-@pytest.fixture
-def installation(tmp_path, redis_url, upstream) -> Iterator[Installation]:
-    made = Installation(tmp_path, redis_url, upstream)
-    yield made
-    made.stop()
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory, upstream) -> Iterator[Installation]:
+    made = Installation(tmp_path_factory.mktemp("four"), upstream)
+    try:
+        made.wait_until_all_serve()
+        yield made
+    finally:
+        made.stop()
 
 
 def _ends() -> list[str]:
@@ -302,31 +359,58 @@ def _ends() -> list[str]:
     return ["waits"] * 3 + ["fails"] * 1 + ["ends"] * 6 + ["waits"] * 3 + ["paid"] * 1 + ["ends"] * 6
 
 
-async def _load(installation: Installation) -> None:
-    streams = [
-        Stream(
-            installation.ports[number % PROCESSES], installation.key, _ends()[number // PROCESSES % 20], 2 + number % 7
-        )
-        for number in range(STREAMS)
+def _streams(installation: Installation, count: int) -> list[Asking]:
+    ends, ports = _ends(), installation.ports
+    return [
+        Asking(ports[number % PROCESSES], installation.key, ends[number // PROCESSES % len(ends)], 2 + number % 7)
+        for number in range(count)
     ]
+
+
+async def _ask_all(installation: Installation, count: int) -> Counter[str]:
+    """How many were answered with which status."""
+    ended: Counter[str] = Counter()
+    await asyncio.gather(*[stream.ask(ended) for stream in _streams(installation, count)])
+    return ended
+
+
+async def _answer_all_and_kill_one(installation: Installation) -> None:
+    streams = _streams(installation, STREAMS)
     said = asyncio.Semaphore(0)
     await asyncio.gather(*[stream.run(said) for stream in streams])
-    doomed = installation.ports[0]
-    installation.processes[0].kill()
+    installation.kill_one()
     for stream in streams:
         await stream.leave()
-    assert sum(stream.port == doomed and stream.end == "waits" for stream in streams) == 15
+    assert sum(stream.port == installation.ports[0] and stream.end == "waits" for stream in streams) == 15
+
+
+def _cost(upstream: Upstream) -> dict[str, Decimal]:
+    return {
+        name: (read * upstream.sold[name, "input"] + write * upstream.sold[name, "output"]) / 1_000_000
+        for name, (read, write) in PRICES.items()
+    }
+
+
+def test_four_processes_never_spend_more_than_a_strict_budget(installation, upstream) -> None:
+    ended = asyncio.run(_ask_all(installation, STREAMS))
+    assert set(ended) == {"200", "429"}, json.dumps(ended)
+    assert ended["200"] >= int(AMOUNT / DEAREST)
+    asyncio.run(_ask_all(installation, STREAMS // 4))  # what was reserved and not used can be spent after all
+    assert _eventually(lambda: installation.rows() == STREAMS + STREAMS // 4)
+    cost = sum(_cost(upstream).values())
+    assert cost <= AMOUNT
+    assert _eventually(lambda: installation.books()["budget"] == [[int(cost * 10**9), 0]])
 
 
 def test_ledger_traces_and_the_upstream_s_own_count_are_one_though_a_process_is_killed(installation, upstream) -> None:
-    asyncio.run(_load(installation))
-    assert _eventually(lambda: installation.rows() == STREAMS)
+    installation.allow(PLENTY)
+    before = installation.rows()
+    asyncio.run(_answer_all_and_kill_one(installation))
+    requests = before + STREAMS
+    assert _eventually(lambda: installation.rows() == requests)
     books = installation.books()
     sold = {name: {kind: upstream.sold[name, kind] for kind in ("input", "output")} for name in PRICES}
-    cost = {
-        name: (read * sold[name]["input"] + write * sold[name]["output"]) / 1_000_000
-        for name, (read, write) in PRICES.items()
-    }
+    cost = _cost(upstream)
     assert {
         one["provider_id"]: {"input": one["input"], "output": one["output"]} for one in books["by_provider"]
     } == sold
@@ -334,10 +418,11 @@ def test_ledger_traces_and_the_upstream_s_own_count_are_one_though_a_process_is_
     for total in ("input", "output"):
         assert books["ledger"][total] == books["traces"][total] == sum(one[total] for one in sold.values())
     assert Decimal(books["ledger"]["cost"]) == Decimal(books["traces"]["cost"]) == sum(cost.values())
-    assert books["ids"] == STREAMS
-    assert books["ledger"]["rows"] == STREAMS + upstream.failed_and_sold
+    assert books["ids"] == requests
+    assert books["ledger"]["rows"] == requests + upstream.failed_and_sold
     assert upstream.failed_and_sold > 0
     assert 15 <= books["lost"] <= STREAMS // PROCESSES
     used = [[int(sum(cost.values()) * 10**9), 0]]
+    installation.let_half_a_minute_pass()
     _eventually(lambda: installation.books()["budget"] == used)
     assert installation.books()["budget"] == used, "what the strict budget counted, and what it still holds reserved"
