@@ -111,8 +111,8 @@ def test_answers_that_tell_no_usage_are_recorded_as_estimates(client, gateway, u
     upstream.reply_with(json={"data": [{"index": 0, "embedding": [0.5]}]})
     client.embeddings.create(model="org/embed-test", input="four" * 25, encoding_format="float")
     chat, embedding = gateway.wait_for_rows(2)
-    assert chat.estimated and chat.input_tokens > 0 and chat.output_tokens == 25
-    assert embedding.estimated and embedding.input_tokens == 25 and embedding.output_tokens == 0
+    assert (chat.estimated, chat.input_tokens > 0, chat.output_tokens) == (True, True, 25)
+    assert (embedding.estimated, embedding.input_tokens, embedding.output_tokens) == (True, 25, 0)
 
 
 def test_tools(client, upstream) -> None:
