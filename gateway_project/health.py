@@ -176,6 +176,7 @@ class MetricsView(APIView):
     """The counters of all processes of this machine for Prometheus: open, unless GATEWAY_METRICS_OPEN says that a key is needed."""
 
     required_scopes = {"GET": "any"}
+    works_without_database = True
 
     def get_permissions(self) -> list[Any]:
         return [AllowAny()] if settings.GATEWAY_METRICS_OPEN else super().get_permissions()

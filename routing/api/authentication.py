@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
+from django.db import DatabaseError
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from providers import actor
-from routing import building, client_addresses, client_keys, key_use
-from routing.types import Identity
+from routing import building, client_addresses, client_keys, key_use, snapshot
+from routing.types import Identity, Snapshot
 
 _LONGEST_KEY = 512
 
@@ -28,7 +29,7 @@ class ClientKeyAuthentication(BaseAuthentication):
         if presented is None:
             return None
         try:
-            held = building.credentials(presented)
+            held = _keys_like(presented, request)
             address = client_addresses.of_meta(request.META, held.trusted_proxies)
             identity = client_keys.verify(presented, held, now=time.time(), address=address)
         except client_keys.KeyRefused as refused:
@@ -39,6 +40,16 @@ class ClientKeyAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return f'Bearer realm="{self.realm}"'
+
+
+def _keys_like(presented: str, request: Request) -> Snapshot:
+    """Of a view with `works_without_database`, while that is away, those by which requests are served."""
+    try:
+        return building.credentials(presented)
+    except DatabaseError:
+        if getattr(request.parser_context.get("view"), "works_without_database", False):
+            return snapshot.current()
+        raise
 
 
 def _presented_key(request: Request) -> str | None:

@@ -1,5 +1,5 @@
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import override_settings
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -7,7 +7,7 @@ from rest_framework.test import APIClient
 from providers import actions, revision
 from providers.breaker_settings import DEFAULTS
 from providers.models import ProbeResult, Provider
-from routing import health, issuing, shared_health, snapshot
+from routing import building, health, issuing, shared_health, snapshot
 from routing.breakers import Step
 from tests.callers import caller, with_key
 
@@ -206,6 +206,18 @@ def test_metrics_are_prometheus_text(client):
     assert response.status_code == 200
     assert response["Content-Type"].startswith("text/plain")
     assert b"# TYPE gateway_inflight_requests gauge" in response.content
+
+
+def test_metrics_are_told_to_a_key_while_the_database_is_away(monkeypatch):
+    scraper = caller("generate")
+    snapshot.refresh()
+
+    def away(presented):
+        raise OperationalError
+
+    monkeypatch.setattr(building, "credentials", away)
+    with override_settings(GATEWAY_METRICS_OPEN=False):
+        assert scraper.get("/metrics").status_code == 200
 
 
 def test_metrics_can_be_closed(client):
