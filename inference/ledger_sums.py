@@ -15,7 +15,8 @@ from routing import metering_store, snapshot, spending
 from routing.allowances import KEY, MONEY, REQUEST, TEAM, Allowance
 from routing.ledger_word import Asked
 from routing.metering import nano
-from routing.metering_sharing import AWAY
+from routing.metering_sharing import AWAY, BEAT_SECONDS, PATIENCE_SECONDS
+from routing.metering_store import NOTHING
 from routing.purses import span_ms
 from routing.spending import Spending
 
@@ -31,10 +32,11 @@ def of(asked: Sequence[Asked]) -> list[int]:
     return [_sum(allowance, begin, end, known) for allowance, begin, end in asked]
 
 
-def reconcile() -> int:
+def reconcile(*, wait: Callable[[float], None] | None = None) -> int:
     """Raise the counters of budgets to what the ledger says; never lower them. Returns how many were told.
 
-    For a periodic task. Raises what Redis raises when it is away.
+    For a periodic task. With `wait`, such as `time.sleep`, it is asked to wait until all processes must have spoken, and what the
+    ledger has beyond their words is then counted beside them. Raises what Redis raises when it is away.
     """
     allowances = {one.key: one for one in snapshot.refresh().allowances.each()}
     counted = [one for one in allowances.values() if one.unit == MONEY and one.period != REQUEST]
@@ -42,13 +44,20 @@ def reconcile() -> int:
         return 0
     now_ms = round(time() * 1000)
     asked = [(one, *span_ms(one, now_ms)) for one in counted]
-    used = metering_store.read(settings.REDIS_URL, counted)
-    behind = [
-        (allowance, begin, end, spent)
-        for (allowance, begin, end), spent in zip(asked, of(asked), strict=True)
-        if spent > used.get(allowance.key, (0, 0, None))[0]
-    ]
-    return metering_store.raise_to(settings.REDIS_URL, behind)
+    known = metering_store.counters(settings.REDIS_URL, counted)
+    sums = [(allowance, begin, end, spent) for (allowance, begin, end), spent in zip(asked, of(asked), strict=True)]
+    told = metering_store.raise_to(
+        settings.REDIS_URL, [one for one in sums if one[3] > known.get(one[0].key, NOTHING).used]
+    )
+    untold = [one for one in sums if one[3] > known.get(one[0].key, NOTHING).told]
+    if untold and wait is not None:
+        with metering_store.client(settings.REDIS_URL) as store:
+            read_by = metering_store.now_ms(store) + round(
+                PATIENCE_SECONDS * 1000
+            )  # a word may be that long on its way
+        wait(2 * BEAT_SECONDS + PATIENCE_SECONDS)
+        metering_store.raise_to(settings.REDIS_URL, untold, whole_since=read_by)
+    return told
 
 
 class Reconciling:

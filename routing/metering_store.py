@@ -79,6 +79,7 @@ def op(purse: Purse, now_ms: int, *, ask: int = 0, least: int = 0, wish: int = 0
         -1 if purse.seed is None else min(purse.seed, MOST),
         1 if purse.allowance.unit == MONEY else 0,
         1 if leaves else 0,
+        0,
     ]
 
 
@@ -123,39 +124,71 @@ def read(redis_url: str, allowances: Sequence[Allowance]) -> dict[str, tuple[int
 
     Of a period that is over, and of what nobody used yet, nothing is said. Raises what Redis raises when it is away.
     """
-    found: dict[str, tuple[int, int, float | None]] = {}
+    return {
+        key: (counter.used, counter.reserved, counter.end) for key, counter in counters(redis_url, allowances).items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Of the period that runs. `end` in epoch seconds."""
+
+    told: int
+    """Used by the word of those who use it."""
+    ledger: int
+    """Used by the ledger's."""
+    reserved: int
+    end: float | None
+
+    @property
+    def used(self) -> int:
+        return max(self.told, self.ledger)
+
+
+NOTHING = Counter(0, 0, 0, None)
+
+
+def counters(redis_url: str, allowances: Sequence[Allowance]) -> dict[str, Counter]:
+    """As `read`."""
+    found: dict[str, Counter] = {}
     with client(redis_url) as store:
-        seconds, micros = store.time()
-        now_ms = seconds * 1000 + micros // 1000
+        now = now_ms(store)
         words = store.hgetall(PROCESSES)
-        alive = {name for name, word in words.items() if now_ms - int(word.split()[0]) <= DEAD_SECONDS * 1000}
+        alive = {name for name, word in words.items() if now - int(word.split()[0]) <= DEAD_SECONDS * 1000}
         for start in range(0, len(allowances), _AT_ONCE):
             some = allowances[start : start + _AT_ONCE]
             with store.pipeline(transaction=False) as pipeline:
                 for allowance in some:
                     pipeline.hgetall(PREFIX + allowance.key)
                 for allowance, counter in zip(some, pipeline.execute(), strict=True):
-                    if counter and (int(counter[b"e"]) == 0 or int(counter[b"e"]) > now_ms):
-                        found[allowance.key] = _figures(counter, alive)
+                    if counter and (int(counter[b"e"]) == 0 or int(counter[b"e"]) > now):
+                        found[allowance.key] = _counter(counter, alive)
     return found
 
 
-def _figures(counter: dict[bytes, bytes], alive: set[bytes]) -> tuple[int, int, float | None]:
-    used, reserved = int(counter[b"u"]), 0
-    for name, value in counter.items():
+def now_ms(store: redis.Redis) -> int:
+    seconds, micros = store.time()  # type: ignore[misc]
+    return seconds * 1000 + micros // 1000
+
+
+def _counter(stored: dict[bytes, bytes], alive: set[bytes]) -> Counter:
+    used, reserved = int(stored[b"u"]), 0
+    for name, value in stored.items():
         if name.startswith(b"p:"):
             told = value.split()
             used += int(told[0])
             if name[2:] in alive:
                 reserved += int(told[1])
-    end = int(counter[b"e"])
-    return max(used, int(counter[b"l"])), reserved, end / 1000 if end else None
+    end = int(stored[b"e"])
+    return Counter(used, int(stored[b"l"]), reserved, end / 1000 if end else None)
 
 
-def raise_to(redis_url: str, spent: Iterable[tuple[Allowance, int, int, int]]) -> int:
+def raise_to(redis_url: str, spent: Iterable[tuple[Allowance, int, int, int]], *, whole_since: int = 0) -> int:
     """Take the ledger's word for counters: allowance, begin and end of the period in milliseconds, and what was spent in it.
 
-    Only ever raises what is counted as used. Returns how many counters were told.
+    Only ever raises what is counted as used. What the ledger has beyond what all processes told counts as nobody's, and what they
+    spend from here on comes on top of it, once all that live have spoken after the moment `whole_since` (ms of Redis's clock): before,
+    one of them may have yet to tell the same. Returns how many counters were told.
     """
     told = list(spent)
     with client(redis_url) as store:
@@ -163,7 +196,7 @@ def raise_to(redis_url: str, spent: Iterable[tuple[Allowance, int, int, int]]) -
         for start in range(0, len(told), _AT_ONCE):
             some = told[start : start + _AT_ONCE]
             ops = [
-                [min(one.amount, MOST), CALENDAR, begin, end, NO_PERIOD, 0, 0, 0, 0, 0, 0, 0, min(sum_, MOST), 1, 0]
+                [min(one.amount, MOST), CALENDAR, begin, end, NO_PERIOD, *[0] * 7, min(sum_, MOST), 1, 0, whole_since]
                 for one, begin, end, sum_ in some
             ]
             run(keys=keys(one.key for one, *_ in some), args=args("", 0, ops))

@@ -4,7 +4,8 @@
 -- ARGV[1] the process, or empty; ARGV[2] the number of its word; ARGV[3] JSON list of a list for each counter: amount, kind (0
 -- without end, 1 a window, 2 of the calendar), begin of the period (of a window its length), its end, begin and end of the period
 -- that the process speaks of, spent, reserved, free, asked for, least that is of use, welcome beyond that, the ledger's word (-1
--- for none), 1 if it is needed, 1 when the process leaves the counter. ARGV[4] channel on which others are asked to give
+-- for none), 1 if it is needed, 1 when the process leaves the counter, and the moment since which all living processes must have
+-- spoken for the ledger's word to be whole (0: it is not said). ARGV[4] channel on which others are asked to give
 -- back; ARGV[5] the moment in ms, for tests; empty is now.
 -- Returns the moment, 1 when the word came too late or 2 when the process was not known any more (nothing is done then), the number of processes, then for each counter: status (0 granted, 1
 -- refused, 2 refused until others gave back, 3 the ledger is needed), granted, used, held, begin, end, 1 if there is no more to spare.
@@ -54,6 +55,15 @@ if me ~= '' and number_of_word > 1 and not known then
   redis.call('PUBLISH', ARGV[4], '')
   return { number(now), 2, processes }
 end
+
+local function have_all_spoken_since(moment)
+  if moment == 0 then return false end
+  for _, beat in pairs(beats) do
+    if beat < moment then return false end
+  end
+  return true
+end
+
 local answer = { number(now), 0, processes }
 
 local function say(...)
@@ -77,7 +87,7 @@ end
 for place, asked in ipairs(cjson.decode(ARGV[3])) do
   local amount, kind, begin, ends, period, period_ends = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
   local spent, reserved, free, ask, least, wish = asked[7], asked[8], asked[9], asked[10], asked[11], asked[12]
-  local ledger, ledger_needed, leaves = asked[13], asked[14] == 1, asked[15] == 1
+  local ledger, ledger_needed, leaves, whole_since = asked[13], asked[14] == 1, asked[15] == 1, asked[16]
   local key = KEYS[place + 1]
   local counter = read(key)
   local begins_anew = false
@@ -119,7 +129,13 @@ for place, asked in ipairs(cjson.decode(ARGV[3])) do
         end
       end
     end
-    used, held = math.max(used + spent, counter.l), held + reserved + free
+    used = used + spent
+    if ledger > used and begin == counter.b and have_all_spoken_since(whole_since) then
+      -- Whoever spent the rest is gone and will not tell it: from here on what the others spend comes on top.
+      counter.u = counter.u + ledger - used
+      used = ledger
+    end
+    used, held = math.max(used, counter.l), held + reserved + free
     local left, granted, status, scarce = amount - used - held, 0, 0, 0
     if ledger_needed and counter.l < 0 then
       status, scarce = 3, 1

@@ -63,6 +63,18 @@ def test_counters_that_are_behind_are_raised_and_no_others(redis_url, monkeypatc
     assert ledger_sums.reconcile() == 0
 
 
+def test_what_nobody_told_is_told_again_when_everybody_must_have_spoken(redis_url, monkeypatch):
+    one = budget("key", 7)
+    in_force(monkeypatch, one)
+    spent("0.5", at=NOW, client_key_id=7)
+    waited = []
+    ledger_sums.reconcile(wait=waited.append)
+    assert waited == [pytest.approx(2.5)]
+    assert metering_store.counters(redis_url, [one])[one.key].told == 5 * 10**8
+    ledger_sums.reconcile(wait=waited.append)
+    assert len(waited) == 1
+
+
 def test_what_was_spent_before_a_budget_was_made_counts(redis_url, monkeypatch):
     one = budget("key", 7)
     spent(Decimal("1.25"), at=NOW, client_key_id=7)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import redis
 
 from routing import metering_store
-from routing.allowances import CALLS, MINUTE, REQUESTS, UNDER_WAY, Allowance
-from routing.purses import Purse
+from routing.allowances import CALLS, DAY, MINUTE, MONEY, REQUESTS, UNDER_WAY, Allowance
+from routing.purses import Purse, span_ms
 
 LATER = round(time.time() * 1000) + 3_600_000
 HOUR = 3_600_000
@@ -23,8 +24,15 @@ class Teller:
         self._run = store.register_script(metering_store.script())
 
     def gets_one(self, now_ms: int) -> bool:
+        return self._says(metering_store.op(self.purse, now_ms, ask=1, least=1), now_ms)
+
+    def has_spent(self, amount: int, now_ms: int) -> None:
+        self.purse.begin_period(now_ms, 0.0)
+        self.purse.spent = amount
+        self._says(metering_store.op(self.purse, now_ms), now_ms)
+
+    def _says(self, op: metering_store.Op, now_ms: int) -> bool:
         self.words += 1
-        op = metering_store.op(self.purse, now_ms, ask=1, least=1)
         told = self._run(
             keys=metering_store.keys([self.purse.allowance.key]),
             args=metering_store.args(self.name, self.words, [op], now_ms),
@@ -58,3 +66,23 @@ def test_what_a_killed_process_held_is_free_though_the_clock_was_set_back(store)
     assert [killed.gets_one(LATER), alive.gets_one(LATER)] == [True, False]
     assert not alive.gets_one(LATER - HOUR)
     assert alive.gets_one(LATER - HOUR + 31_000)
+
+
+def test_what_the_ledger_knows_and_nobody_told_counts_beside_what_is_told_later(store, redis_url):
+    allowance = replace(one(MONEY, DAY), amount=10_000)
+    now = round(time.time() * 1000)
+    teller = Teller(store, "one", allowance)
+    teller.has_spent(300, now)
+    read_by = now + 500
+    ledger = [(allowance, *span_ms(allowance, now), 1_000)]
+
+    def used() -> int:
+        return metering_store.counters(redis_url, [allowance])[allowance.key].used
+
+    metering_store.raise_to(redis_url, ledger, whole_since=read_by)
+    teller.has_spent(400, now + 600)
+    assert used() == 1_000  # until then it could have been the one that had yet to tell the rest
+    metering_store.raise_to(redis_url, ledger, whole_since=read_by)
+    teller.has_spent(450, now + 700)
+    metering_store.raise_to(redis_url, ledger, whole_since=read_by)
+    assert used() == 1_050
