@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from routing import metering_store, snapshot, spending
-from routing.allowances import KEY, MONEY, REQUEST, TEAM, Allowance
+from routing.allowances import KEY, MONEY, REQUEST, TEAM, Allowance, AllowanceIndex
 from routing.ledger_word import Asked
 from routing.metering import nano
 from routing.metering_sharing import AWAY, BEAT_SECONDS, PATIENCE_SECONDS
@@ -32,14 +32,15 @@ def of(asked: Sequence[Asked]) -> list[int]:
     return [_sum(allowance, begin, end, known) for allowance, begin, end in asked]
 
 
-def reconcile(*, wait: Callable[[float], None] | None = None) -> int:
+def reconcile(allowances: AllowanceIndex | None = None, *, wait: Callable[[float], None] | None = None) -> int:
     """Raise the counters of budgets to what the ledger says; never lower them. Returns how many were told.
 
-    For a periodic task. With `wait`, such as `time.sleep`, it is asked to wait until all processes must have spoken, and what the
+    Of all that the registry has, where none are given. With `wait`, such as `time.sleep`, it is asked to wait until all processes must have spoken, and what the
     ledger has beyond their words is then counted beside them. Raises what Redis raises when it is away.
     """
-    allowances = {one.key: one for one in snapshot.refresh().allowances.each()}
-    counted = [one for one in allowances.values() if one.unit == MONEY and one.period != REQUEST]
+    index = snapshot.refresh().allowances if allowances is None else allowances
+    by_key = {one.key: one for one in index.each()}
+    counted = [one for one in by_key.values() if one.unit == MONEY and one.period != REQUEST]
     if not counted:
         return 0
     now_ms = round(time() * 1000)
@@ -73,8 +74,9 @@ class Reconciling:
         if found:
             self._until = monotonic() + RECONCILED_SECONDS
         if monotonic() < self._until:
+            served = snapshot.held()  # this process has others who keep it fresh
             with contextlib.suppress(*AWAY):
-                reconcile()
+                reconcile(None if served is None else served.allowances)
         return found
 
 
