@@ -33,7 +33,13 @@ def folder() -> Path:
 
 def adopt(spool: Path) -> int:
     """Write what is found; returns how many records that were, new to the ledger or not. Raises when the database is away."""
-    return sum(_taken_over(left) for left in left_by_the_dead(spool))
+    found = 0
+    for left in left_by_the_dead(spool):
+        try:
+            found += _taken_over(left)
+        except OSError as error:  # of these files; the next ones may be well
+            logger.error("what a process left cannot be read: %s", error.strerror)
+    return found
 
 
 def _taken_over(left: Left) -> int:

@@ -69,6 +69,15 @@ def test_a_request_whose_end_was_stored_is_not_booked_by_its_begin_too(dead) -> 
     assert UsageRecord.objects.get().status == 200
 
 
+def test_a_folder_that_cannot_be_read_keeps_no_other_from_being_read(dead, tmp_path) -> None:
+    broken = tmp_path / "0-broken"
+    (broken / "log-000000").mkdir(parents=True)
+    (broken / "owner").touch()
+    dead.keep(entry(1, model=MODEL), None)
+    assert adopted(dead) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["0-broken"]
+
+
 def test_nothing_goes_while_the_database_is_away(dead, tmp_path, monkeypatch) -> None:
     dead.keep(entry(1, model=MODEL), None)
 
