@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import Metric
 
 from inference.backends.base import Usage
 from inference.errors import BudgetExhausted, BudgetStoreUnavailable, GatewayError, LimitReached
-from inference.recording import cost_of, read_usage
+from inference.recording import cost_of
+from inference.told_usage import read_usage
 from routing import metering
 from routing.allowances import BUDGET, CALLS, NANO, REQUESTS, TOKENS, Allowance
 from routing.estimates import TOKENS_PER_BYTE, TOKENS_PER_IMAGE, USUAL_OUTPUT_TOKENS
@@ -82,7 +83,7 @@ def end_try(trail: Trail) -> None:
         if trail.paid:
             for one in trail.paid[trail.paid_counted :]:
                 tokens += one.usage.input_tokens + one.usage.output_tokens
-                spent += nano(cost_of(one.model, one.usage)) if one.model.prices.currency == "USD" else 0
+                spent += _nano_usd(one.model, cost_of(one.model, one.usage))
             trail.paid_counted = len(trail.paid)
         metering.current().end_try(grant, tokens, spent)
 
@@ -106,9 +107,13 @@ def settle(
     model = trail.model
     if cost is None:
         cost = cost_of(model, usage)
-    spent = nano(cost) if cost is not None and model is not None and model.prices.currency == "USD" else 0
-    metering.current().settle(grant, usage.input_tokens + usage.output_tokens, spent)
+    metering.current().settle(grant, usage.input_tokens + usage.output_tokens, _nano_usd(model, cost))
     return usage, cost
+
+
+def _nano_usd(model: ModelView | None, cost: Decimal | None) -> int:
+    """What counts in budgets: money of other currencies does not."""
+    return nano(cost) if model is not None and model.prices.currency == "USD" else 0
 
 
 def refusal(exhausted: Exhausted) -> GatewayError:

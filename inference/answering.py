@@ -29,8 +29,9 @@ from inference.dispatch import outcome_of
 from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
 from inference.limits import Limits
 from inference.plane import DataPlane
-from inference.recording import Entry, Recorder, entry_from_within, read_usage, usage_tail
+from inference.recording import Entry, Recorder, entry_from_within
 from inference.tokens_seen import in_question
+from inference.told_usage import read_usage, usage_tail
 from inference.wire import openai
 from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest

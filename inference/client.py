@@ -39,9 +39,10 @@ from inference.errors import (
 )
 from inference.limits import Limits
 from inference.plane import DataPlane
-from inference.recording import Recorder, entry_from_within, read_usage, usage_tail
+from inference.recording import Recorder, entry_from_within
 from inference.request_ids import new_request_id
 from inference.tokens_seen import Seen, in_question, in_whole
+from inference.told_usage import read_usage, usage_tail
 from inference.wire.openai import OPERATIONS, ParsedRequest, parse
 from inference.wire.problems import error_details
 from routing import health, live_models, metering, model_choices, selections, snapshot

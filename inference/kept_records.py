@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,11 @@ import orjson
 from inference import attempts, outcomes
 from inference.attempts import Paid
 from inference.backends.base import Usage
-from inference.recording import Entry, PaidRow, Row, fell_back, joined_tags, read_usage, storable
+from inference.recording import Entry, PaidRow, Row, cost_by, fell_back, joined_tags, storable
 from inference.spool import Begun, Finished, Slot, Spool
 from inference.tokens_seen import in_question
-from providers import pricing
-from providers.prices import Prices, of_document
+from inference.told_usage import read_usage
+from providers.prices import of_document
 from routing.rollout import GATEWAY, LEGACY
 
 if TYPE_CHECKING:
@@ -360,14 +359,3 @@ def _paid_again(paid: Sequence[Any], run: int) -> tuple[PaidRow, ...]:
             )
         )
     return tuple(rows)
-
-
-def cost_by(prices: Prices, usage: Usage) -> Decimal | None:
-    return pricing.cost(
-        prices.input_cost_per_million,
-        prices.output_cost_per_million,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=min(usage.cached_tokens, usage.input_tokens),
-        cached_input_cost_per_million=prices.cached_input_cost_per_million,
-    )

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from inference.backends.base import Usage
-from inference.recording import usage_tail
+from inference.told_usage import usage_tail
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """A larger body is passed on without being looked at."""

@@ -19,8 +19,8 @@ from django.db.models import OuterRef, QuerySet, Subquery
 
 from inference import rollups
 from inference.backends.base import Usage
-from inference.kept_records import cost_by
 from inference.models import CostCorrection, RatingRun, UsageRecord
+from inference.recording import cost_by
 from providers import price_rows
 from providers.models import ProviderModel
 from providers.prices import UNKNOWN, Prices

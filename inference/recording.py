@@ -29,12 +29,10 @@ from inference.metrics import Metrics
 from inference.reasons import Reason, Reasons, asked_text
 from inference.refusing import no_room_to_record
 from inference.row_tallies import tally
-from inference.told_usage import read_usage as read_usage
-from inference.told_usage import usage_tail as usage_tail
-from providers import pricing
+from inference.told_usage import read_usage
 from routing import calibration
 from routing.rollout import GATEWAY, LEGACY
-from routing.types import Identity, ModelView
+from routing.types import Identity, ModelView, Prices
 
 if TYPE_CHECKING:
     from inference.attempts import Trail
@@ -351,15 +349,13 @@ _NO_USAGE = Usage()
 
 def cost_of(model: ModelView | None, usage: Usage) -> Decimal | None:
     """What a call cost; None when a price that is needed is unknown."""
-    if model is None:
-        return None
-    return pricing.cost(
-        model.prices.input_cost_per_million,
-        model.prices.output_cost_per_million,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=min(usage.cached_tokens, usage.input_tokens),
-        cached_input_cost_per_million=model.prices.cached_input_cost_per_million,
+    return None if model is None else cost_by(model.prices, usage)
+
+
+def cost_by(prices: Prices, usage: Usage) -> Decimal | None:
+    """As `cost_of`, by prices that stand alone."""
+    return prices.cost(
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens
     )
 
 

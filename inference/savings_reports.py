@@ -17,7 +17,6 @@ from django.db.models import Sum
 
 from inference.models import TagRollup, UsageRollup
 from inference.spend_reports import EVERYTHING, BadReport, Question, Sight, narrowed
-from providers import pricing
 from routing.types import ModelView, Snapshot
 
 CURRENCY = "USD"
@@ -38,13 +37,8 @@ class Tokens:
         prices = model.prices
         if prices.currency != CURRENCY:
             return None
-        return pricing.cost(
-            prices.input_cost_per_million,
-            prices.output_cost_per_million,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            cached_tokens=min(self.cached_tokens, self.input_tokens),
-            cached_input_cost_per_million=prices.cached_input_cost_per_million,
+        return prices.cost(
+            input_tokens=self.input_tokens, output_tokens=self.output_tokens, cached_tokens=self.cached_tokens
         )
 
 

@@ -81,14 +81,7 @@ def known_cost(
     """The price in the cap's currency; None when it is unknown."""
     if model is None or model.prices.currency != CURRENCY:
         return None
-    told = pricing.cost(
-        model.prices.input_cost_per_million,
-        model.prices.output_cost_per_million,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=min(cached_tokens, input_tokens),
-        cached_input_cost_per_million=model.prices.cached_input_cost_per_million,
-    )
+    told = model.prices.cost(input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens)
     if told is None:
         kind = provider_types.find(model.provider.provider_type)
         return Decimal(0) if kind is not None and kind.free else None

@@ -15,7 +15,7 @@ import orjson
 
 from inference.backends.base import Usage
 from inference.overheard import usage as told_usage
-from inference.recording import read_usage
+from inference.told_usage import read_usage
 
 OPERATIONS = {
     "/v1/chat/completions": "chat",

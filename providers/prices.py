@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from providers import price_list
+from providers import price_list, pricing
 from providers.price_list import ListPrice
 
 OWN, OVERRIDE, LIST, FREE = "own", "override", "list", "free"
@@ -46,6 +46,17 @@ class Prices:
     @property
     def known(self) -> bool:
         return self.input_cost_per_million is not None and self.output_cost_per_million is not None
+
+    def cost(self, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> Decimal | None:
+        """What a call costs in this currency; None when a price that is needed is unknown. No more counts as cached than was asked."""
+        return pricing.cost(
+            self.input_cost_per_million,
+            self.output_cost_per_million,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_tokens=min(cached_tokens, input_tokens),
+            cached_input_cost_per_million=self.cached_input_cost_per_million,
+        )
 
     @property
     def says_something(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from providers import pricing
 from routing.types import ModelView, RequestFacts, RouteCondition
 
 TOKENS_PER_BYTE = 0.25
@@ -67,9 +66,4 @@ def cost(facts: RequestFacts, model: ModelView, condition: RouteCondition) -> De
     """USD that the request would cost at the model; None when its prices are unknown, or stand in another currency."""
     if model.prices.currency != _CURRENCY:
         return None
-    return pricing.cost(
-        model.prices.input_cost_per_million,
-        model.prices.output_cost_per_million,
-        input_tokens=input_tokens(facts, condition),
-        output_tokens=output_tokens(facts, model),
-    )
+    return model.prices.cost(input_tokens=input_tokens(facts, condition), output_tokens=output_tokens(facts, model))

@@ -31,9 +31,10 @@ from inference.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from inference.recording import Entry, cost_of, read_usage, usage_tail
+from inference.recording import Entry, cost_of
 from inference.request_ids import new_request_id
 from inference.tokens_seen import Seen, in_question, in_whole
+from inference.told_usage import read_usage, usage_tail
 from inference.trace_ids import child
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse

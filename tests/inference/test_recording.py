@@ -8,7 +8,8 @@ import pytest
 from inference import recording
 from inference.backends.base import Usage
 from inference.metrics import Metrics
-from inference.recording import BATCH_ROWS, Entry, Recorder, read_usage, row_of, usage_tail
+from inference.recording import BATCH_ROWS, Entry, Recorder, row_of
+from inference.told_usage import read_usage, usage_tail
 from routing.types import Prices
 from tests.inference import registry
 

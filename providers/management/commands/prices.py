@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from providers import price_list, price_rows, pricing
+from providers import price_list, price_rows
 from providers.models import ProviderModel
 from providers.prices import Prices
 
@@ -72,12 +72,7 @@ def _tokens(told: str | None) -> tuple[int, int] | None:
 
 
 def _cost(prices: Prices, tokens: tuple[int, int]) -> Decimal | None:
-    return pricing.cost(
-        prices.input_cost_per_million,
-        prices.output_cost_per_million,
-        input_tokens=tokens[0],
-        output_tokens=tokens[1],
-    )
+    return prices.cost(input_tokens=tokens[0], output_tokens=tokens[1])
 
 
 def _document(row: ProviderModel, prices: Prices, tokens: tuple[int, int] | None) -> dict[str, Any]:
