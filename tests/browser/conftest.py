@@ -1,18 +1,27 @@
-"""A real Chromium on a live server, logged in; every request that it makes is written down."""
+"""One Chromium for all browser tests of a process, a tab of its own for each; what a tab does on the way is written down."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
-from playwright.sync_api import Page, sync_playwright
 
 PASSWORD = "browser-test-password"
+WIDE, PHONE = 1440, 390
+HEIGHTS = {WIDE: 900, PHONE: 844}
+Theme = Literal["light", "dark"]
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -22,6 +31,14 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PARTS = {"stylesheet", "script", "image", "font"}
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important }"
+"""Colours are measured at rest, not on their way from one theme to the other."""
+JUDGE = """async (tags) => {
+    const found = await axe.run(document, {resultTypes: ['violations'], ...(tags && {runOnly: tags})});
+    return found.violations.filter(rule => ['serious', 'critical'].includes(rule.impact)).flatMap(rule => rule.nodes.map(
+        node => [rule.id, node.target.flat().join(' '), node.failureSummary.split('\\n').slice(1).join(' ').trim()].join(' | ')));
+}"""
 
 
 @dataclass
@@ -32,48 +49,165 @@ class Visit:
     base: str
     requested: list[str] = field(default_factory=list)
     pages: list[str] = field(default_factory=list)
+    """The HTML of every page that was answered with."""
     errors: list[str] = field(default_factory=list)
+    """Of scripts, and of styles, scripts, images and fonts that did not come."""
 
     def open(self, path: str) -> None:
         self.page.goto(f"{self.base}{path}")
-        self.page.wait_for_load_state("networkidle")
 
     def outside(self) -> list[str]:
         """Requests to anybody but the server under test."""
         return [url for url in self.requested if not url.startswith((f"{self.base}/", "data:", "blob:", "about:"))]
 
+    def show(self, theme: Theme, width: int) -> None:
+        """The page that stands there, as a machine of this theme and a window of this width show it."""
+        self.page.set_viewport_size({"width": width, "height": HEIGHTS.get(width, 900)})
+        self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        # The page asks the machine while it loads; here it has loaded.
+        self.page.evaluate("dark => document.documentElement.classList.toggle('dark', dark)", theme == "dark")
 
-@pytest.fixture
-def visit(chromium: str, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visit]:
-    # Playwright's synchronous interface keeps an event loop in this thread, where the tests also use the ORM.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    User.objects.create_superuser("ada", password=PASSWORD)
-    with logged_in(chromium, live_server.url) as visit:
-        yield visit
+    def both_themes_and_widths(self) -> Iterator[tuple[Theme, int]]:
+        """The page in light and dark, on a desk and on a phone; each time it must not scroll sideways."""
+        themes: tuple[Theme, ...] = ("light", "dark")
+        for width in (WIDE, PHONE):
+            for theme in themes:
+                self.show(theme, width)
+                assert not self.too_wide(), f"{self.page.url} scrolls sideways at {width} px: {self.too_wide()}"
+                yield theme, width
+
+    def too_wide(self) -> str:
+        """What makes the page scroll sideways, if anything does."""
+        found: str = self.page.evaluate(
+            """() => {
+                const root = document.documentElement, wide = root.clientWidth;
+                if (root.scrollWidth <= wide) return '';
+                const over = [...document.body.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > wide + 1);
+                const last = over.filter(e => !over.some(other => other !== e && e.contains(other)));
+                return root.scrollWidth + ' px: ' + last.slice(0, 3).map(e => e.outerHTML.slice(0, 90)).join(' , ');
+            }"""
+        )
+        return found
+
+    def axe(self, *tags: str) -> list[str]:
+        """Each serious or critical finding of axe-core as `rule | element | what to do`; of the rules with these tags only, if any."""
+        if not self.page.evaluate("() => !!window.axe"):
+            self.page.evaluate(axe_core())
+            self.page.add_style_tag(content=STILL)
+        found: list[str] = self.page.evaluate(JUDGE, list(tags) or None)
+        return found
+
+    @contextmanager
+    def without_scripts(self) -> Iterator[Page]:
+        """The same person, in a browser that runs no JavaScript."""
+        assert self.page.context.browser is not None
+        plain = self.page.context.browser.new_context(
+            java_script_enabled=False, storage_state=self.page.context.storage_state()
+        )
+        try:
+            yield plain.new_page()
+        finally:
+            plain.close()
+
+
+@cache
+def axe_core() -> str:
+    found = find_spec("axe_playwright_python")
+    assert found is not None
+    assert found.origin is not None
+    return (Path(found.origin).parent / "axe.min.js").read_text()
 
 
 @contextmanager
-def logged_in(chromium: str, base: str) -> Iterator[Visit]:
-    """A browser on the admin at `base`, which knows ada."""
+def its_loop(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """Playwright's synchronous interface leaves its event loop marked as running in this thread; tests of coroutines between two
+    browser tests need the mark off."""
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
+
+
+@pytest.fixture(scope="session")
+def shared_browser(chromium: str) -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(15_000)
-        visit = Visit(page, base)
-        page.on("request", lambda request: visit.requested.append(request.url))
-        page.on("pageerror", lambda error: visit.errors.append(str(error)))
-
-        def keep(response: Any) -> None:
-            if "text/html" in response.headers.get("content-type", "") and response.status == 200:
-                # A page that loads itself anew takes the text of what it asked for before with it.
-                with suppress(PlaywrightError):
-                    visit.pages.append(response.text())
-
-        page.on("requestfinished", lambda request: keep(request.response()))
-        visit.open("/admin/login/")
-        page.fill("[name=username]", "ada")
-        page.fill("[name=password]", PASSWORD)
-        page.click("#login-form [type=submit]")
-        page.wait_for_url("**/admin/")
-        yield visit
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield browser, loop
+        asyncio._set_running_loop(loop)
         browser.close()
+
+
+@pytest.fixture
+def browser(
+    shared_browser: tuple[Browser, asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Browser]:
+    browser, loop = shared_browser
+    # While the loop is marked as running, Django takes the test for a coroutine.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    with its_loop(loop):
+        yield browser
+
+
+@pytest.fixture
+def visit(browser: Browser, live_server: Any) -> Iterator[Visit]:
+    """ada, a superuser, logged in."""
+    ada = User.objects.create_superuser("ada", password=PASSWORD)
+    with a_tab(browser, live_server.url) as visit:
+        known_as(visit, ada)
+        yield visit
+        assert visit.outside() == []
+        assert visit.errors == []
+
+
+@contextmanager
+def a_tab(browser: Browser, base: str) -> Iterator[Visit]:
+    """A browser that has been nowhere."""
+    context = browser.new_context(viewport={"width": WIDE, "height": HEIGHTS[WIDE]})
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    visit = Visit(page, base)
+    page.on("request", lambda request: visit.requested.append(request.url))
+    page.on("pageerror", lambda error: visit.errors.append(str(error)))
+
+    def keep(response: Any) -> None:
+        if response.status >= 400 and response.request.resource_type in PARTS:
+            visit.errors.append(f"{response.status} {response.url}")
+        if "text/html" in response.headers.get("content-type", "") and response.status == 200:
+            # A page that loads itself anew takes the text of what it asked for before with it.
+            with suppress(PlaywrightError):
+                visit.pages.append(response.text())
+
+    page.on("requestfinished", lambda request: keep(request.response()))
+    try:
+        yield visit
+    finally:
+        context.close()
+
+
+def known_as(visit: Visit, user: User) -> None:
+    """As if this user had logged in here."""
+    client = Client()
+    client.force_login(user)
+    name = settings.SESSION_COOKIE_NAME
+    visit.page.context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": visit.base}])
+
+
+@contextmanager
+def logged_in(browser: Browser, base: str) -> Iterator[Visit]:
+    """A browser on the admin at `base`, where ada logged in by the form."""
+    with a_tab(browser, base) as visit:
+        log_in(visit)
+        yield visit
+        assert visit.outside() == []
+        assert visit.errors == []
+
+
+def log_in(visit: Visit) -> None:
+    visit.open("/admin/login/")
+    visit.page.fill("[name=username]", "ada")
+    visit.page.fill("[name=password]", PASSWORD)
+    visit.page.click("#login-form [type=submit]")
+    visit.page.wait_for_url("**/admin/")

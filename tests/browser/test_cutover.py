@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from routing.models import Rollout
 from tests.browser.conftest import PASSWORD, Visit, logged_in
@@ -55,13 +55,13 @@ def legacy() -> Iterator[LegacyServer]:
 
 
 def test_the_slider_the_button_and_the_switch_move_the_next_requests(
-    chromium: str, installation: Installation, legacy: LegacyServer
+    browser: Browser, installation: Installation, legacy: LegacyServer
 ) -> None:
     def served_by(side: str) -> bool:
         return eventually(lambda: installation.sides(installation.key) == {side}, FOLLOWS_WITHIN_SECONDS)
 
     assert installation.sides(installation.key) == {"gateway"}
-    with logged_in(chromium, f"http://127.0.0.1:{installation.ports[0]}") as visit:
+    with logged_in(browser, f"http://127.0.0.1:{installation.ports[0]}") as visit:
         page = visit.page
         visit.page.goto(f"{visit.base}{PAGE}")
         page.fill("[name=legacy_base_url]", legacy.url)

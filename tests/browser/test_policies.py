@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import logged_in
 from tests.browser.test_cutover import ADA, prepared
@@ -47,7 +47,9 @@ def route(installation: Installation, port: int) -> str:
         return f"{refused.code}"
 
 
-def test_an_edit_an_override_and_a_restore_change_the_next_request(chromium: str, installation: Installation) -> None:
+def test_an_edit_an_override_and_a_restore_change_the_next_request(
+    browser: Browser, installation: Installation
+) -> None:
     def served_by(model: str) -> bool:
         """By every process."""
         return eventually(
@@ -56,7 +58,7 @@ def test_an_edit_an_override_and_a_restore_change_the_next_request(chromium: str
         )
 
     assert served_by("fake-chat")
-    with logged_in(chromium, f"http://127.0.0.1:{installation.ports[0]}") as visit:
+    with logged_in(browser, f"http://127.0.0.1:{installation.ports[0]}") as visit:
         page = visit.page
         expect.set_options(timeout=15_000)
         visit.open("/admin/routing/policy/")
