@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.templatetags.static import static
 from django.urls import path, reverse_lazy
 from unfold.sites import UnfoldAdminSite
 
@@ -104,21 +103,3 @@ def _item(title: str, icon: str, url_name: str, permission: str | None) -> dict[
     if permission is not None:
         item["permission"] = lambda request: request.user.has_perm(permission)
     return item
-
-
-def stylesheet(request: HttpRequest) -> str:
-    return static("gateway/admin.css")
-
-
-def script(request: HttpRequest) -> str:
-    return static("gateway/admin.js")
-
-
-def favicon(request: HttpRequest) -> str:
-    return static("gateway/favicon.svg")
-
-
-def environment(request: HttpRequest) -> list[str]:
-    """Whose keys and parameters are used, as a label in the header."""
-    name = settings.GATEWAY_ENVIRONMENT
-    return [name, {"production": "danger", "staging": "warning"}.get(name, "info")]

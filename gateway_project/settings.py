@@ -10,7 +10,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway_project import sign_on
+from gateway_project import branding, languages, sign_on
 from gateway_project.env import BadSetting, Environment
 
 env = Environment()
@@ -86,7 +86,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "gateway_project.requests.RequestIdMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "gateway_project.languages.AdminLanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -145,7 +145,12 @@ if SIGN_ON is not None:
     MIDDLEWARE.append("allauth.account.middleware.AccountMiddleware")
     globals().update(sign_on.django_settings(SIGN_ON))
 
+USE_I18N = True
 LANGUAGE_CODE = "en"
+LOCALE_PATHS = [BASE_DIR / "locale"]
+LANGUAGES = languages.found(LOCALE_PATHS[0])
+GATEWAY_LANGUAGE = env.word("GATEWAY_LANGUAGE", (languages.OF_THE_BROWSER, *(code for code, _ in LANGUAGES)))
+"""Of the admin; unless one is named, each browser says which it wants."""
 TIME_ZONE = env.text("GATEWAY_TIME_ZONE", "UTC")
 USE_TZ = True
 
@@ -328,27 +333,13 @@ UNFOLD = {
     "SITE_HEADER": "LLM Gateway",
     "SITE_SYMBOL": "hub",
     "SITE_URL": None,
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway_project.admin_site.favicon"}],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": branding.FAVICON}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
-    "ENVIRONMENT": "gateway_project.admin_site.environment",
-    "STYLES": ["gateway_project.admin_site.stylesheet"],
-    "SCRIPTS": ["gateway_project.admin_site.script"],
+    "ENVIRONMENT": branding.environment,
+    "STYLES": branding.STYLESHEETS,
+    "SCRIPTS": branding.SCRIPTS,
     "SIDEBAR": {"navigation": "gateway_project.admin_site.navigation"},
-    "COLORS": {
-        "primary": {
-            "50": "240 253 250",
-            "100": "204 251 241",
-            "200": "153 246 228",
-            "300": "94 234 212",
-            "400": "45 212 191",
-            "500": "20 184 166",
-            # One step darker than the palette that it comes from: white text on it reads (5.5 : 1).
-            "600": "15 118 110",
-            "700": "17 94 89",
-            "800": "19 78 74",
-            "900": "9 62 60",
-            "950": "4 47 46",
-        }
-    },
+    "COLORS": {"base": branding.INK, "primary": branding.TEAL},
+    "BORDER_RADIUS": "8px",
 }
