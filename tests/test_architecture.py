@@ -44,6 +44,7 @@ PURE += (
     "providers.price_list",
     "providers.locality",
     "providers.capabilities",
+    "providers.charts",
     "routing.explain",
     "routing.remedies",
     "routing.what_if",
