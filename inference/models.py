@@ -11,6 +11,7 @@ from inference.alert_models import AlertChannel, AlertDelivery, AlertEvent, Aler
 from inference.old_paths import OldPathTracking, OldPathUse
 from inference.rating_models import CostCorrection, RatingRun
 from inference.rollup_models import FailureRollup, LatencyRollup, TagRollup, TrafficRollup, UsageRollup
+from inference.saved_view_models import SavedView
 from inference.shadow_pairs import ShadowPair
 from providers.fields import EncryptedField
 from routing.rollout import GATEWAY
@@ -29,6 +30,7 @@ __all__ = [
     "OldPathTracking",
     "OldPathUse",
     "RatingRun",
+    "SavedView",
     "ShadowPair",
     "TagRollup",
     "Trace",
