@@ -34,8 +34,11 @@ FLAGS = [
 PARTS = {"stylesheet", "script", "image", "font"}
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important }"
 """Colours are measured at rest, not on their way from one theme to the other."""
-JUDGE = """async (tags) => {
-    const found = await axe.run(document, {resultTypes: ['violations'], ...(tags && {runOnly: tags})});
+COLOURS = ("color-contrast", "link-in-text-block")
+"""The rules of axe-core whose findings a theme may change."""
+JUDGE = """async (rules) => {
+    const only = rules.length ? {runOnly: {type: 'rule', values: rules}} : {};
+    const found = await axe.run(document, {resultTypes: ['violations'], ...only});
     return found.violations.filter(rule => ['serious', 'critical'].includes(rule.impact)).flatMap(rule => rule.nodes.map(
         node => [rule.id, node.target.flat().join(' '), node.failureSummary.split('\\n').slice(1).join(' ').trim()].join(' | ')));
 }"""
@@ -89,12 +92,12 @@ class Visit:
         )
         return found
 
-    def axe(self, *tags: str) -> list[str]:
-        """Each serious or critical finding of axe-core as `rule | element | what to do`; of the rules with these tags only, if any."""
+    def axe(self, *rules: str) -> list[str]:
+        """Each serious or critical finding of axe-core as `rule | element | what to do`; of these rules only, if any are named."""
         if not self.page.evaluate("() => !!window.axe"):
             self.page.evaluate(axe_core())
             self.page.add_style_tag(content=STILL)
-        found: list[str] = self.page.evaluate(JUDGE, list(tags) or None)
+        found: list[str] = self.page.evaluate(JUDGE, list(rules))
         return found
 
     @contextmanager
