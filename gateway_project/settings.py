@@ -331,7 +331,7 @@ LOGGING = {
 UNFOLD = {
     "SITE_TITLE": "LLM Gateway",
     "SITE_HEADER": "LLM Gateway",
-    "SITE_SYMBOL": "hub",
+    "SITE_ICON": branding.FAVICON,
     "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": branding.FAVICON}],
     "SHOW_HISTORY": False,
@@ -339,7 +339,12 @@ UNFOLD = {
     "ENVIRONMENT": branding.environment,
     "STYLES": branding.STYLESHEETS,
     "SCRIPTS": branding.SCRIPTS,
-    "SIDEBAR": {"navigation": "gateway_project.admin_site.navigation"},
+    "SIDEBAR": {
+        "navigation": "gateway_project.sidebar.navigation",
+        "show_search": True,
+        "command_search": True,
+    },
+    "COMMAND": {"search_callback": "gateway_project.sidebar.pages_named", "search_models": branding.SEARCHED},
     "COLORS": {"base": branding.INK, "primary": branding.TEAL},
     "BORDER_RADIUS": "8px",
 }
