@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,12 @@ class Change:
     provider_id: str
     name: str
     fields: Mapping[str, list]
+
+
+def digest(changes: Iterable[Change]) -> str:
+    """Tells whether two comparisons came to the same: what somebody saw, and what would be done now."""
+    told = [[one.action, one.kind, one.provider_id, one.name, one.fields] for one in changes]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def difference(

@@ -121,10 +121,20 @@ def names() -> tuple[str, ...]:
     return tuple(_sections)
 
 
-def exported() -> dict[str, Any]:
-    """The members of an export; a section that holds nothing is left out."""
-    stored = {section.name: (section, section.stored()) for section in registered()}
+def exported(only: Collection[str] | None = None) -> dict[str, Any]:
+    """The members of an export, all or those that `only` names; a section that holds nothing is left out."""
+    wanted = [section for section in registered() if only is None or section.name in only]
+    stored = {section.name: (section, section.stored()) for section in wanted}
     return {name: section.written(objects) for name, (section, objects) in stored.items() if objects}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An object that its section did not take, with what it had to say."""
+
+    kind: str
+    name: str
+    finding: Finding
 
 
 @dataclass(slots=True)
@@ -175,7 +185,15 @@ def owned_elsewhere(table: str, place: str, path: str) -> Finding:
     return Finding(table, place, "", findings.OWNED, "kept", detail)
 
 
-def write(planned: Iterable[Plan], run: ImportRun | None) -> list[Finding]:
+def rehearse(planned: Iterable[Plan]) -> list[Refusal]:
+    """What `write` would refuse, found by doing it and taking it back: nothing is written."""
+    with transaction.atomic():
+        refused = write(planned, None)
+        transaction.set_rollback(True)
+    return refused
+
+
+def write(planned: Iterable[Plan], run: ImportRun | None) -> list[Refusal]:
     """Do it, each object for itself: what is refused is named and stops nothing else. Remembered with the run, to be undone."""
     planned, said = list(planned), []
     steps = [(one, name, *step) for one in planned for name, step in one.steps.items() if step[1] is not None]
@@ -192,7 +210,8 @@ def write(planned: Iterable[Plan], run: ImportRun | None) -> list[Finding]:
         except ValidationError as error:
             at = next((entry.place for entry in one.part.entries if entry.name == name), name)
             detail = " ".join(_sentences(error))
-            said.append(Finding(one.section.name, at, "", findings.ENTRY_REFUSED, "rejected", detail))
+            told = Finding(one.section.name, at, "", findings.ENTRY_REFUSED, "rejected", detail)
+            said.append(Refusal(one.section.kind, name, told))
     return said
 
 

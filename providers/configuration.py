@@ -21,8 +21,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from providers import actor, config_sections, exporting, keyring
-from providers.config_changes import ADD, CHANGE, REMOVE, Change, difference
-from providers.config_sections import Part, Plan, Section, register_section
+from providers.config_changes import ADD, CHANGE, REMOVE, Change, difference, digest
+from providers.config_sections import Part, Plan, Refusal, Section, register_section
 from providers.importers import config_forms, documents, env_forms, runs
 from providers.importers.config_forms import KEYS, MODELS, PARAMETERS
 from providers.importers.drafts import Draft, SourceError
@@ -54,6 +54,7 @@ __all__ = [
     "REMOVE",
     "Applied",
     "Change",
+    "NotAsShown",
     "Result",
     "Section",
     "Variable",
@@ -92,11 +93,17 @@ class Applied:
     """What the file speaks of: ids and names, by the file's members."""
     busy: bool = False
     """Nothing was done because another import was running."""
+    refused: tuple[Refusal, ...] = ()
+    """Of the changes, those that were not written, or as far as a rehearsal tells would not be."""
 
 
-def document(only: Collection[str] = ()) -> dict[str, Any]:
-    """The whole configuration as one object of plain values, which `apply_document` takes back."""
-    return exporting.document(only)
+class NotAsShown(Exception):
+    """The changes are others than those that somebody saw and agreed to; nothing was written."""
+
+
+def document(only: Collection[str] = (), sections: Collection[str] = ()) -> dict[str, Any]:
+    """The configuration as one object of plain values, which `apply_document` takes back."""
+    return exporting.document(only, sections)
 
 
 def apply_document(
@@ -108,13 +115,17 @@ def apply_document(
     write: bool = False,
     prune: bool = False,
     owner: str = "",
+    shown: str = "",
+    rehearse: bool = False,
     progress: Callable[[runs.Progress], None] | None = None,
 ) -> Applied:
     """What the text would change in the registry, and with `write` the change done.
 
     `label` says for people where it came from. `file_format` is yaml, json or env; without, what it looks like. Instead of a
     text, variables of this process. `owner` is the path of a file that is to own what it names: a mistake in it leaves out
-    its own entry only. Raises `SourceError`, before anything is written, with every mistake of the text and its place.
+    its own entry only. `shown` is the digest of the changes that somebody agreed to: others raise `NotAsShown`. `rehearse` asks,
+    where nothing is written, what of the changes would be refused; what stands on a provider or a model that is only added is
+    not asked. Raises `SourceError`, before anything is written, with every mistake of the text and its place.
     """
     source = read(
         content,
@@ -136,10 +147,14 @@ def apply_document(
         *dropped.changes(),
         *(change for one in planned for change in one.changes()),
     )
+    if shown and shown != digest(changes):
+        raise NotAsShown
     writes = write and (bool(changes) or not owner)
     result = _run(source, write=writes, owner=owner, progress=progress)
     written = writes and result.exit_status != 1
-    refused: list[Finding] = []
+    refused: list[Refusal] = []
+    if rehearse and not written and not any(one.action == ADD and one.provider_id for one in changes):
+        refused = config_sections.rehearse(planned)
     if written:
         with _acting_for(owner):
             refused = config_sections.write(planned, ImportRun.objects.get(pk=result.run_pk))
@@ -152,13 +167,14 @@ def apply_document(
     return Applied(
         written=written,
         changes=changes,
-        findings=(*_findings(source, result), *refused),
+        findings=(*_findings(source, result), *(one.finding for one in refused)),
         variables=tuple(Variable(name, name in os.environ) for name in wanted_variables(source)),
         exit_status=result.exit_status or (runs.FOR_A_PERSON if refused else 0),
         message=result.message,
         run_pk=result.run_pk,
         named=_named(source, planned),
         busy=result.busy,
+        refused=tuple(refused),
     )
 
 

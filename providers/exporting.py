@@ -22,6 +22,7 @@ from providers.references import reference_to, variable_of
 from providers.secrets import Secret
 
 VERSION = 1
+PROVIDERS = "providers"
 HEADING = """\
 Providers of an LLM gateway, written by `manage.py export_config`; `manage.py apply_config` reads it.
 Secrets are references: env:NAME is a variable of the gateway's environment, file:PATH a file it may read.
@@ -36,23 +37,31 @@ MODEL_FACTS = (
     *("cost_tier", "input_cost_per_million", "output_cost_per_million", "cached_input_cost_per_million", "currency"),
     "parameters",
 )
-NO_CONFIGURATION = frozenset({"managed_by", "auto_disabled_at", "auto_disabled_reason"})
-"""What the gateway itself notes on a row: who owns it, and that it was taken out of service."""
+NO_CONFIGURATION = frozenset({"managed_by", "auto_disabled_at", "auto_disabled_reason", "held_for"})
+"""What the gateway itself notes on a row: who owns it, that it was taken out of service, or what it is held back for."""
 KEY_FACTS = ("name", "expires_at", "weight", "enabled")
 _AT_ONCE = 200
 """Providers whose parts are read together."""
 
 
-def document(only: Collection[str] = ()) -> dict[str, Any]:
-    """The registry with all sections, or the providers that `only` names, as plain values. Raises `SecretError` for one that does not open."""
-    rows = Provider.objects.all() if not only else Provider.objects.filter(provider_id__in=only)
-    found = {"version": VERSION, "providers": dict(sorted(_providers(rows)))}
-    return found if only else found | config_sections.exported()
+def members() -> tuple[str, ...]:
+    """What a document may consist of, in its order."""
+    return (PROVIDERS, *config_sections.names())
 
 
-def text(file_format: str = "yaml", only: Collection[str] = ()) -> str:
+def document(only: Collection[str] = (), sections: Collection[str] = ()) -> dict[str, Any]:
+    """The registry as plain values: all of it, those `members` that `sections` names, or the providers that `only` names. Raises
+    `SecretError` for one that does not open."""
+    found: dict[str, Any] = {"version": VERSION}
+    if not sections or PROVIDERS in sections:
+        rows = Provider.objects.all() if not only else Provider.objects.filter(provider_id__in=only)
+        found[PROVIDERS] = dict(sorted(_providers(rows)))
+    return found if only else found | config_sections.exported(sections or None)
+
+
+def text(file_format: str = "yaml", only: Collection[str] = (), sections: Collection[str] = ()) -> str:
     """The document as a file's text, `yaml` or `json`."""
-    whole = document(only)
+    whole = document(only, sections)
     return as_json(whole) if file_format == "json" else as_yaml(whole, heading=HEADING)
 
 

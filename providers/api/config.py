@@ -105,6 +105,7 @@ class ConfigApplied(serializers.Serializer):
 
 
 _ONLY = OpenApiParameter("only", str, many=True, description="These providers only.")
+_SECTIONS = OpenApiParameter("section", str, many=True, description="These members of the document only.")
 _FORMAT = OpenApiParameter("format", str, enum=["yaml", "json"], description="Wins over the Accept header.")
 
 
@@ -120,7 +121,7 @@ class Config(APIView):
         return [JsonDocument()]
 
     @extend_schema(
-        parameters=[_ONLY, _FORMAT],
+        parameters=[_ONLY, _SECTIONS, _FORMAT],
         responses={
             (200, "application/yaml"): OpenApiTypes.OBJECT,
             (200, "application/json"): OpenApiTypes.OBJECT,
@@ -133,7 +134,10 @@ class Config(APIView):
         known = set(Provider.objects.filter(provider_id__in=asked_for).values_list("provider_id", flat=True))
         if missing := sorted(set(only) - known):
             raise NotFound(f"No provider is named {', '.join(map(repr, missing))}.")
-        return Response(configuration.document(only))
+        sections = request.query_params.getlist("section")
+        if unknown := sorted(set(sections) - set(exporting.members())):
+            raise NotFound(f"No section is named {', '.join(map(repr, unknown))}.")
+        return Response(configuration.document(only, sections))
 
     @extend_schema(
         parameters=[

@@ -1,10 +1,13 @@
 """Teams, client keys, limits and budgets in configuration files."""
 
+import io
 from decimal import Decimal
 
 import pytest
+from django.core.management import call_command
 
 from providers import configuration, exporting
+from providers.config_changes import digest
 from providers.importers import documents, runs
 from providers.importers.config_forms import BadConfiguration
 from providers.models import ImportRun, Provider
@@ -52,6 +55,8 @@ budgets:
     when_away: open
     away_amount: '0.1'
 """
+
+NEW_TEAM = "version: 1\nteams: {research: {}}"
 
 
 def apply(text, **kwargs):
@@ -244,3 +249,42 @@ def test_a_file_that_rules_owns_what_it_names(tmp_path):
     path.write_text("version: 1\nteams: {}\nbudgets: []")
     configuration.own_file(str(path))
     assert (Team.objects.get().managed_by, Budget.objects.get().managed_by) == ("", "")
+
+
+def test_a_comparison_says_what_would_be_refused_and_writes_nothing():
+    issuing.issue("app", ["generate"], team=Team.objects.create(name="sales"))
+    found = configuration.apply_document(NEW_TEAM, label="test", prune=True, rehearse=True)
+    assert [(one.kind, one.name) for one in found.refused] == [("team", "sales")]
+    assert "has client keys" in found.refused[0].finding.detail
+    assert (set(Team.objects.values_list("name", flat=True)), found.written) == ({"sales"}, False)
+
+
+def test_what_is_refused_is_not_said_to_be_written(tmp_path):
+    issuing.issue("app", ["generate"], team=Team.objects.create(name="sales"))
+    path, out = tmp_path / "gateway.yaml", io.StringIO()
+    path.write_text(NEW_TEAM)
+    with pytest.raises(SystemExit) as ended:
+        call_command("apply_config", str(path), "--apply", "--prune", stdout=out, no_color=True)
+    assert "Written, except one entry that is marked `entry_refused`: 1 to add, 0 to change, 0 to remove." in (
+        out.getvalue()
+    )
+    path.write_text("version: 1\nteams: {research: {}}")
+    with pytest.raises(SystemExit):
+        call_command("apply_config", str(path), "--apply", "--prune", stdout=(again := io.StringIO()), no_color=True)
+    assert "Nothing was written: every entry was refused" in again.getvalue()
+    assert ended.value.code == 2
+
+
+def test_what_changed_since_it_was_shown_is_not_written():
+    seen = digest(configuration.apply_document(NEW_TEAM, label="test").changes)
+    Team.objects.create(name="research", description="somebody was quicker")
+    with pytest.raises(configuration.NotAsShown):
+        apply(NEW_TEAM, shown=seen)
+    Team.objects.all().delete()
+    assert apply(NEW_TEAM, shown=seen).written
+
+
+def test_parts_of_the_registry_are_exported_alone():
+    apply(FILE)
+    assert list(exporting.document(sections=["teams", "budgets"])) == ["version", "teams", "budgets"]
+    assert list(exporting.document(sections=["providers"])) == ["version", "providers"]

@@ -228,19 +228,30 @@ def _variables(console: Console, applied: Applied) -> None:
 
 
 def _summary(applied: Applied) -> Text:
-    counts = {action: sum(change.action == action for change in applied.changes) for action in _SIGNS}
+    refused = {(one.kind, one.name) for one in applied.refused}
+    done = [change for change in applied.changes if change.provider_id or (change.kind, change.name) not in refused]
+    counts = {action: sum(change.action == action for change in done) for action in _SIGNS}
     told = f"{counts[ADD]:,} to add, {counts[CHANGE]:,} to change, {counts[REMOVE]:,} to remove."
     if not applied.changes:
-        told = "The registry says all of this already."
-    if applied.written:
-        run = f" Run {applied.run_pk}: `manage.py migrate_backoffice --undo {applied.run_pk}` takes it back"
-        gone = any(change.action == REMOVE and change.provider_id for change in applied.changes)
-        run += ", except what was removed of providers." if gone else "."
-        done = "Written"
-        if any(finding.code is FAILED_PROVIDER for finding in applied.findings):
-            done = "Written, except the providers that are marked `failed`"
-        return Text(f"{done}: {told}{run}" if applied.changes else told)
-    return Text(f"{told} Nothing was written; --apply does it." if applied.changes else told)
+        return Text("The registry says all of this already.")
+    if not applied.written:
+        return Text(f"{told} Nothing was written; --apply does it.")
+    if not done:
+        return Text("Nothing was written: every entry was refused, for the reasons above.")
+    run = f" Run {applied.run_pk}: `manage.py migrate_backoffice --undo {applied.run_pk}` takes it back"
+    gone = any(change.action == REMOVE and change.provider_id for change in done)
+    run += ", except what was removed of providers." if gone else "."
+    return Text(f"Written{_exceptions(applied)}: {told}{run}")
+
+
+def _exceptions(applied: Applied) -> str:
+    told = []
+    if applied.refused:
+        told.append("one entry that is" if len(applied.refused) == 1 else f"{len(applied.refused):,} entries that are")
+        told[0] += " marked `entry_refused`"
+    if any(finding.code is FAILED_PROVIDER for finding in applied.findings):
+        told.append("the providers that are marked `failed`")
+    return f", except {' and '.join(told)}" if told else ""
 
 
 def _shown(value: Any) -> str:

@@ -19,6 +19,7 @@ examples:
   manage.py export_config                            the whole registry as YAML, to the terminal
   manage.py export_config gateway.yaml               the same into a file
   manage.py export_config gateway.json --only openai one provider, as JSON by the file's name
+  manage.py export_config --sections teams budgets   some parts of it
 
 Secrets are references: a key becomes env:LLM_KEY_<PROVIDER>_<ENVIRONMENT>_<8 hex of its fingerprint>. Where the file is
 applied, set those variables, or store the keys in the admin. Applied where it was made, the stored keys stay.
@@ -42,16 +43,26 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="Where to; `-` or nothing prints it.")
         parser.add_argument("--format", choices=WRITTEN, help="By default what the file's name ends in, else yaml.")
-        parser.add_argument("--only", metavar="PROVIDER", nargs="+", default=[], help="These providers only.")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--only", metavar="PROVIDER", nargs="+", default=[], help="These providers only.")
+        which.add_argument(
+            "--sections",
+            metavar="NAME",
+            nargs="+",
+            default=[],
+            help=f"These parts only: {', '.join(exporting.members())}.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         path, only = options["file"], options["only"]
         missing = set(only) - set(Provider.objects.filter(provider_id__in=only).values_list("provider_id", flat=True))
         if missing:
             raise CommandError(f"No provider is named {', '.join(map(json.dumps, sorted(missing)))}.")
+        if unknown := sorted(set(options["sections"]) - set(exporting.members())):
+            raise CommandError(f"No section is named {', '.join(unknown)}; there are {', '.join(exporting.members())}.")
         file_format = options["format"] or ("json" if path.endswith(".json") else "yaml")
         try:
-            text = exporting.text(file_format, only)
+            text = exporting.text(file_format, only, options["sections"])
         except SecretError as error:
             raise CommandError(f"A stored secret does not open, so no reference to it can be made: {error}") from error
         if path == "-":
