@@ -68,9 +68,9 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The column in one line, for who has no scripts."""
-        lines = [f"{one.name}: {one.text}" for one in self.said]
-        return ", ".join([f"{self.label}: {self.total}" if self.total else self.label, *lines])
+        """A line for the column and one for each series, a tab before what it amounts to."""
+        head = f"{self.label}\t{self.total}" if self.total else self.label
+        return "\n".join([head, *(f"{one.name}\t{one.text}" for one in self.said)])
 
 
 @dataclass(frozen=True, slots=True)

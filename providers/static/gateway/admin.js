@@ -77,6 +77,38 @@
     }, 350));
   });
 
+  // What a column of a chart says, beside the pointer; without scripts its title says it, with a tab before each amount.
+  function tipOf(column) {
+    column.dataset.tip ??= column.querySelector("title").textContent;
+    column.querySelector("title")?.remove();
+    const box = document.createElement("div");
+    box.className = "gw-tip";
+    box.setAttribute("aria-hidden", "true");
+    for (const [number, text] of column.dataset.tip.split("\n").entries()) {
+      const line = document.createElement(number ? "span" : "strong");
+      for (const part of text.split("\t")) line.append(Object.assign(document.createElement("b"), { textContent: part }));
+      box.append(line);
+    }
+    return box;
+  }
+
+  let tip = null;
+  document.addEventListener("pointerover", (event) => {
+    const column = event.target.closest?.(".gw-col");
+    if (tip && tip.column === column) return;
+    tip?.box.remove();
+    tip = null;
+    if (!column) return;
+    const plot = column.closest(".gw-plot-box");
+    tip = { column, box: tipOf(column) };
+    plot.append(tip.box);
+    const frame = plot.getBoundingClientRect();
+    const hit = column.querySelector(".gw-col-hit").getBoundingClientRect();
+    const right = hit.right - frame.left + 8;
+    const fits = right + tip.box.offsetWidth <= frame.width;
+    tip.box.style.left = `${Math.max(0, fits ? right : hit.left - frame.left - tip.box.offsetWidth - 8)}px`;
+  });
+
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-check-all]");
     if (!all) return;
