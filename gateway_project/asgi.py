@@ -27,7 +27,7 @@ from inference.forwarding import goes_to_legacy  # noqa: E402
 from inference.limits import Limits  # noqa: E402
 from inference.metrics import metrics  # noqa: E402
 from inference.shadowing import Shadowing  # noqa: E402
-from routing import snapshot  # noqa: E402
+from routing import permits, snapshot  # noqa: E402
 from routing.rollout import GATEWAY, LEGACY  # noqa: E402
 from routing.types import RolloutView  # noqa: E402
 
@@ -44,6 +44,7 @@ data_plane = Application(
     recorders.for_this_process(),
 )
 shadowing = Shadowing(settings.REDIS_URL)
+_OF_THE_DATA_PLANE = ("/v1", permits.TAKEN_AT)
 
 
 def application(scope: dict[str, Any], receive: Any, send: Any) -> Any:
@@ -66,7 +67,7 @@ def _serve(forward_under: RolloutView | None, scope: dict[str, Any], receive: An
     if forward_under is not None:
         return data_plane.forward(forward_under, scope, receive, send)
     path = scope["path"]
-    if path.startswith("/v1/") or path == "/v1":
+    if path.startswith("/v1/") or path in _OF_THE_DATA_PLANE:
         return data_plane(scope, receive, send)
     return control_plane(scope, receive, send)
 

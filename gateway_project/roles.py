@@ -14,7 +14,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db.models import QuerySet
 
 from gateway_project.role_names import ADMIN, FINANCE, KEYS, OPERATOR, VIEWER
-from routing.visibility import MANAGE_EVERY_TEAM, SEE_EVERY_TEAM
+from routing.visibility import MANAGE_EVERY_TEAM, SEE_EVERY_TEAM, USE_EVERY_KEY, USE_PLAYGROUND
 
 OURS = ("providers", "routing", "inference")
 TEXTS = {"inference.shadowpair", "inference.tracecontent"}
@@ -22,6 +22,8 @@ TEXTS = {"inference.shadowpair", "inference.tracecontent"}
 ACCESS = {"routing.clientkey", "routing.team", "routing.teammember", "routing.ratelimit"}
 MONEY = {"routing.budget", "routing.budgetraise"}
 PRICES = {"providers.priceoverride", "inference.costcorrection"}
+ASKS = {USE_PLAYGROUND, USE_EVERY_KEY}
+"""Spends money: looking alone does not permit it."""
 CATALOGUE = {"providers.provider", "providers.providermodel", "routing.policy"}
 
 
@@ -49,11 +51,13 @@ def _views(may: May) -> bool:
 
 
 def _operates(may: May) -> bool:
-    return _views(may) or (may.app in OURS and bool(may.target) and may.target not in ACCESS | MONEY)
+    return (
+        may.name in ASKS or _views(may) or (may.app in OURS and bool(may.target) and may.target not in ACCESS | MONEY)
+    )
 
 
 def _keeps_keys(may: May) -> bool:
-    if may.name in (SEE_EVERY_TEAM, MANAGE_EVERY_TEAM) or may.target in ACCESS:
+    if may.name in ASKS | {SEE_EVERY_TEAM, MANAGE_EVERY_TEAM} or may.target in ACCESS:
         return True
     return may.verb == "view" and may.target in CATALOGUE | MONEY | {"inference.trace", "inference.usagerecord"}
 

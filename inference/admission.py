@@ -11,6 +11,7 @@ from inference.errors import InvalidKey, PermissionDenied
 from routing import client_keys
 from routing.client_addresses import Network, within
 from routing.client_keys import KeyRefused
+from routing.permits import Permit
 from routing.types import Identity, Snapshot
 
 GENERATE = "generate"
@@ -60,6 +61,19 @@ def admit(presented: str, snapshot: Snapshot, *, now: float, scope: str = GENERA
     if scope not in identity.scopes and ADMIN not in identity.scopes:
         raise PermissionDenied(f"Your API key lacks the scope '{scope}'.", code="insufficient_scope")
     return identity
+
+
+def admit_by_permit(permit: Permit, snapshot: Snapshot, *, now: float, address: str) -> Identity:
+    """As `admit`, for a person in the playground: what the key may not, they may not with it. Raises `InvalidKey` and `PermissionDenied`."""
+    view = snapshot.client_keys.get(permit.prefix)
+    reason = "unknown" if view is None else view.refusal(now)
+    if view is not None and not reason and view.networks is not None and not within(address, view.networks):
+        reason = "address"
+    if view is None or reason:
+        raise _refusal(KeyRefused(reason))
+    if not view.identity.may(GENERATE):
+        raise PermissionDenied(f"The client key lacks the scope '{GENERATE}'.", code="insufficient_scope")
+    return view.identity
 
 
 def whose(presented: str, snapshot: Snapshot, *, now: float, address: str) -> Identity:

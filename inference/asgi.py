@@ -1,4 +1,4 @@
-"""The data plane's door: a raw ASGI callable for `/v1`. The path decides, and there is no Django below.
+"""The data plane's door: a raw ASGI callable for `/v1`, and for what the playground asks. The path decides, and there is no Django below.
 
 `startup()` and `shutdown()` are run by the server's lifespan, in `gateway_project.asgi`.
 """
@@ -23,6 +23,7 @@ from inference.endpoints.chat import chat
 from inference.endpoints.completions import completions
 from inference.endpoints.embeddings import embeddings
 from inference.endpoints.exchange import Receive, Send
+from inference.endpoints.playground import playground
 from inference.errors import GatewayError
 from inference.forwarding import Forwarder
 from inference.limits import Limits
@@ -32,7 +33,7 @@ from inference.recording import Recorder
 from inference.request_ids import new_request_id
 from inference.wire import errors
 from inference.wire.openai import unknown_path, wrong_method
-from routing import calibration, client_addresses, health, snapshot
+from routing import calibration, client_addresses, health, permits, snapshot
 from routing.types import RolloutView
 
 Endpoint = Callable[[DataPlane, dict[str, Any], Receive, Send], Coroutine[Any, Any, None]]
@@ -41,6 +42,7 @@ _GENERATING: dict[str, Endpoint] = {
     "/v1/chat/completions": chat,
     "/v1/completions": completions,
     "/v1/embeddings": embeddings,
+    permits.TAKEN_AT: playground,
 }
 _MODELS = "/v1/models"
 

@@ -61,6 +61,10 @@ def rotate(key: ClientKey, overlap: timedelta = timedelta()) -> Secret:
         row = ClientKey._base_manager.select_for_update().get(pk=key.pk)
         if row.state in ("revoked", "expired"):
             raise ValidationError(f"The key is {row.state}; issue another one.")
+        if row.person_id is not None:
+            raise ValidationError(
+                "The key is a person's own in the playground; nobody has its secret. Issue another one."
+            )
         now = timezone.now()
         new = client_keys.generate(row.prefix)
         row.previous_digest, row.previous_pepper_id, row.previous_until = "", "", None

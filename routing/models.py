@@ -94,11 +94,23 @@ class ClientKey(RegistryModel):
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, editable=False)
     last_used_from = models.GenericIPAddressField(null=True, editable=False)
+    person = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.SET_NULL,
+        editable=False,
+        related_name="playground_key",
+        help_text="Who asks with it in the playground; nobody has its secret.",
+    )
 
-    unaudited = RegistryModel.unaudited | {"digest", "previous_digest", "last_used_from"}
+    unaudited = RegistryModel.unaudited | {"digest", "previous_digest", "last_used_from", "person"}
 
     class Meta:
         ordering = ["-created_at"]
+        permissions = [
+            ("use_playground", "Can ask models in the playground, with the keys of their own teams"),
+            ("use_every_key", "Can ask in the playground with the keys of every team, and in their own name"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(revoked_at__isnull=True) | Q(enabled=False), name="revoked_keys_stay_off"

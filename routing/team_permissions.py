@@ -1,4 +1,4 @@
-"""What membership in a team permits by itself, beside the roles: to look at the team's own things, and to manage its keys.
+"""What membership in a team permits by itself, beside the roles: to look at the team's own things, to try its keys, and to manage them.
 
 A backend of Django's authentication. Which rows these permissions are about is for `routing.visibility` to say.
 """
@@ -16,6 +16,7 @@ OF_MEMBERS = frozenset(
         "routing.view_team",
         "routing.view_teammember",
         "routing.view_clientkey",
+        "routing.use_playground",
         "routing.view_ratelimit",
         "routing.view_budget",
         "routing.view_budgetraise",

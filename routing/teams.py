@@ -11,7 +11,10 @@ from django.db import models
 from providers.models import RegistryModel, validate_identifier
 
 VIEWS, MANAGES = "views", "manages"
-ROLES = {VIEWS: "sees the team's keys, limits, spend and traces", MANAGES: "also issues, rotates and revokes its keys"}
+ROLES = {
+    VIEWS: "sees the team's keys, limits, spend and traces, and asks with its keys in the playground",
+    MANAGES: "also issues, rotates and revokes its keys",
+}
 
 
 class Team(RegistryModel):

@@ -15,6 +15,8 @@ from routing.teams import MANAGES, TeamMember
 
 SEE_EVERY_TEAM = "routing.see_every_team"
 MANAGE_EVERY_TEAM = "routing.manage_every_team"
+USE_PLAYGROUND = "routing.use_playground"
+USE_EVERY_KEY = "routing.use_every_key"
 M = TypeVar("M", bound=Model)
 
 
@@ -32,6 +34,16 @@ def managed_by(user: Any) -> frozenset[int] | None:
     return None if user.has_perm(MANAGE_EVERY_TEAM) else _teams(user, role=MANAGES)
 
 
+def asks_with(user: Any) -> frozenset[int] | None:
+    """Ids of the teams with whose client keys the user may ask in the playground; None: with all keys, and in their own name.
+
+    Seeing a key is not enough: who only looks at every team spends no team's money but their own's.
+    """
+    if user is None or not user.is_active or not user.has_perm(USE_PLAYGROUND):
+        return frozenset()
+    return None if user.has_perm(USE_EVERY_KEY) else _teams(user)
+
+
 def sees_everything(user: Any) -> bool:
     """For pages that tell of all teams together."""
     return teams_of(user) is None
@@ -46,6 +58,11 @@ def visible(queryset: QuerySet[M], user: Any, field: str | Sequence[str] = "team
 def managed(queryset: QuerySet[M], user: Any, field: str | Sequence[str] = "team_id") -> QuerySet[M]:
     """The client keys that the user may issue, rotate and revoke."""
     return _of(queryset, managed_by(user), field)
+
+
+def asked_with(queryset: QuerySet[M], user: Any, field: str | Sequence[str] = "team_id") -> QuerySet[M]:
+    """The client keys with which the user may ask in the playground."""
+    return _of(queryset, asks_with(user), field)
 
 
 def _of(queryset: QuerySet[M], teams: frozenset[int] | None, field: str | Sequence[str]) -> QuerySet[M]:

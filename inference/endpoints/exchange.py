@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from inference.contents import Capture
     from inference.plane import DataPlane
     from inference.spool import Slot
-    from routing.types import Identity
+    from routing.types import Identity, Snapshot
 
 logger = logging.getLogger("gateway.requests")
 
@@ -181,7 +181,7 @@ class Exchange:
         key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
         if snapshot.trusted_proxies and (forwarded := read.get(b"x-forwarded-for")) is not None:
             self.address = address_of(self.address, forwarded.decode("latin-1"), snapshot.trusted_proxies)
-        identity = admit(key, snapshot, now=time(), address=self.address)
+        identity = self._identified(key, snapshot)
         plane.recorder.refuse_if_full()
         self.identity = self.trail.identity = identity
         body = await self._read_body()
@@ -217,6 +217,9 @@ class Exchange:
         else:
             self.deadline = deadline
             await self._reply_streamed(reply, first)
+
+    def _identified(self, key: str, snapshot: Snapshot) -> Identity:
+        return admit(key, snapshot, now=time(), address=self.address)
 
     async def _read_body(self) -> bytes:
         limit = self._plane.limits.body_bytes
