@@ -65,7 +65,7 @@ def _static(path: str) -> Callable[[HttpRequest], str]:
 
 
 STYLESHEETS = [_static(f"gateway/css/{name}.css") for name in _STYLES]
-SCRIPTS = [_static("gateway/admin.js")]
+SCRIPTS = [_static(f"gateway/{name}.js") for name in ("admin", "names")]
 FAVICON = _static("gateway/favicon.svg")
 SEARCHED = [
     *("providers.provider", "providers.providermodel", "routing.policy", "routing.clientkey", "routing.team"),
