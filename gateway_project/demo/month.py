@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
 
-from gateway_project.demo import registry, surroundings, writing
+from gateway_project.demo import live_state, money, registry, surroundings, writing
 from gateway_project.demo.traffic import Traffic
 from inference.models import UsageRecord
 from providers.models import ImportRun, Provider
@@ -47,8 +47,9 @@ def fill(plan: Plan, told: Callable[[int], None]) -> int:
     """Everything; `told` hears of the requests as they are written. Returns how many there are."""
     chance = random.Random(plan.seed)
     identities = registry.build(plan.until, plan.days, chance)
+    held = snapshot.refresh()
     traffic = Traffic(
-        snapshot.refresh(),
+        held,
         identities,
         begin=plan.begin,
         until=plan.until,
@@ -57,10 +58,12 @@ def fill(plan: Plan, told: Callable[[int], None]) -> int:
     )
     writes = writing.Writing(told)
     writes.write(traffic.entries())
+    money.budgets(plan.until)
     surroundings.probes(plan.until, chance)
     surroundings.jobs(plan.until, chance)
     surroundings.conversations()
     surroundings.late_price(plan.until, plan.days)
+    live_state.write(held, traffic.unwell, traffic.figures(), plan.until)
     surroundings.incidents(plan.until)
     writing.forget_old_traces(plan.until)
     writing.settle_statistics()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,14 +14,15 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from gateway_project import entitlements
+from gateway_project.demo import legacy, money
 from gateway_project.demo.clients import CLIENTS, PEOPLE, Client
 from gateway_project.sign_on import Entitlement
 from inference.models import AlertChannel, AlertRule
 from providers import actor, configuration
 from providers.models import ApiKey, Provider, ProviderModel
 from providers.secrets import Secret
-from routing import budget_actions, issuing, policy_actions, trials
-from routing.models import Budget, ClientKey, Policy, RateLimit, Rollout, Team
+from routing import issuing, policy_actions, trials
+from routing.models import ClientKey, Policy, Rollout, Team
 from routing.types import Identity
 
 FILE = Path(__file__).parent / "registry.yaml"
@@ -36,8 +36,9 @@ def build(until: datetime, days: int, chance: random.Random) -> dict[str, Identi
         _people()
         _upstream_keys(until)
         keys = {client.name: _client_key(client, until) for client in CLIENTS}
+    legacy.bring_over()
     with transaction.atomic():
-        _allowances(keys, until)
+        money.limits(keys)
         _policies_move_on(until)
         _alerts()
         _rollout()
@@ -104,34 +105,6 @@ def _client_key(client: Client, until: datetime) -> ClientKey:
     return key
 
 
-def _allowances(keys: Mapping[str, ClientKey], until: datetime) -> None:
-    teams = {team.name: team for team in Team.objects.all()}
-    with actor.acting_as("user:fatima", reason="Budgets of this quarter"):
-        for values in (
-            {"subject": "all", "amount": "900", "hard": False, "warn_percent": 75},
-            {"subject": "team", "team": teams["help-desk"], "amount": "260"},
-            {"subject": "team", "team": teams["research"], "amount": "180", "hard": False},
-            {"subject": "team", "team": teams["web-shop"], "amount": "60"},
-            {"subject": "team", "team": teams["platform"], "amount": "220"},
-            {"subject": "key", "client_key": keys["Code review bot"], "period": "day", "amount": "6"},
-            {"subject": "tag", "tag": "project:atlas", "amount": "150", "hard": False},
-            {"subject": "each_key", "period": "day", "amount": "40", "by_role": True},
-        ):
-            budget = Budget(time_zone="Europe/Berlin", **values)
-            budget.full_clean()
-            budget.save()
-        shop = Budget.objects.get(team=teams["web-shop"])
-        budget_actions.raise_for_a_while(
-            shop, Decimal(25), "Black Friday: product texts for 4,000 new articles", until + timedelta(days=9)
-        )
-    with actor.acting_as("user:omar"):
-        limit = RateLimit(
-            subject="key", client_key=keys["Shop product texts"], requests_per_minute=60, concurrent_requests=8
-        )
-        limit.full_clean()
-        limit.save()
-
-
 def _policies_move_on(until: datetime) -> None:
     """Some have a past, one has a next version on trial."""
     with actor.acting_as("user:omar"):
@@ -153,13 +126,16 @@ def _policies_move_on(until: datetime) -> None:
         )
 
 
+_FAILING = {"name": "Provider failing", "least_requests": 3, "recover_minutes": 5}
+
+
 def _alerts() -> None:
     with actor.acting_as("user:omar"):
         channel = AlertChannel(name="on call", kind="email", recipients=["on-call@demo.invalid"], enabled=False)
         channel.full_clean()
         channel.save()
         for values in (
-            {"name": "Provider failing", "signal": "error_rate", "told_for": "provider", "threshold": 20},
+            {**_FAILING, "signal": "error_rate", "told_for": "provider", "threshold": 20, "window_minutes": 15},
             {"name": "Budget nearly used up", "signal": "budget_used", "threshold": 80},
             {"name": "Client key expires", "signal": "key_expiring", "threshold": 7},
             {"name": "Spend of an hour", "signal": "hourly_cost", "told_for": "gateway", "threshold": 15},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import uuid
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from django.db import transaction
 
 from gateway_project.demo import upstreams
 from gateway_project.demo.conversations import CONVERSATIONS
-from inference import rating, usage_rows
+from inference import alert_judging, rating, usage_rows
 from inference.alert_models import AlertIncident, AlertRule
 from inference.contents import Kept
 from inference.models import Job, Trace
@@ -21,7 +22,7 @@ from providers.models import PriceOverride, ProbeResult, Provider
 from providers.probes import KEPT_PER_PROVIDER, STAGES
 from routing.models import ClientKey
 
-_PROBED = timedelta(minutes=10)
+_PROBED, _MINUTE = timedelta(minutes=10), timedelta(minutes=1)
 
 
 def probes(until: datetime, chance: random.Random) -> None:
@@ -136,27 +137,30 @@ def late_price(until: datetime, days: int) -> None:
 
 
 def incidents(until: datetime) -> None:
-    """Those that rules would have told of, where the traffic was as bad; what holds now is found by the rules themselves."""
+    """What the rules tell of the past, minute by minute around each outage, and of now."""
+    # That a rule was broken is no news for whoever makes it up.
+    loggers = [logging.getLogger(name) for name in ("gateway.alerts", "routing.budget_status")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        _judge(until)
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _judge(until: datetime) -> None:
     rule = AlertRule.objects.get(name="Provider failing")
-    for outage in upstreams.outages(until):
-        if outage.end >= until or outage.begin < until - timedelta(days=25):
+    for outage in reversed(upstreams.outages(until)):
+        if outage.end >= until:
             continue
-        began, ended = outage.begin + timedelta(minutes=3), outage.end + timedelta(minutes=4)
-        worst = Decimal(round(outage.share * 100, 1))
-        AlertIncident.objects.create(
-            rule=rule,
-            rule_name=rule.name,
-            condition=rule.condition,
-            unit=rule.watched.unit,
-            subject=outage.provider_id,
-            subject_name=outage.provider_id,
-            began_at=began,
-            told_at=began,
-            value=Decimal("1.2"),
-            worst=worst,
-            detail=f"last {outage.code}",
-            well_since=outage.end,
-            ended_at=ended,
-            acknowledged_at=began + timedelta(minutes=2),
-            acknowledged_by="user:omar",
-        )
+        moment = outage.begin - _MINUTE
+        while moment < min(until, outage.end + timedelta(minutes=30)):
+            alert_judging.judge(rule, moment)
+            moment += _MINUTE
+    for incident in AlertIncident.objects.filter(ended_at__isnull=False):
+        noticed = incident.began_at + timedelta(minutes=4)
+        if noticed < incident.ended_at:
+            AlertIncident.objects.filter(pk=incident.pk).update(acknowledged_at=noticed, acknowledged_by="user:omar")
+    alert_judging.judge_all(until)

@@ -18,9 +18,10 @@ from inference.attempts import Attempt, Paid
 from inference.backends.base import Usage
 from inference.deciding import Ruling
 from inference.recording import Entry
-from routing import breakers
+from routing import breakers, performance
 from routing.breakers import OPEN, WELL, Breaker, Step
 from routing.decide import decide
+from routing.performance import Batch, Figures
 from routing.rollout import GATEWAY, LEGACY
 from routing.types import Candidate, Conditions, Identity, ModelView, RequestFacts, RouteCondition, Snapshot
 
@@ -87,8 +88,9 @@ class Traffic:
         seed: int,
     ) -> None:
         self._snapshot, self._identities = snapshot, identities
-        self._begin, self._until, self._count = begin, until, count
+        self._begin, self._until, self._requests = begin, until, count
         self._chance = random.Random(seed)
+        self._counts_from = until.timestamp() - performance.DAYS * 86_400
         self._outages: Sequence[Outage] = upstreams.outages(until)
         self._bursts = clients.bursts(until)
         self._breakers: dict[str, Breaker] = {}
@@ -96,23 +98,23 @@ class Traffic:
         self._conditions = Conditions(self._figures)
         self._turned = False
         self._rulings: dict[tuple[str, int, bool], Ruling] = {}
+        self._fared: dict[str, Figures] = {}
         self._sessions: dict[str, list[str]] = {}
         legacy = begin + (until - begin) * _LEGACY_UNTIL
         self._legacy_until = legacy
-
-    @property
-    def conditions(self) -> Conditions:
-        """As they stand after the last request."""
-        return self._conditions
 
     @property
     def unwell(self) -> Mapping[str, Breaker]:
         """Breakers that are not well after the last request."""
         return self._breakers
 
+    def figures(self) -> dict[str, Figures]:
+        """How the routes fared in the last days, as processes count it."""
+        return self._fared
+
     def entries(self) -> Iterator[Entry]:
         moments = rhythm.arrivals(
-            clients.paces(self._until), self._bursts, self._begin, self._until, self._count, self._chance
+            clients.paces(self._until), self._bursts, self._begin, self._until, self._requests, self._chance
         )
         for number, (at, who) in enumerate(moments):
             client = clients.CLIENTS[who]
@@ -255,6 +257,8 @@ class Traffic:
         return self._snapshot.by_name[route][0].provider.breaker
 
     def _step(self, model: ModelView, kind: str, at: float, code: str = "", lease: str = "") -> bool:
+        if kind != "permit":
+            self._count(model.route, kind == "good", at)
         known = self._breakers.get(model.route, WELL)
         if kind == "good" and known.is_well:
             return True
@@ -269,6 +273,12 @@ class Traffic:
             else:
                 self._breakers[model.route] = after
         return granted
+
+    def _count(self, route: str, good: bool, at: float) -> None:
+        if at < self._counts_from:
+            return
+        batch = Batch(int(good), int(not good), int(self._figures[route].latency_seconds * 1e6) if good else 0)
+        self._fared[route] = performance.after(self._fared.get(route, performance.UNKNOWN), batch, int(at * 1000))
 
     # What becomes of it
 

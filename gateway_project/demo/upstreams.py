@@ -90,7 +90,7 @@ def outages(until: datetime) -> list[Outage]:
     return [
         Outage("anthropic", *ago(0.24, 40), 502, "upstream_error", 0.9),
         Outage(
-            "deepseek", until - timedelta(hours=5), until + timedelta(days=1), 502, "upstream_unreachable", 3.0, 1.0
+            "deepseek", until - timedelta(hours=11), until + timedelta(days=1), 502, "upstream_unreachable", 3.0, 1.0
         ),
         Outage("openai", *ago(6.42, 17), 429, "rate_limit_exceeded", 0.2, 0.7),
         Outage("groq", *ago(11.3, 55), 502, "upstream_unreachable", 3.0),

@@ -10,10 +10,10 @@ from itertools import islice
 from django.db import connection
 
 from inference import trace_partitions, usage_rows
-from inference.reasons import Reason, explained
+from inference.reasons import Reason, Reasons
 from inference.recording import Entry, row_of
 
-AT_ONCE = 2_000
+AT_ONCE = 5_000
 
 
 class Writing:
@@ -21,6 +21,7 @@ class Writing:
 
     def __init__(self, told: Callable[[int], None]) -> None:
         self._told = told
+        self._worded = Reasons()
         self._reasons: dict[str, Reason] = {}
         self._key_use: dict[int, tuple[float, str]] = {}
         self.written = 0
@@ -43,13 +44,11 @@ class Writing:
         ruling = entry.ruling
         if ruling is None:
             return
-        if ruling.digest is None:
-            reason = explained(ruling)
-            ruling.digest = reason.digest
-            known = self._reasons.get(reason.digest)
-            self._reasons[reason.digest] = known or reason
-        # Told again as long as somebody refers to it: old explanations are deleted.
-        self._reasons[ruling.digest] = self._reasons[ruling.digest]._replace(at=entry.at)
+        if ruling.digest is None and (reason := self._worded.take(ruling)) is not None:
+            self._reasons.setdefault(reason.digest, reason)
+        if ruling.digest:
+            # Told again as long as somebody refers to it: old explanations are deleted.
+            self._reasons[ruling.digest] = self._reasons[ruling.digest]._replace(at=entry.at)
 
 
 def forget_old_traces(now: datetime) -> None:

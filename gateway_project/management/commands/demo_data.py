@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway_project import first_keys, first_run
 from gateway_project.demo import month
+from providers.management.teaching import TeachingCommand
 
-EXAMPLES = """\
+EXAMPLES = """
+examples:
   manage.py demo_data --data-dir /tmp/demo                         a month, 40,000 requests, about half a minute
   manage.py demo_data --data-dir /tmp/demo --days 7 --requests 1000000
   manage.py quickstart --data-dir /tmp/demo                        look at it
@@ -24,17 +26,13 @@ Everything in it is made up: providers whose addresses exist nowhere, keys that 
 There is no way to take it out again, so give it a data directory of its own."""
 
 
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = (
         "Fill an empty installation with a believable month of traffic: ten providers, policies, teams, keys, budgets, incidents, "
         "and requests by day and night with a provider that failed for forty minutes."
     )
+    examples = EXAMPLES
     requires_system_checks: list[str] = []
-
-    def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
-        return super().create_parser(
-            *args, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
-        )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--days", type=int, default=30, help="how far back the traffic goes (30)")
