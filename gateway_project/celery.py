@@ -7,8 +7,10 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_ready
+from celery.signals import after_task_publish, beat_init, worker_ready
 from kombu import Exchange, Queue
+
+from gateway_project import clock
 
 QUEUES = ("housekeeping", "generation", "probes", "llama_cpp")
 """A worker that is told none of them serves all."""
@@ -52,3 +54,9 @@ app.autodiscover_tasks()
 def say_ready(**_: Any) -> None:
     """To whoever started the worker. In the log it may look otherwise, or be below its level; Celery makes `sys.stdout` a log."""
     print("the worker is ready.", file=sys.__stdout__, flush=True)
+
+
+@beat_init.connect
+def tell_each_tick(**_: Any) -> None:
+    """Of the clock's process alone; others send tasks too."""
+    after_task_publish.connect(clock.tick, weak=False)

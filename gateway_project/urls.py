@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from gateway_project import health
+from gateway_project import diagnosis, health
 
 urlpatterns = [
     *([path("", include("gateway_project.sso"))] if settings.SIGN_ON else []),
@@ -19,6 +19,7 @@ urlpatterns = [
     re_path(r"^metrics/?\Z", health.MetricsView.as_view()),
     re_path(r"^api/v1/health/?\Z", health.HealthView.as_view()),
     re_path(r"^api/v1/health/providers/?\Z", health.ProvidersHealthView.as_view()),
+    re_path(r"^api/v1/doctor/?\Z", diagnosis.DoctorView.as_view()),
     re_path(r"^api/v1/models/?\Z", health.ModelsView.as_view()),
     re_path(r"^api/v1/tasks/?\Z", health.TasksView.as_view()),
     re_path(r"^api/schema/?\Z", SpectacularAPIView.as_view(), name="schema"),

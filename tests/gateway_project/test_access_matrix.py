@@ -74,6 +74,7 @@ OWN = {
     "password_change_done": May(ALL),
     "jsi18n": May(ALL),
     "search": May(ALL),
+    "doctor": May("VOKFA", "VOKFA"),
     "health": May("VOKFA"),
     "health_live": May("VOKFA"),
     "health_reset": May("", "OA"),

@@ -1,0 +1,80 @@
+"""The worker and the clock: who does what nobody waits for."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import redis
+from django.conf import settings
+
+from gateway_project import clock
+from gateway_project.celery import QUEUES, app
+from gateway_project.doctor.findings import ERROR, WARNING, WORKERS, Finding, Fix, Told, check, counted, page
+
+LATE_SECONDS = 60.0
+"""Something is due every five seconds."""
+MANY_WAITING = 100
+ANSWER_SECONDS = 1.0
+_START_WORKER = "celery -A gateway_project.celery:app worker"
+_START_CLOCK = "celery -A gateway_project.celery:app beat"
+
+
+@check("clock", "The clock ticks", WORKERS)
+def the_clock() -> Told:
+    last = clock.last_tick()
+    why = "No provider is probed, no alert judged, nothing old deleted and no lost job woken while it stands still."
+    fix = Fix("Start the clock; one for the whole installation.", command=_START_CLOCK)
+    if last is None:
+        yield Finding(ERROR, "The clock (Celery beat) has not ticked for a day, or never.", why, fix)
+        return
+    behind = time.time() - last
+    if behind > LATE_SECONDS:
+        at = datetime.fromtimestamp(last, UTC)
+        yield Finding(ERROR, f"The clock (Celery beat) last ticked {behind / 60:.0f} minutes ago.", why, fix, at)
+    yield f"It ticked {max(0.0, behind):.0f}\u202fs ago."
+
+
+@check("queues", "No queue grows", WORKERS)
+def queues() -> Told:
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
+        pipeline = client.pipeline(transaction=False)
+        for queue in QUEUES:
+            pipeline.llen(queue)
+        waiting = dict(zip(QUEUES, pipeline.execute(), strict=True))
+    for queue, length in waiting.items():
+        if length >= MANY_WAITING:
+            yield Finding(
+                ERROR if length >= 10 * MANY_WAITING else WARNING,
+                f"{counted(length, 'task')} wait in the queue {queue}.",
+                "Whoever serves that queue is away, or too slow for what comes.",
+                Fix(
+                    "Start a worker for it, or more of them.",
+                    page("inference_job_changelist"),
+                    f"{_START_WORKER} -Q {queue}",
+                ),
+            )
+    yield f"{counted(sum(waiting.values()), 'task')} wait{'s' if sum(waiting.values()) == 1 else ''} in {len(QUEUES)} queues."
+
+
+@check("workers", "Every queue has a worker that answers", WORKERS, live=True, apart=True)
+def answering() -> Told:
+    served = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+    if not served:
+        yield Finding(
+            ERROR,
+            "No worker answers.",
+            "Background jobs, probes, alerts, roll-outs of policies and local models wait for one.",
+            Fix("Start a worker.", command=_START_WORKER),
+        )
+        return
+    by_queue = {queue["name"] for queues in served.values() for queue in queues or ()}
+    for queue in QUEUES:
+        if queue not in by_queue:
+            yield Finding(
+                ERROR,
+                f"No worker that answers serves the queue {queue}.",
+                "What is put there is never done.",
+                Fix("Start a worker for it.", command=f"{_START_WORKER} -Q {queue}"),
+            )
+    yield f"{counted(len(served), 'worker')} answer{'s' if len(served) == 1 else ''}: {', '.join(sorted(served))}."
