@@ -64,7 +64,7 @@ def fill(plan: Plan, told: Callable[[int], None]) -> int:
     surroundings.conversations()
     surroundings.late_price(plan.until, plan.days)
     live_state.write(held, traffic.unwell, traffic.figures(), plan.until)
-    surroundings.incidents(plan.until)
+    surroundings.incidents(plan.begin, plan.until)
     writing.forget_old_traces(plan.until)
     writing.settle_statistics()
     return writes.written

@@ -136,7 +136,7 @@ def late_price(until: datetime, days: int) -> None:
     )
 
 
-def incidents(until: datetime) -> None:
+def incidents(begin: datetime, until: datetime) -> None:
     """What the rules tell of the past, minute by minute around each outage, and of now."""
     # That a rule was broken is no news for whoever makes it up.
     loggers = [logging.getLogger(name) for name in ("gateway.alerts", "routing.budget_status")]
@@ -144,16 +144,16 @@ def incidents(until: datetime) -> None:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        _judge(until)
+        _judge(begin, until)
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
-def _judge(until: datetime) -> None:
+def _judge(begin: datetime, until: datetime) -> None:
     rule = AlertRule.objects.get(name="Provider failing")
     for outage in reversed(upstreams.outages(until)):
-        if outage.end >= until:
+        if outage.end >= until or outage.begin < begin:
             continue
         moment = outage.begin - _MINUTE
         while moment < min(until, outage.end + timedelta(minutes=30)):
