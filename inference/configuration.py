@@ -37,6 +37,7 @@ class Alerts(ListSection):
 
     name = "alerts"
     kind = "alert rule"
+    permission = "inference.change_alertrule"
 
     def read_one(self, raw: Any, at: str, part: Part) -> None:
         if not isinstance(raw, dict):

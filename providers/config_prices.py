@@ -36,6 +36,7 @@ class Prices(ListSection):
 
     name = "prices"
     kind = "price"
+    permission = "providers.change_priceoverride"
     goes_with_its_file = False
 
     def read_one(self, raw: Any, at: str, part: Part) -> None:

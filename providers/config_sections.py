@@ -51,6 +51,8 @@ class Section(ABC):
     """The member of the file: `policies`."""
     kind: ClassVar[str]
     """What a single one is called: `policy`."""
+    permission: ClassVar[str] = ""
+    """What a user of the admin needs to write it; empty: it is not written there."""
     goes_with_its_file: ClassVar[bool] = True
     """Whether an object is removed when the file that owns it does not name it any more."""
     is_pruned: ClassVar[bool] = True

@@ -95,6 +95,7 @@ class Applied:
     """Nothing was done because another import was running."""
     refused: tuple[Refusal, ...] = ()
     """Of the changes, those that were not written, or as far as a rehearsal tells would not be."""
+    rehearsed: bool = False
 
 
 class NotAsShown(Exception):
@@ -153,7 +154,8 @@ def apply_document(
     result = _run(source, write=writes, owner=owner, progress=progress)
     written = writes and result.exit_status != 1
     refused: list[Refusal] = []
-    if rehearse and not written and not any(one.action == ADD and one.provider_id for one in changes):
+    rehearsed = rehearse and not written and not any(one.action == ADD and one.provider_id for one in changes)
+    if rehearsed:
         refused = config_sections.rehearse(planned)
     if written:
         with _acting_for(owner):
@@ -175,6 +177,7 @@ def apply_document(
         named=_named(source, planned),
         busy=result.busy,
         refused=tuple(refused),
+        rehearsed=rehearsed,
     )
 
 
@@ -223,6 +226,8 @@ def _run(
         return runs.preview(lambda: source, prefer="source", progress=progress)
     who = f"file:{owner}" if owner else actor.current().name
     run = runs.start(ImportRun.Kind.APPLY, source.label, actor=who)
+    if reason := actor.current().reason:
+        run.options = {"reason": reason}
     return runs.execute(run, lambda: source, prefer="source", progress=progress)
 
 

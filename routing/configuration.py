@@ -30,6 +30,7 @@ class Policies(Section):
 
     name = "policies"
     kind = "policy"
+    permission = "routing.change_policy"
 
     def read(self, told: Any, where: str) -> Part:
         part = Part()
@@ -110,6 +111,7 @@ class Routing(Section):
 
     name = "routing"
     kind = "settings"
+    permission = "routing.change_routingsettings"
     goes_with_its_file = False
 
     _fields: dict[str, Reader] = {

@@ -81,6 +81,7 @@ class Teams(_Named):
 
     name = "teams"
     kind = "team"
+    permission = "routing.change_team"
     goes_with_its_file = False
     fields = {"description": text(), "enabled": flag}
 
@@ -128,6 +129,7 @@ class ClientKeys(_Named):
 
     name = "client_keys"
     kind = "client key"
+    permission = "routing.change_clientkey"
     goes_with_its_file = False
     is_pruned = False
     fields = {
@@ -351,6 +353,7 @@ def _percent(value: Any) -> Read:
 class Limits(_OfSubjects):
     name = "limits"
     kind = "limit"
+    permission = "routing.change_ratelimit"
     rows = RateLimit
     fields = {**dict.fromkeys(LIMITS, _count), "enabled": flag}
     usual = {**dict.fromkeys(LIMITS), "enabled": True}
@@ -359,6 +362,7 @@ class Limits(_OfSubjects):
 class Budgets(_OfSubjects):
     name = "budgets"
     kind = "budget"
+    permission = "routing.change_budget"
     rows = Budget
     beside = ("period",)
     needed = ("period", "amount")
