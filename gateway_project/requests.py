@@ -12,9 +12,10 @@ from django.http import HttpRequest, HttpResponse
 
 from inference import old_paths, trace_ids
 from providers import actor
-from routing import client_addresses
+from routing import client_addresses, scope_grants
 from routing.types import Identity
 
+SECRETS = "secrets:read"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
@@ -48,7 +49,11 @@ class ActorMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         user = getattr(request, "user", None)
         name = f"user:{user.get_username()}" if user is not None and user.is_authenticated else "anonymous"
-        with actor.acting_as(name, request_id=getattr(request, "request_id", "")):
+        with actor.acting_as(
+            name,
+            request_id=getattr(request, "request_id", ""),
+            may_handle_secrets=lambda: scope_grants.may_handle(request.user, [SECRETS]),
+        ):
             return self.get_response(request)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+
+def _yes() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,8 @@ class Actor:
     name: str = "system"
     request_id: str = ""
     reason: str = ""
+    may_handle_secrets: Callable[[], bool] = _yes
+    """Whether the stored secrets may be read, so may also be sent elsewhere. Commands and tasks may; see `providers.holding`."""
 
 
 _SYSTEM = Actor()
@@ -26,8 +32,10 @@ def current() -> Actor:
 
 
 @contextmanager
-def acting_as(name: str, *, request_id: str = "", reason: str = "") -> Iterator[Actor]:
-    actor = Actor(name=name, request_id=request_id or current().request_id, reason=reason)
+def acting_as(
+    name: str, *, request_id: str = "", reason: str = "", may_handle_secrets: Callable[[], bool] = _yes
+) -> Iterator[Actor]:
+    actor = Actor(name, request_id or current().request_id, reason, may_handle_secrets)
     token = _current.set(actor)
     try:
         yield actor
@@ -35,13 +43,13 @@ def acting_as(name: str, *, request_id: str = "", reason: str = "") -> Iterator[
         _current.reset(token)
 
 
-def become(name: str) -> None:
+def become(name: str, *, may_handle_secrets: bool) -> None:
     """Name the actor once authentication knows it; holds until the enclosing `acting_as` ends."""
-    _current.set(Actor(name=name, request_id=current().request_id, reason=current().reason))
+    _current.set(Actor(name, current().request_id, current().reason, lambda: may_handle_secrets))
 
 
 @contextmanager
 def giving_reason(reason: str) -> Iterator[Actor]:
     """Whoever acts now, with what they gave as their reason."""
-    with acting_as(current().name, reason=reason) as actor:
+    with acting_as(current().name, reason=reason, may_handle_secrets=current().may_handle_secrets) as actor:
         yield actor

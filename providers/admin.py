@@ -7,18 +7,16 @@ renders a secret: forms take them, lists show hints and fingerprints.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, DateTimeField, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -30,16 +28,17 @@ from unfold.views import ChangeList
 
 from providers import (
     actor,
-    admin_imports,  # noqa: F401  (registers its pages)
+    admin_audit,  # noqa: F401  (registers its pages)
+    admin_configuration,  # noqa: F401
+    admin_imports,  # noqa: F401
+    admin_models,  # noqa: F401
     admin_prices,  # noqa: F401
-    audit,
     breaker_states,
     cells,
     connection,
     discovery,
+    holding,
     keyring,
-    price_cells,
-    price_rows,
     probes,
     provider_types,
 )
@@ -51,11 +50,11 @@ from providers.forms import (
     ProviderModelForm,
     form_of,
 )
-from providers.models import ApiKey, AuditEntry, AuditHead, ConnectionParameter, ProbeResult, Provider, ProviderModel
-from providers.prices import Prices
+from providers.models import ApiKey, ConnectionParameter, ProbeResult, Provider, ProviderModel
+from providers.provider_filters import StateFilter, TypeFilter, label_of
 from providers.provider_types import ProviderType
 from providers.secrets import SecretError
-from providers.tables import ReadOnlyAdmin, RegistryAdmin, SwitchableAdmin
+from providers.tables import RegistryAdmin
 
 STRIP_CELLS = 48
 PROBES_SHOWN = 20
@@ -170,43 +169,6 @@ def stages_in_words(probe: ProbeResult) -> str:
 # --- Providers -------------------------------------------------------------------------------------------------------------
 
 
-class StateFilter(admin.SimpleListFilter):
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("healthy", "healthy"), ("unhealthy", "unhealthy"), ("unknown", "unknown")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        if self.value() == "unknown":
-            return queryset.filter(last_probe_id__isnull=True)
-        if self.value() in {"healthy", "unhealthy"}:
-            last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id").values("healthy")[:1]
-            return queryset.annotate(last_healthy=Subquery(last)).filter(last_healthy=self.value() == "healthy")
-        return queryset
-
-
-class TypeFilter(admin.SimpleListFilter):
-    """The types that are in use, by their labels; the column has no choices."""
-
-    title = "type"
-    parameter_name = "type"
-    field = "provider_type"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        used = Provider.objects.order_by("provider_type").values_list("provider_type", flat=True).distinct()
-        return [(name, label_of(name)) for name in used]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
-
-
-class ProviderTypeFilter(TypeFilter):
-    title = "provider type"
-    parameter_name = "provider_type"
-    field = "provider__provider_type"
-
-
 class ProviderChangeList(ChangeList):
     """Brings the last probe of every row of the page in one query."""
 
@@ -219,11 +181,6 @@ class ProviderChangeList(ChangeList):
             row.last_probe = last.get(row.last_probe_id)
             row.breaker_state = breakers.get(row.provider_id)
         self.result_list = rows
-
-
-def label_of(type_name: str) -> str:
-    kind = provider_types.find(type_name)
-    return kind.label if kind else f"{type_name} (not registered)"
 
 
 @admin.register(Provider)
@@ -377,8 +334,18 @@ class ProviderAdmin(RegistryAdmin):
         overview = {} if provider is None else self._overview(provider)
         return super().change_view(request, object_id, form_url, {**overview, **(extra_context or {})})
 
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            with transaction.atomic():
+                return super().changeform_view(request, *args, **kwargs)
+        except holding.SecretsStay as error:
+            self.message_user(request, f"Nothing was saved. {error.messages[0]}", messages.ERROR)
+            return redirect(request.get_full_path())
+
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
+        if change and (told := holding.warning(form.instance.api_keys.all())):
+            self.message_user(request, told, messages.WARNING)
         if not change and form.cleaned_data.get("new_key"):
             ApiKey.objects.create(
                 provider=form.instance, secret=form.cleaned_data["new_key"], environment=settings.GATEWAY_ENVIRONMENT
@@ -649,193 +616,3 @@ def _type_groups() -> list[tuple[str, str, list[ProviderType]]]:
         ("Your own servers", "Inference servers on this machine or your network; no key is needed.", groups["servers"]),
         ("Cloud services", "The address is filled in; you bring the key.", groups["services"]),
     ]
-
-
-# --- Models ----------------------------------------------------------------------------------------------------------------
-
-
-_PRICE_COLUMNS = ("price_in", "price_out", "price_cached", "price_source")
-
-
-class PricedChangeList(ChangeList):
-    """Works out what every model of the page costs, in as many queries as for one."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        rows = list(self.result_list)
-        prices = price_rows.of_models(rows)
-        for row in rows:
-            row.prices = prices[row.pk]
-        self.result_list = rows
-
-
-def _foreign(prices: Prices) -> str:
-    """The currency, where it is not the usual one."""
-    return "" if prices.currency == "USD" else prices.currency
-
-
-@admin.register(ProviderModel)
-class ProviderModelAdmin(SwitchableAdmin):
-    form = ProviderModelForm
-    list_display = ("title", "provider_name", "model_type", "context", "abilities", *_PRICE_COLUMNS, "is_on")
-    list_filter = (ProviderTypeFilter, "enabled", "model_type", "provider")
-    list_select_related = ("provider",)
-    search_fields = ("model_id", "display_name", "provider__provider_id", "provider__display_name")
-    search_help_text = "Search by model or provider"
-    autocomplete_fields = ("provider",)
-    ordering = ("provider__priority", "model_id")
-    readonly_fields = ("price_now",)
-    fieldsets = (
-        (None, {"fields": ("provider", "model_id", "display_name", "model_type", "enabled")}),
-        ("Limits", {"fields": ("context_window", "max_tokens", "dimension")}),
-        ("What it can do", {"fields": ("capabilities", "tasks", "cost_tier")}),
-        (
-            "Prices per million tokens",
-            {
-                "fields": (
-                    "price_now",
-                    "input_cost_per_million",
-                    "output_cost_per_million",
-                    "cached_input_cost_per_million",
-                    "currency",
-                ),
-                "description": "What stands here wins over the vendor's list, as a whole: left empty beside another, a price is unknown.",
-            },
-        ),
-        ("Parameters", {"fields": ("parameters",)}),
-    )
-
-    @admin.display(description="Model", ordering="model_id")
-    def title(self, row: ProviderModel) -> SafeString:
-        known_as = row.display_name if row.display_name != row.model_id else ""
-        return format_html('<span class="gw-name"><strong>{}</strong><small>{}</small></span>', row.model_id, known_as)
-
-    @admin.display(description="Provider", ordering="provider__provider_id")
-    def provider_name(self, row: ProviderModel) -> SafeString:
-        url = reverse("admin:providers_provider_change", args=[row.provider_id])
-        shown = row.provider.display_name or row.provider.provider_id
-        off = "" if row.provider.enabled else cells.pill("provider off", "warn", "Its provider is disabled.")
-        return format_html('<a href="{}">{}</a> {}', url, shown, off)
-
-    @admin.display(description="Context", ordering="context_window")
-    def context(self, row: ProviderModel) -> SafeString:
-        return cells.number(row.context_window)
-
-    @admin.display(description="Can")
-    def abilities(self, row: ProviderModel) -> SafeString:
-        words = row.capabilities if isinstance(row.capabilities, list) else []
-        shown = ", ".join(map(str, words[:3])) + (f" +{len(words) - 3}" if len(words) > 3 else "")
-        return format_html('<span title="{}">{}</span>', ", ".join(map(str, words)), shown or cells.EMPTY)
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return PricedChangeList
-
-    @admin.display(description="In / M")
-    def price_in(self, row: Any) -> SafeString:
-        return cells.money(row.prices.input_cost_per_million, _foreign(row.prices))
-
-    @admin.display(description="Out / M")
-    def price_out(self, row: Any) -> SafeString:
-        return cells.money(row.prices.output_cost_per_million, _foreign(row.prices))
-
-    @admin.display(description="Cached / M")
-    def price_cached(self, row: Any) -> SafeString:
-        return cells.money(row.prices.cached_input_cost_per_million, _foreign(row.prices))
-
-    @admin.display(description="Price")
-    def price_source(self, row: Any) -> SafeString:
-        return price_cells.source(row.prices)
-
-    @admin.display(description="What it costs now")
-    def price_now(self, row: ProviderModel) -> SafeString:
-        return price_cells.in_words(price_rows.of_models([row])[row.pk]) if row.pk else cells.EMPTY
-
-    @admin.display(description="Enabled", ordering="enabled")
-    def is_on(self, row: ProviderModel) -> SafeString:
-        if row.enabled and row.auto_disabled_at is not None:
-            return cells.pill("disabled itself", "bad", row.auto_disabled_reason)
-        return cells.on_or_off(row.enabled)
-
-    def switch(self, queryset: QuerySet, *, on: bool) -> int:
-        """One statement and one entry for the selection, whatever its size: a catalogue may hold thousands."""
-        return queryset.filter(enabled=not on).update(enabled=on, updated_at=timezone.now())
-
-
-# --- Audit -----------------------------------------------------------------------------------------------------------------
-
-
-@admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("when", "actor", "what", "target", "changed", "request_id")
-    list_filter = ("action", "target_type")
-    search_fields = ("actor", "target_id", "request_id")
-    search_help_text = "Search by actor, object or request id"
-    ordering = ("-id",)
-    list_before_template = "admin/providers/auditentry/chain.html"
-    change_form_template = "admin/providers/auditentry/entry.html"
-
-    @admin.display(description="When", ordering="id")
-    def when(self, entry: AuditEntry) -> SafeString:
-        return cells.ago(entry.at)
-
-    @admin.display(description="Action", ordering="action")
-    def what(self, entry: AuditEntry) -> SafeString:
-        return cells.pill(entry.action, {"create": "good", "delete": "bad"}.get(entry.action, "warn"))
-
-    @admin.display(description="Object")
-    def target(self, entry: AuditEntry) -> SafeString:
-        return format_html(
-            '<span class="gw-name"><strong>{}</strong><small>{}</small></span>', entry.target_id, entry.target_type
-        )
-
-    @admin.display(description="Changed")
-    def changed(self, entry: AuditEntry) -> str:
-        names = [name for name, _, _ in difference_of(entry)]
-        return ", ".join(names[:4]) + (f" +{len(names) - 4}" if len(names) > 4 else "")
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        chain = _chain_state(asked="verify" in request.GET)
-        if "verify" in request.GET:
-            query = request.GET.copy()
-            del query["verify"]
-            request.GET = query  # type: ignore[assignment]
-        return super().changelist_view(request, {"chain": chain, **(extra_context or {})})
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        entry = self.get_object(request, object_id)
-        if entry is None:
-            raise Http404
-        shown = {"entry": entry, "difference": difference_of(entry)}
-        return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
-
-
-def difference_of(entry: AuditEntry) -> list[tuple[str, str | None, str | None]]:
-    """Name, before and after of every fact that the entry says has changed."""
-    before = entry.before if isinstance(entry.before, dict) else {}
-    after = entry.after if isinstance(entry.after, dict) else {}
-    return [
-        (name, _shown(before, name), _shown(after, name))
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name) or (name in before) != (name in after)
-    ]
-
-
-def _shown(facts: dict[str, Any], name: str) -> str | None:
-    if name not in facts:
-        return None
-    value = facts[name]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-
-
-def _chain_state(*, asked: bool) -> dict[str, Any]:
-    """Whether the chain of entries is whole. A long one is only walked when somebody asks; the finding is kept a minute."""
-    head = AuditHead.objects.filter(pk=1).first()
-    length = head.last_id if head else 0
-    kept = f"audit-chain:{length}:{head.last_hash if head else ''}"
-    found = None if asked else cache.get(kept)
-    if found is None and (asked or length <= MOST_VERIFIED_AT_ONCE):
-        found = [finding.finding for finding in itertools.islice(audit.verify(), 5)]
-        cache.set(kept, found, 60)
-    return {"length": length, "checked": found is not None, "findings": found or []}

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from providers import dialling, kamiwaza, upstream
+from providers import actor, dialling, kamiwaza, upstream
 from providers.capabilities import canonical
 from providers.connection import text
 from providers.models import Provider, ProviderModel, validate_identifier
@@ -104,7 +104,8 @@ def compare(provider: Provider, offers: Iterable[Offered]) -> Difference:
 
 def apply(provider: Provider, *, add: Iterable[Offered] = (), disable: Iterable[str] = ()) -> Applied:
     """Add these models and disable those ids, all or nothing. What is already so stays as it is."""
-    with transaction.atomic():
+    # Where deployments answer is the platform's word, not that of whoever ticks them.
+    with actor.acting_as(actor.current().name, reason=actor.current().reason), transaction.atomic():
         held = set(provider.models.values_list("model_id", flat=True))
         added = [_add(provider, offer) for offer in add if offer.model_id not in held]
         disabled = list(provider.models.filter(model_id__in=list(disable), enabled=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from providers import actor, audit, breaker_settings, connection, cost_tiers, keyring, locality, revision
+from providers import actor, audit, breaker_settings, connection, cost_tiers, holding, keyring, locality, revision
 from providers.audit import AuditEntry, AuditHead
 from providers.config_files import ConfigFile
 from providers.fields import EncryptedField, Sealed
@@ -118,8 +119,12 @@ class RegistryModel(models.Model):
                 return f"unreadable ({type(error).__name__})"
         return f"fingerprint:{keyring.fingerprint(value.reveal())}"
 
+    def guard(self) -> AbstractContextManager[None]:
+        """Around every write of the row, in its transaction."""
+        return nullcontext()
+
     def save(self, *args: Any, **kwargs: Any) -> None:
-        with transaction.atomic():
+        with transaction.atomic(), self.guard():
             adding = self._state.adding
             if self.prepare() and kwargs.get("update_fields") is not None:
                 kwargs["update_fields"] = {*kwargs["update_fields"], *self.written_by_save}
@@ -144,7 +149,7 @@ class RegistryModel(models.Model):
             revision.bump()
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
+        with transaction.atomic(), self.guard():
             name, before = self.audit_name(), self.facts() | self.dependent_facts()
             deleted = super().delete(*args, **kwargs)
             audit.record("delete", self._meta.model_name, name, before=before, after=None)
@@ -217,6 +222,10 @@ class Provider(RegistryModel):
 
     written_by_save = frozenset({"connection_params", "secret_params"})
 
+    def guard(self) -> AbstractContextManager[None]:
+        self._entered: set[str] = set()
+        return holding.guarded(self, self._entered)
+
     def prepare(self) -> bool:
         self.display_name = self.display_name or self.provider_id
         return self._move_secrets()
@@ -252,6 +261,7 @@ class Provider(RegistryModel):
             return False
         self.connection_params = public
         self.set_stored_secrets(self.stored_secrets() | found)
+        self.__dict__.setdefault("_entered", set()).update(found)
         return True
 
 
@@ -321,6 +331,12 @@ class ProviderModel(RegistryModel):
             raise ValidationError({"parameters": "A JSON object is needed."})
         if self.cost_tier and not cost_tiers.is_tier(self.cost_tier.upper()):
             raise ValidationError({"cost_tier": f"One of {', '.join(cost_tiers.COST_TIERS)}, or nothing."})
+
+    def guard(self) -> AbstractContextManager[None]:
+        urls = self.parameters.get("base_urls") if isinstance(self.parameters, dict) else None
+        if urls is not None:
+            holding.check_deployments(self.provider, urls)
+        return nullcontext()
 
     def prepare(self) -> bool:
         self.display_name = self.display_name or self.model_id
@@ -411,6 +427,8 @@ class ApiKey(RegistryModel):
     weight = models.PositiveIntegerField(default=1)
     enabled = models.BooleanField(default=True)
     last_used_at = models.DateTimeField(null=True, editable=False)
+    held_for = models.CharField(max_length=500, blank=True, editable=False)
+    """The destination that it was entered for, while its provider points elsewhere; see `providers.holding`. Empty: not held."""
     identity = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
 
     class Meta:
@@ -421,15 +439,22 @@ class ApiKey(RegistryModel):
     def __str__(self) -> str:
         return self.name or self.hint
 
-    written_by_save = frozenset({"secret", "hint", "fingerprint"})
+    written_by_save = frozenset({"secret", "hint", "fingerprint", "held_for"})
 
     def prepare(self) -> bool:
-        """Derive hint and fingerprint from a new secret."""
+        """Derive hint and fingerprint from a new secret, which is meant for where the provider points now."""
         value = self.__dict__.get("secret")
         if not isinstance(value, Secret):
             return False
         self.hint, self.fingerprint = hint(value.reveal()), keyring.fingerprint(value.reveal())
+        self.held_for = ""
         return True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        unsealed = isinstance(self.__dict__.get("secret"), Secret)
+        if not (self._state.adding or unsealed or kwargs.get("update_fields") == ["held_for"]):
+            holding.keep(self)
+        super().save(*args, **kwargs)
 
     def audit_name(self) -> str:
         return f"{self.provider.provider_id}/key/{self.pk}"
@@ -438,7 +463,7 @@ class ApiKey(RegistryModel):
     def usable(cls, at: Any) -> Q:
         """The condition under which a key may be chosen."""
         fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=at)
-        return fresh & Q(enabled=True, environment=settings.GATEWAY_ENVIRONMENT)
+        return fresh & Q(enabled=True, held_for="", environment=settings.GATEWAY_ENVIRONMENT)
 
 
 class ConnectionParameter(RegistryModel):
@@ -489,6 +514,9 @@ class ConnectionParameter(RegistryModel):
             return False
         self.set_value(self.plain_value, is_sensitive=True)
         return True
+
+    def guard(self) -> AbstractContextManager[None]:
+        return holding.guarded(self.provider)
 
     def audit_name(self) -> str:
         return f"{self.provider.provider_id}/{self.environment}/{self.param_name}"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.utils import timezone
 
-from providers import capabilities, dialling, discovery, provider_types, upstream
+from providers import capabilities, dialling, discovery, holding, provider_types, upstream
 from providers.addresses import ParsedURL
 from providers.models import ApiKey, ProbeResult, Provider, ProviderModel
 
@@ -325,6 +325,8 @@ def why_no_key(provider: Provider, facts: upstream.Upstream) -> str:
     if not here:
         others = ", ".join(sorted({row.environment for row in rows}))
         return f"There is no key for the environment {environment!r}, only for: {others}."
+    if told := holding.warning(here):
+        return told
     expired = sum(1 for row in here if row.expires_at and row.expires_at <= now)
     disabled = sum(1 for row in here if not row.enabled)
     return f"No key of the environment {environment!r} is usable: {expired} expired, {disabled} disabled."

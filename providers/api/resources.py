@@ -7,11 +7,12 @@ from typing import Any
 import django_filters as filters
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from providers import actions, probes, provider_types
+from providers import actions, holding, probes, provider_types
 from providers.api.serializers import (
     JsonObject,
     Words,
@@ -157,12 +158,16 @@ class ApiKeyResource(_PartOfAProvider):
             "expires_at",
             "weight",
             "enabled",
+            "held_for",
             "last_used_at",
             "created_at",
             "updated_at",
             "created_by",
         ]
-        read_only_fields = ["hint", "fingerprint", "last_used_at", "created_at", "updated_at", "created_by"]
+        read_only_fields = [
+            *("hint", "fingerprint", "held_for", "last_used_at"),
+            *("created_at", "updated_at", "created_by"),
+        ]
         extra_kwargs = {"weight": {"max_value": 2**31 - 1}}
 
     def validate_secret(self, value: str) -> str:
@@ -317,6 +322,13 @@ class Providers(Resource):
     lookup_value_regex = "[^/]+"
     filterset_fields = ["provider_id", "provider_type", "enabled"]
 
+    def shown(self, row: Any, code: int = 200) -> Response:
+        """After a change, with `warnings` where it holds back keys; see `providers.holding`."""
+        response = super().shown(row, code)
+        if self.action in ("update", "partial_update") and (told := holding.warning(row.api_keys.all())):
+            response.data = {**response.data, "warnings": [told]}
+        return response
+
 
 class ProviderModels(Resource):
     queryset = ProviderModel.objects.select_related("provider")
@@ -330,6 +342,14 @@ class ApiKeys(Resource):
     serializer_class = ApiKeyResource
     required_scopes = _SCOPES
     filterset_class = ApiKeyFilter
+
+    @extend_schema(request=None, responses=ApiKeyResource)
+    @action(detail=True, methods=["post"], required_scopes={"POST": "secrets:read"})
+    def release(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Let a key that is held back be shown at the address that its provider has now. Needs the scope secrets:read."""
+        key = self.get_object()
+        holding.release([key])
+        return Response(self.get_serializer(key).data)
 
 
 class ConnectionParameters(Resource):

@@ -194,6 +194,8 @@ class ProviderOut(serializers.ModelSerializer):
 
 
 class ProviderCreated(ProviderOut):
+    """`warnings` only where there is something to say."""
+
     warnings = serializers.ListField(child=serializers.CharField(), required=False)
 
     class Meta(ProviderOut.Meta):

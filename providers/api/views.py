@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from providers import actions, discovery, offers, ownership, placeholders, probes
+from providers import actions, discovery, holding, offers, ownership, placeholders, probes
 from providers.api.serializers import (
     DeletedOut,
     KeyBody,
@@ -110,15 +110,20 @@ class ProviderView(RegistryView):
     def get(self, request: Request, provider_id: str) -> Response:
         return Response(ProviderOut(self.found(_with_parts(), provider_id=provider_id)).data)
 
-    @extend_schema(request=ProviderChanges, responses=ProviderOut)
+    @extend_schema(request=ProviderChanges, responses=ProviderCreated)
     def put(self, request: Request, provider_id: str) -> Response:
-        """Change what the body names and leave the rest. Secrets of connection_params that it leaves out are kept."""
+        """Change what the body names and leave the rest. Secrets of connection_params that it leaves out are kept.
+
+        Without the scope secrets:read, another address holds back the keys that are stored; the answer's `warnings` say so.
+        """
         provider = self.provider()
         ownership.refuse_if_owned(provider)
         provider = actions.update_provider(provider, self.read(ProviderChanges, partial=True))
-        return Response(ProviderOut(_with_parts().get(pk=provider.pk)).data)
+        shown = ProviderOut(_with_parts().get(pk=provider.pk)).data
+        told = holding.warning(provider.api_keys.all())
+        return Response(shown | ({"warnings": [told]} if told else {}))
 
-    @extend_schema(request=ProviderChanges, responses=ProviderOut)
+    @extend_schema(request=ProviderChanges, responses=ProviderCreated)
     def patch(self, request: Request, provider_id: str) -> Response:
         """The same as PUT."""
         return self.put(request, provider_id)

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from providers import audit, revision
+from providers import actor, audit, holding, revision
 from providers.importers import rows
 from providers.importers.drafts import Bundle, Draft, Kind, Origin, Source
 from providers.importers.findings import (
@@ -84,23 +84,38 @@ class Import:
         book, taken = BundleBook(), Counter[str]()
         parts = batches(bundle, taken)
         try:
-            with transaction.atomic() if self._writer else contextlib.nullcontext():
+            whole = transaction.atomic() if self._writer else contextlib.nullcontext()
+            with whole, self._watched(bundle.provider_id):
                 self._write(bundle, parts, book)
+        except holding.SecretsStay as error:
+            self._left_out(bundle, parts, taken, ValueError(error.messages[0]))
         except (DatabaseError, InterfaceError, ValueError, OverflowError) as error:
             if not connection.is_usable():
                 raise
-            for _ in parts:
-                pass  # the rest of its rows are rejected too, and counted
-            if self._writer:
-                self._writer.forget()
-            self._imagined.pop(bundle.provider_id, None)
-            for table, count in taken.items():
-                self._tally.count(table, Outcome.REJECTED, count)
-            self._tally.findings.add(_failed(bundle, taken, taken.total(), error))
+            self._left_out(bundle, parts, taken, error)
         else:
             self._tally.enter(book)
         finally:
             book.close()
+
+    def _watched(self, provider_id: str) -> contextlib.AbstractContextManager[None]:
+        """Rows are written past their models, so the watch over the provider's secrets is kept here."""
+        if not self._writer or actor.current().may_handle_secrets():
+            return contextlib.nullcontext()
+        stored = Provider._base_manager.filter(provider_id=provider_id).first()
+        return contextlib.nullcontext() if stored is None else holding.guarded(stored)
+
+    def _left_out(
+        self, bundle: Bundle, parts: Iterator[Sequence[Draft]], taken: Counter[str], error: Exception
+    ) -> None:
+        for _ in parts:
+            pass  # the rest of its rows are rejected too, and counted
+        if self._writer:
+            self._writer.forget()
+        self._imagined.pop(bundle.provider_id, None)
+        for table, count in taken.items():
+            self._tally.count(table, Outcome.REJECTED, count)
+        self._tally.findings.add(_failed(bundle, taken, taken.total(), error))
 
     def _write(self, bundle: Bundle, batches: Iterator[Sequence[Draft]], book: BundleBook) -> None:
         place: Place | None = None

@@ -59,6 +59,9 @@ ALL_WELL, FAILED, FOR_A_PERSON = 0, 1, 2
 SECRETS_KEPT = timedelta(days=1)
 """How long a worker's run keeps source URL and legacy keys, so that an apply can follow a dry run and a verify the apply."""
 
+RESTRICTED = "restricted"
+"""In a run's options: whoever wants it may not handle secrets, so `providers.holding` watches over what it writes."""
+
 _FINDINGS_AT_ONCE = 1000
 _ALLOCATIONS = 100_000
 """Between two collections, instead of 700."""
@@ -108,6 +111,8 @@ def start(
     run = ImportRun(kind=kind, source_label=label[:500], actor=actor[:255], undoes=undoes)
     if options is not None:
         run.options = options.shown()
+    if not acting.current().may_handle_secrets():
+        run.options = {**run.options, RESTRICTED: True}
     if undoes is not None:
         run.source_identity, run.source_facts = undoes.source_identity, undoes.source_facts
     if options is not None and for_worker:
@@ -312,7 +317,10 @@ class _Work:
     def _acting(self) -> contextlib.AbstractContextManager:
         if self._run is None or not self._run.actor:
             return contextlib.nullcontext()
-        return acting.acting_as(self._run.actor, reason=str(self._options.get("reason", "")))
+        trusted = not self._options.get(RESTRICTED)
+        return acting.acting_as(
+            self._run.actor, reason=str(self._options.get("reason", "")), may_handle_secrets=lambda: trusted
+        )
 
     def walk(self, open_source: Callable[[], Source], prefer: Prefer) -> None:
         with self._alone():

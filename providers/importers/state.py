@@ -24,6 +24,7 @@ MODELS: dict[str, type[RegistryModel]] = {
     Kind.MODEL: ProviderModel,
 }
 _NO_FACTS = {"id", "identity", "updated_at", "last_used_at", "managed_by", "auto_disabled_at", "auto_disabled_reason"}
+_NO_FACTS |= {"held_for"}
 """Not what anybody configured: they change without the configuration changing."""
 
 _CAME_LATER: dict[str, Any] = {"locality": "", "data_tags": [], "breaker": {}}

@@ -35,7 +35,7 @@ class ClientKeyAuthentication(BaseAuthentication):
         except client_keys.KeyRefused as refused:
             raise AuthenticationFailed(_sentence(refused.reason), code="invalid_key") from None
         key_use.note(identity.key_id, address)
-        actor.become(f"key:{identity.prefix}")
+        actor.become(f"key:{identity.prefix}", may_handle_secrets=identity.may("secrets:read"))
         return identity, identity
 
     def authenticate_header(self, request: Request) -> str:

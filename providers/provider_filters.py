@@ -1,0 +1,54 @@
+"""By what the lists of providers and models are narrowed; every choice stands in the URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+
+from providers import provider_types
+from providers.models import ProbeResult, Provider
+
+
+def label_of(type_name: str) -> str:
+    kind = provider_types.find(type_name)
+    return kind.label if kind else f"{type_name} (not registered)"
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("healthy", "healthy"), ("unhealthy", "unhealthy"), ("unknown", "unknown")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if self.value() == "unknown":
+            return queryset.filter(last_probe_id__isnull=True)
+        if self.value() in {"healthy", "unhealthy"}:
+            last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id").values("healthy")[:1]
+            return queryset.annotate(last_healthy=Subquery(last)).filter(last_healthy=self.value() == "healthy")
+        return queryset
+
+
+class TypeFilter(admin.SimpleListFilter):
+    """The types that are in use, by their labels; the column has no choices."""
+
+    title = "type"
+    parameter_name = "type"
+    field = "provider_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        used = Provider.objects.order_by("provider_type").values_list("provider_type", flat=True).distinct()
+        return [(name, label_of(name)) for name in used]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
+
+
+class ProviderTypeFilter(TypeFilter):
+    title = "provider type"
+    parameter_name = "provider_type"
+    field = "provider__provider_type"
