@@ -12,10 +12,19 @@ class InferenceConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
-        from inference import configuration, ledger_sums, policy_traffic, policy_trials, probing, relay, spending
+        from inference import (
+            configuration,
+            ledger_sums,
+            policy_traffic,
+            policy_trials,
+            probing,
+            provider_strips,
+            relay,
+            spending,
+        )
         from inference.wakeups import wake
         from providers import configuration as files
-        from providers import discovery, probes
+        from providers import discovery, live_figures, probes
         from providers.importers import smoke
         from routing import ledger_word, trials
         from routing import policy_traffic as traffic
@@ -26,6 +35,7 @@ class InferenceConfig(AppConfig):
         traffic.read_with(policy_traffic.of)
         asked_spending.read_with(spending.of)
         ledger_word.read_with(ledger_sums.of)
+        live_figures.register(provider_strips.of, provider_strips.use_of, provider_strips.recent)
         discovery.register_builtin_file("builtin:demo", "demo")
         probes.register_generation(probing.one_token)
         smoke.register_generation(probing.one_answer)
