@@ -16,6 +16,7 @@ from inference import (
     admin_explain,  # noqa: F401  (registers its page)
     admin_rating,  # noqa: F401  (registers its pages)
     admin_replay,  # noqa: F401  (registers its page)
+    admin_saved_views,  # noqa: F401  (registers its page)
     admin_spend,  # noqa: F401  (registers its pages)
     admin_traces,  # noqa: F401  (registers its pages)
 )

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
 
-from inference import admin_explain, explaining, trace_details, trace_looks, trace_search
+from inference import (
+    admin_explain,
+    explaining,
+    saved_view_tabs,
+    trace_counts,
+    trace_details,
+    trace_looks,
+    trace_search,
+)
 from inference.models import Trace, TraceContent
+from inference.trace_counts import Counts
 from inference.trace_forms import SearchForm
 from inference.trace_search import BadCursor, Page, Sight
+from providers import cells, charts
 from providers.tables import ROWS_PER_PAGE, ReadOnlyAdmin
 from routing.models import ClientKey
 from routing.rollout import LEGACY
@@ -25,17 +40,18 @@ from routing.teams import Team
 from routing.visibility import teams_of
 
 LIST = "admin:inference_trace_changelist"
+LIVE_SECONDS = 5
 TABS = (
-    ("summary", "Summary"),
-    ("timeline", "Timeline"),
-    ("decision", "Decision"),
-    ("cost", "Cost"),
-    ("content", "Content"),
-    ("headers", "Headers"),
+    ("summary", gettext_lazy("Summary")),
+    ("timeline", gettext_lazy("Timeline")),
+    ("decision", gettext_lazy("Decision")),
+    ("cost", gettext_lazy("Cost")),
+    ("content", gettext_lazy("Request and answer")),
+    ("headers", gettext_lazy("Headers")),
 )
 _READS_CONTENT = "inference.view_tracecontent"
-_FORMER = {"good": "answered", "bad": "failed", "retried": "rescued"}
-"""Outcomes by the words of addresses that were kept from before."""
+_FRAGMENT = "X-Fragment"
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @admin.register(Trace)
@@ -45,33 +61,54 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        asked = request.GET.copy()
-        cursor = "".join(asked.pop("cursor", [])[:1])
-        if (former := asked.get("outcome")) in _FORMER:
-            asked["outcome"] = _FORMER[former]
-        form, now = SearchForm(asked), timezone.now()
-        page, problem = Page([]), ""
+        if begin := saved_view_tabs.where_to_begin(request, "requests"):
+            return HttpResponseRedirect(begin)
+        form, now = SearchForm(request.GET), timezone.now()
+        cursor = request.GET.get("cursor", "")
+        live = request.GET.get("live") == "1" and not cursor
+        page, problem, sight, counts = Page([]), "", _sight(request), None
         if form.is_valid():
+            search = form.search(now)
             try:
-                page = trace_search.find(form.search(now), _sight(request), now=now, limit=ROWS_PER_PAGE, cursor=cursor)
+                page = trace_search.find(search, sight, now=now, limit=ROWS_PER_PAGE, cursor=cursor)
             except BadCursor:
-                problem = "This address leads to no page of the list any more. Begin again with the newest."
-        words = {name: value for name, value in asked.items() if value}
-        here = reverse(LIST)
+                problem = _("This address leads to no page of the list any more. Begin again with the newest.")
+            counts = None if cursor else trace_counts.counted(search, sight, now)
+        words, here = form.words, reverse(LIST)
+        kept = {name: request.GET[name] for name in ("view",) if request.GET.get(name)}
+        query = urlencode(words)
+        context = {
+            "rows": [trace_looks.row(one) for one in page.rows],
+            "looked_back_to": page.looked_back_to,
+            "searched": bool(words),
+            "query": f"?{query}" if query else "",
+            "form": form,
+            "problem": problem,
+            "older": f"{here}?{urlencode({**words, **kept, 'cursor': page.cursor})}" if page.cursor else "",
+            "live": live,
+            **_drawn(counts, form),
+        }
+        if _FRAGMENT in request.headers:
+            return never_cache(lambda asked: TemplateResponse(asked, "admin/traces/rows.html", context))(request)
         return self._shown(
             request,
             "admin/traces/list.html",
             {
-                "title": "Requests",
-                "form": form,
-                "problem": problem,
-                "rows": [trace_looks.row(one) for one in page.rows],
-                "looked_back_to": page.looked_back_to,
-                "newest": f"{here}?{urlencode(words)}" if cursor else "",
-                "older": f"{here}?{urlencode({**words, 'cursor': page.cursor})}" if page.cursor else "",
-                "searched": bool(words),
-                "query": f"?{urlencode(words)}" if words else "",
-                "twins": [("Over REST", _curl("/api/v1/traces", words))],
+                "title": _("Requests"),
+                **context,
+                "views": saved_view_tabs.shown(request, "requests", query),
+                "view": request.GET.get("view", ""),
+                "chips": form.chips(),
+                "newest": f"{here}?{urlencode({**words, **kept})}" if cursor else "",
+                "live_fragment": f"{here}?{urlencode({**words, 'view': saved_view_tabs.ALL})}",
+                "live_on": f"{here}?{urlencode({**words, **kept, 'live': 1})}",
+                "live_off": f"{here}?{urlencode({**words, **kept})}" if words or kept else here,
+                "live_seconds": LIVE_SECONDS,
+                "usage": _usage_of(words),
+                "twins": [
+                    ("REST", _curl("/api/v1/traces", words)),
+                    (_("Command"), _command(words)),
+                ],
                 **(extra_context or {}),
             },
         )
@@ -85,26 +122,33 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
         trace = trace_search.one(object_id, _sight(request), timezone.now())
         if trace is None:
             raise Http404(f"No request of the id {object_id!r} is kept.")
+        if _FRAGMENT in request.headers:
+            return TemplateResponse(request, "admin/traces/_waterfall.html", _waterfall(trace))
         tab = request.GET.get("tab", "summary")
         if tab not in dict(TABS):
             tab = "summary"
+        form = SearchForm(request.GET)
+        words = form.words if form.is_valid() else {}
         here = reverse("admin:inference_trace_change", args=[trace.request_id])
-        path = f"/api/v1/traces/{quote(trace.request_id, safe='')}"
         return self._shown(
             request,
             "admin/traces/detail.html",
             {
-                "title": "Request",
+                "title": _("Request"),
                 "trace": trace,
                 "tab": tab,
-                "tabs": [(name, label, f"{here}?tab={name}") for name, label in TABS],
+                "tabs": [(name, label, f"{here}?{urlencode({'tab': name, **words})}") for name, label in TABS],
                 "list": reverse(LIST),
+                "back": f"{reverse(LIST)}?{urlencode(words) or f'view={saved_view_tabs.ALL}'}",
                 "link": request.build_absolute_uri(here),
                 "served_by": trace_looks.served_by(trace),
                 "outcome": trace_looks.outcome(trace),
                 "flags": trace_looks.flags(trace),
-                "bars": trace_looks.waterfall(trace),
-                "twins": [("Over REST", _curl(path, {}))],
+                "cost": cells.money(trace.cost, trace.currency),
+                **_around(request, trace, form, words, tab),
+                **_waterfall(trace),
+                "playground": _playground(trace, request),
+                "twins": _twins(trace),
                 **getattr(self, f"_{tab}")(request, trace),
                 **(extra_context or {}),
             },
@@ -130,17 +174,18 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
         return {"past": admin_explain.shown_past(explaining.past_of(trace))}
 
     def _cost(self, request: HttpRequest, trace: Trace) -> dict[str, Any]:
-        lines = trace_details.lines(trace)
-        return {
-            "lines": [(line, ", ".join(f"{name} {value}" for name, value in line.prices.items())) for line in lines],
-            "paid_tries": len(lines) > 1,
-        }
+        lines = [trace_looks.paid(line) for line in trace_details.lines(trace)]
+        return {"lines": lines, "paid_tries": len(lines) > 1, "whole": cells.money(trace.cost, trace.currency)}
 
     def _content(self, request: HttpRequest, trace: Trace) -> dict[str, Any]:
         if not request.user.has_perm(_READS_CONTENT):  # type: ignore[union-attr]
             return {"may_not_read": True}
         content = TraceContent.objects.filter(request_id=trace.request_id).first()
-        return {"content": None if content is None else trace_details.texts(content)}
+        if content is None:
+            return {"content": None}
+        told = trace_details.texts(content)
+        said = trace_looks.messages(told["request"])
+        return {"content": told, "messages": said, "curl": _curl_of(trace, said)}
 
     def _headers(self, request: HttpRequest, trace: Trace) -> dict[str, Any]:
         return {"headers": trace_looks.headers(trace)}
@@ -150,6 +195,117 @@ def _sight(request: HttpRequest) -> Sight:
     return Sight(teams=teams_of(request.user))
 
 
+def _waterfall(trace: Trace) -> dict[str, Any]:
+    return {
+        "bars": trace_looks.waterfall(trace),
+        "axis": trace_looks.axis(trace),
+        "first_byte_at": trace_looks.first_byte_at(trace),
+        "first_byte_ms": trace.first_byte_ms,
+    }
+
+
+def _around(request: HttpRequest, trace: Trace, form: SearchForm, words: dict[str, str], tab: str) -> dict[str, str]:
+    """The requests next to this one in the search that led here."""
+    search = form.search(timezone.now()) if words else trace_search.Search()
+    newer, older = trace_search.neighbours(trace, search, _sight(request))
+    query = urlencode({"tab": tab, **words})
+
+    def address(name: str) -> str:
+        return f"{reverse('admin:inference_trace_change', args=[name])}?{query}" if name else ""
+
+    return {"newer": address(newer), "older": address(older)}
+
+
+def _playground(trace: Trace, request: HttpRequest) -> str:
+    """Where the request can be asked again by hand; empty where there is no such page."""
+    try:
+        page = reverse("admin:playground")
+    except NoReverseMatch:
+        return ""
+    if trace.operation != "chat" or not trace.requested_model:
+        return ""
+    kept = TraceContent.objects.filter(request_id=trace.request_id).exists()
+    words = {"trace": trace.request_id} if kept else {"model": trace.requested_model}
+    return f"{page}?{urlencode(words)}"
+
+
+def _drawn(counts: Counts | None, form: SearchForm) -> dict[str, Any]:
+    """The chart above the list. Each column leads to its own requests."""
+    if counts is None:
+        return {"counts": None}
+    words = {name: value for name, value in form.words.items() if name not in ("hours", "since", "until")}
+    links = [
+        f"{reverse(LIST)}?{urlencode({**words, 'since': _local(bar.since), 'until': _local(bar.until)})}"
+        for bar in counts.bars
+    ]
+    style = "%Y-%m-%d" if counts.step >= _DAY else "%H:%M" if len(counts.bars) <= 26 else "%d %b %H:%M"
+    series = [charts.Series(_("answered"), [float(bar.answered) for bar in counts.bars])]
+    if counts.failed:
+        series.append(charts.Series(_("failed"), [float(bar.failed) for bar in counts.bars], "bad"))
+    labels = [timezone.localtime(bar.since).strftime(style) for bar in counts.bars]
+    return {
+        "counts": counts,
+        "per": _span_in_words(counts, form),
+        "chart": charts.stacked(labels, series, lambda value: f"{value:,.0f}".replace(",", "\u202f"), links),
+    }
+
+
+def _span_in_words(counts: Counts, form: SearchForm) -> str:
+    step = _("by the minute") if counts.step < _HOUR else _("by the hour") if counts.step < _DAY else _("by the day")
+    named = any(form.words.get(name) for name in ("hours", "since", "until"))
+    return step if named else _("last 24 hours, %(step)s") % {"step": step}
+
+
+def _local(at: Any) -> str:
+    return timezone.localtime(at).strftime("%Y-%m-%dT%H:%M")
+
+
+_OF_USAGE = {
+    "served_by": "model",
+    "key": "key",
+    "team": "team",
+    "provider": "provider",
+    "policy": "policy",
+    "tag": "tag",
+}
+
+
+def _usage_of(words: dict[str, str]) -> str:
+    """The page of usage with what both pages can be narrowed to."""
+    kept = {_OF_USAGE[name]: value for name, value in words.items() if name in _OF_USAGE}
+    return f"{reverse('admin:spend')}?{urlencode({**kept, 'view': saved_view_tabs.ALL})}"
+
+
+def _twins(trace: Trace) -> list[tuple[str, str]]:
+    path = f"/api/v1/traces/{quote(trace.request_id, safe='')}"
+    told = [("REST", _curl(path, {}))]
+    if trace.side != LEGACY:
+        told.append((_("Command"), f"manage.py explain_route --trace {shlex.quote(trace.request_id)}"))
+    return told
+
+
 def _curl(path: str, words: dict[str, Any]) -> str:
     sent = f"?{urlencode(words)}" if words else ""
     return f'curl {shlex.quote(path + sent).replace(path, "$GATEWAY" + path, 1)} -H "Authorization: Bearer $ADMIN_KEY"'
+
+
+def _command(words: dict[str, str]) -> str:
+    told = [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in words.items()]
+    return " ".join(["manage.py traces", *told])
+
+
+def _curl_of(trace: Trace, said: list[tuple[str, str]]) -> str:
+    """The request as it can be sent again: with the words that were kept, which are redacted."""
+    body: dict[str, Any] = {"model": trace.requested_model}
+    path = {"chat": "chat/completions"}.get(trace.operation, trace.operation)
+    if trace.operation == "chat":
+        body["messages"] = [{"role": role or "user", "content": words} for role, words in said]
+    else:
+        field = "prompt" if trace.operation == "completions" else "input"
+        body[field] = "\n".join(words for _role, words in said)
+    if trace.stream:
+        body["stream"] = True
+    return (
+        f'curl "$GATEWAY/v1/{path}" -H "Authorization: Bearer $GATEWAY_KEY" -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False, indent=2))}"
+    )

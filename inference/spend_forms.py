@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, time, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
+from django.http import QueryDict
 from django.utils import timezone
 
 from inference import spend_reports
@@ -121,3 +123,11 @@ class SpendForm(forms.Form):
 
 def _begin(day: Any) -> datetime:
     return timezone.make_aware(datetime.combine(day, time.min))
+
+
+def cleaned(query: str) -> str:
+    """The query with what this form knows and no more. Raises `ValueError` where some of it makes no sense."""
+    form = SpendForm(None, QueryDict(query).dict())
+    if not form.is_valid():
+        raise ValueError("; ".join(f"{name}: {told[0]}" for name, told in form.errors.items()))
+    return urlencode({name: form.data[name] for name in form.fields if form.data.get(name)})

@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
@@ -32,6 +32,7 @@ MOST_ROWS = 500
 
 _FIRST_SPAN = timedelta(minutes=1)
 _LEAST_SPAN = timedelta(seconds=1)
+_NEAR = timedelta(days=1)
 _SHORTLY = 0.05
 """Seconds for what an index leads to."""
 _INDEXED = {"key", "own key", "team", "model", "served_by", "provider", "error", "status", "outcome"}
@@ -149,6 +150,28 @@ def one(name: str, sight: Sight, now: datetime) -> Trace | None:
     return rows.filter(request_id=name).first() or rows.filter(_named(name)).order_by("-at", "-id").first()
 
 
+def neighbours(trace: Trace, search: Search, sight: Sight) -> tuple[str, str]:
+    """Ids of the next newer and the next older request of the same search; empty where there is none within a day of this one."""
+    if search.since is not None or search.until is not None:
+        search = replace(search, since=None, until=None)
+    rows = _matching(search, sight.narrowed(Trace.objects.all())).only("request_id", "at")
+    newer = rows.filter(at__gte=trace.at, at__lt=trace.at + _NEAR).exclude(at=trace.at, id__lte=trace.pk)
+    older = rows.filter(at__lte=trace.at, at__gt=trace.at - _NEAR).exclude(at=trace.at, id__gte=trace.pk)
+    return _first(newer.order_by("at", "id")), _first(older.order_by("-at", "-id"))
+
+
+def _first(rows: QuerySet[Trace]) -> str:
+    """Empty as well where it could not be found at once."""
+    try:
+        with _patiently(_SHORTLY):
+            found = rows.first()
+    except OperationalError as error:
+        if not _was_too_slow(error):
+            raise
+        return ""
+    return found.request_id if found is not None else ""
+
+
 class _Walk:
     """Back through time, span by span, until the page is full, the time is up or there is no more."""
 
@@ -240,7 +263,7 @@ def _matching(search: Search, rows: QuerySet[Trace]) -> QuerySet[Trace]:
         known = ClientKey.objects.filter(prefix=search.key).values_list("pk", flat=True).first()
         rows = rows.filter(client_key_prefix=search.key) if known is None else rows.filter(client_key_id=known)
     if search.served_by:
-        rows = rows.filter(_served_by(search.served_by))
+        rows = rows.filter(served_by(search.served_by))
     if search.tag:
         rows = _tagged(rows, search.tag)
     exact = {
@@ -275,7 +298,7 @@ def _named(name: str) -> Q:
     return Q(request_id__in=ours) | (Q(trace_id=name) & ~Q(trace_id=F("request_id")))
 
 
-def _served_by(name: str) -> Q:
+def served_by(name: str) -> Q:
     """Model ids hold slashes as well: a name is a route when it begins with a provider, and else a model's id."""
     provider, _, model = name.partition("/")
     if model and Provider.objects.filter(provider_id=provider).exists():

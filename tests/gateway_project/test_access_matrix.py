@@ -80,6 +80,7 @@ OWN = {
     "health_reset": May("", "OA"),
     "health_enable": May("", "OA"),
     "select": May("VOKFA", "OA"),
+    "stop": May("OA", "OA"),
     "explain": May("VOKFA", "VOKFA"),
     "replay": May("VOKFA", "VOKFA"),
     "auth_user_password_change": May("A", "A"),
@@ -115,8 +116,13 @@ OWN = {
     "routing_budget_raise": May("FA", "FA"),
     "routing_budget_end_raise": May("", "FA"),
     "routing_budget_usual": May("FA", "FA"),
+    "saved-views": May("", "VOKFAM"),  # each their own, of pages that they see
     "spend": May("VOKFAM"),
     "spend-file": May("VOKFAM"),
+    "configuration": May("OA"),
+    "configuration_export": May("OA"),
+    "configuration_compare": May("", "OA"),
+    "configuration_apply": May("", "OA"),
     "alerts_test": May("", "OA"),
     "alerts_acknowledge": May("", "OA"),
 }

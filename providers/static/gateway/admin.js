@@ -115,13 +115,21 @@
     document.querySelectorAll(`input[name="${all.dataset.checkAll}"]`).forEach((box) => { box.checked = all.checked; });
   });
 
+  // What a row shows when it is opened is asked for then, once.
+  document.addEventListener("toggle", (event) => {
+    const { load: url, loadInto } = event.target.dataset || {};
+    if (!url || !event.target.open) return;
+    delete event.target.dataset.load;
+    load(document.getElementById(loadInto), url);
+  }, true);
+
   // A part of a page that moves, until the server says that it is over: then the whole page has more to show.
   async function follow(place) {
     const usual = 1000 * (place.dataset.liveSeconds || 1);
     let pause = usual;
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, pause));
-      if (document.hidden) continue;
+      if (document.hidden || ("liveRests" in place.dataset && place.querySelector("details[open]"))) continue;
       try {
         const response = await fetch(place.dataset.live, { headers: fragment, redirect: "error" });
         if (!response.ok) throw new Error(`HTTP ${response.status}`);
