@@ -72,6 +72,7 @@ GROUPS: tuple[tuple[str | Promise, tuple[Item, ...]], ...] = (
         _("System"),
         (
             Item(_("Doctor"), "stethoscope", "admin:doctor", "providers.view_provider"),
+            Item(_("Configuration"), "data_object", "admin:configuration", "providers.add_importrun"),
             Item(_("Audit"), "history", "admin:providers_auditentry_changelist", "providers.view_auditentry"),
             Item(_("Import"), "move_to_inbox", "admin:providers_importrun_changelist", "providers.view_importrun"),
             Item(_("Cut-over"), "swap_horiz", "admin:routing_rollout_changelist", "routing.view_rollout"),
