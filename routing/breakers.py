@@ -4,6 +4,8 @@ closed ──failures in a row, or a rate of them──▶ open ──time──
                                                    ▲                │
                                                    └──one failure───┘
 
+A person may open one too, which then has no failures to show for it.
+
 Times are whole milliseconds of one clock, which the caller keeps. `lua/breakers.lua` says the same inside Redis, where all
 processes meet; `tests/routing/test_breakers.py` proves the two equal.
 """
@@ -71,7 +73,7 @@ WELL = Breaker()
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happened at a route: `kind` is good, bad, permit, renew, release or reset."""
+    """What happened at a route: `kind` is good, bad, permit, renew, release, open or reset."""
 
     route: str
     kind: str
@@ -95,6 +97,8 @@ def after(breaker: Breaker, step: Step, now: int) -> tuple[Breaker, bool]:
         return _with_lease(settled, step.lease, now) if held else settled, held
     if step.kind == "release":
         return _without(settled, step.lease), True
+    if step.kind == "open":
+        return _opened(replace(settled, failures=0, code=""), step, now), True
     return WELL, True
 
 
@@ -130,9 +134,12 @@ def _bad(breaker: Breaker, step: Step, now: int) -> Breaker:
         failed = replace(failed, window=_counted(breaker.window, step.settings, now, bad=step.count))
         if failed.failures < step.settings.failure_threshold and not _fails_too_often(failed.window, step.settings):
             return failed
-    return replace(
-        failed, state=OPEN, successes=0, opened_at=now, retry_at=now + _open_ms(step.settings), window={}, leases={}
-    )
+    return _opened(failed, step, now)
+
+
+def _opened(breaker: Breaker, step: Step, now: int) -> Breaker:
+    retry_at = now + _open_ms(step.settings)
+    return replace(breaker, state=OPEN, successes=0, opened_at=now, retry_at=retry_at, window={}, leases={})
 
 
 def _permit(breaker: Breaker, step: Step, now: int) -> tuple[Breaker, bool]:

@@ -305,7 +305,9 @@ def breaker_open(model: ModelView, asked: Asked) -> Dropped | None:
     return Dropped(
         model.route,
         "breaker_open",
-        f"its circuit breaker is open after {condition.failures} failures in a row",
+        f"its circuit breaker is open after {condition.failures} failures in a row"
+        if condition.failures
+        else "its circuit breaker was opened by hand",
         condition.retry_at,
     )
 

@@ -20,14 +20,14 @@ from time import monotonic, time
 
 from django.conf import settings
 
-from providers.breaker_settings import DEFAULTS
+from providers.breaker_settings import DEFAULTS, BreakerSettings
 from routing import breakers, calibration, key_exhaustion, performance, shared_health, snapshot
 from routing.breakers import CLOSED, HALF_OPEN, OPEN, WELL, Breaker, Step
 from routing.health_sharing import Sharing
 from routing.key_exhaustion import WORKS, Exhaustion
 from routing.leases import Leases
 from routing.performance import UNKNOWN, Figures
-from routing.shared_health import AWAY, BREAKERS, HASHES, KEYS, PERFORMANCE, Heard
+from routing.shared_health import AWAY, BREAKERS, HASHES, KEYS, PERFORMANCE, Answer, Heard
 from routing.tallies import Sums, Tally
 from routing.types import Conditions, ModelView, ProviderView, RouteCondition
 
@@ -524,6 +524,15 @@ def reset(*routes: str) -> None:
         _tell(shared_health.steps([Step(route, "reset", DEFAULTS) for route in routes]))
 
 
+def open_breakers(settings_of: Mapping[str, BreakerSettings]) -> None:
+    """Open the breakers of routes, in all processes, each for its own pause. Raises `NotShared` when nobody could be told."""
+    steps = [Step(route, "open", numbers) for route, numbers in settings_of.items()]
+    if not steps:
+        return
+    told = _tell(shared_health.steps(steps))
+    _current.take_later({step.route: breaker for step, (_, breaker) in zip(steps, told.outcomes, strict=True)}, {})
+
+
 def reset_keys(*key_ids: int) -> None:
     """Let keys be used again. Raises `NotShared` when only this process could be told."""
     _current.take_later({}, dict.fromkeys(key_ids, WORKS))
@@ -532,9 +541,10 @@ def reset_keys(*key_ids: int) -> None:
         _tell(shared_health.put(KEYS, {str(key_id): works for key_id in key_ids}, tell=True))
 
 
-def _tell(call: shared_health.Call) -> None:
+def _tell(call: shared_health.Call[Answer]) -> Answer:
     try:
-        shared_health.ask(settings.REDIS_URL, call)
+        answer: Answer = shared_health.ask(settings.REDIS_URL, call)[0]
+        return answer
     except AWAY as error:
         raise NotShared(f"Redis does not answer ({type(error).__name__}): only this process was told") from error
 

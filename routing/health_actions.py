@@ -10,13 +10,14 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from providers import audit, breaker_settings
+from providers import audit, breaker_settings, ownership
 from providers.breaker_states import CannotReset
-from providers.models import ApiKey, ProbeResult, ProviderModel
+from providers.models import ApiKey, ProbeResult, Provider, ProviderModel
 from routing import health
 from routing.breakers import CLOSED
 from routing.models import RoutingSettings
@@ -65,6 +66,50 @@ def reset(provider_id: str, model_id: str | None = None) -> Reset:
         health.reset(*(turned or routes[:1]))  # always a word with Redis: without it nobody knows what is turned
         health.reset_keys(*keys)
     return Reset(tuple(before), keys)
+
+
+def open_breaker(provider_id: str, model_id: str) -> float:
+    """Ask a model no more for the pause that its provider's breakers make; answers the seconds.
+
+    Raises `ProviderModel.DoesNotExist` and `health.NotShared`.
+    """
+    rows = ProviderModel.objects.select_related("provider")
+    row = rows.filter(provider__provider_id=provider_id, model_id=model_id).first()
+    if row is None:
+        raise ProviderModel.DoesNotExist(f"there is no model {provider_id}/{model_id}")
+    numbers = breaker_settings.read(RoutingSettings.load().breaker, row.provider.breaker)
+    before = health.look().conditions().of(row.route)
+    with transaction.atomic():
+        audit.record(
+            "open",
+            "breaker",
+            row.route,
+            before={"state": before.breaker, "failures": before.failures},
+            after={"state": "open", "open_seconds": numbers.open_seconds},
+        )
+        health.open_breakers({row.route: numbers})
+    return numbers.open_seconds
+
+
+def switch(provider_id: str, model_id: str | None, *, on: bool) -> bool:
+    """Switch a model, or a provider, on or off; False when it was so already.
+
+    Raises `ProviderModel.DoesNotExist` for what is not there, and `OwnedByFile` for what a configuration file owns.
+    """
+    with transaction.atomic():
+        if model_id is None:
+            row: Any = Provider.objects.select_for_update().filter(provider_id=provider_id).first()
+        else:
+            models = ProviderModel.objects.select_for_update().select_related("provider")
+            row = models.filter(provider__provider_id=provider_id, model_id=model_id).first()
+        if row is None:
+            raise ProviderModel.DoesNotExist(f"there is no {provider_id}/{model_id or '*'}")
+        ownership.refuse_if_owned(row)
+        if row.enabled is on:
+            return False
+        row.enabled = on
+        row.save()
+    return True
 
 
 def reset_provider(provider_id: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from providers import actor
 from providers.models import ProviderModel
 from routing import health, health_actions, route_health
 from routing.route_health import RestingKey, RouteHealth
@@ -63,11 +64,17 @@ class Meant(serializers.Serializer):
 class MeantModel(serializers.Serializer):
     provider_id = serializers.CharField(max_length=255)
     model_id = serializers.CharField(max_length=255)
+    reason = serializers.CharField(max_length=500, required=False, allow_blank=True, help_text="Kept in the audit log.")
 
 
 class WasReset(serializers.Serializer):
     reset = serializers.ListField(child=serializers.CharField(), help_text="Routes whose breaker was not well.")
     keys = serializers.ListField(child=serializers.IntegerField(), help_text="Keys that are tried again.")
+
+
+class WasOpened(serializers.Serializer):
+    opened = serializers.CharField()
+    seconds = serializers.FloatField(help_text="Until it lets a few calls through again.")
 
 
 class WasEnabled(serializers.Serializer):
@@ -107,6 +114,26 @@ class ResetView(APIView):
         except health.NotShared as error:
             raise RedisAway from error
         return Response({"reset": list(done.routes), "keys": list(done.keys)})
+
+
+class OpenView(APIView):
+    """Open a model's breaker now, in all processes: it is not asked until its pause is over, and then by a few calls only."""
+
+    required_scopes = {"POST": "registry:write"}
+
+    @extend_schema(request=MeantModel, responses=WasOpened)
+    def post(self, request: Request) -> Response:
+        meant = MeantModel(data=request.data)
+        meant.is_valid(raise_exception=True)
+        told = meant.validated_data
+        try:
+            with actor.giving_reason(told.get("reason") or actor.current().reason):
+                seconds = health_actions.open_breaker(told["provider_id"], told["model_id"])
+        except ProviderModel.DoesNotExist as error:
+            raise Http404(str(error)) from None
+        except health.NotShared as error:
+            raise RedisAway from error
+        return Response({"opened": f"{told['provider_id']}/{told['model_id']}", "seconds": seconds})
 
 
 class EnableAgainView(APIView):

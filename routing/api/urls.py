@@ -4,7 +4,7 @@ from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
 from routing.api import admin_gateway, admin_gateway_writes
-from routing.api.breakers import BreakersView, EnableAgainView, ResetView
+from routing.api.breakers import BreakersView, EnableAgainView, OpenView, ResetView
 from routing.api.budgets import Budgets, BudgetStatusView, RaisesView, RaiseView
 from routing.api.client_keys import ClientKeys
 from routing.api.limits import Limits
@@ -54,6 +54,7 @@ urlpatterns = [
     re_path(r"^api/v1/me/?\Z", MeView.as_view()),
     re_path(r"^api/v1/breakers/?\Z", BreakersView.as_view()),
     re_path(r"^api/v1/breakers/reset/?\Z", ResetView.as_view()),
+    re_path(r"^api/v1/breakers/open/?\Z", OpenView.as_view()),
     re_path(r"^api/v1/breakers/enable/?\Z", EnableAgainView.as_view()),
     re_path(r"^api/v1/rollout/?\Z", _ROLLOUT),
     re_path(r"^api/v1/routing-settings/?\Z", _SETTINGS),

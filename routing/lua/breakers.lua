@@ -102,6 +102,13 @@ function kinds.release(breaker, step)
   return true, breaker
 end
 
+function kinds.open(breaker, step)
+  breaker.failures, breaker.code, breaker.successes = 0, '', 0
+  breaker.state, breaker.opened_at, breaker.retry_at = 'open', now, now + step.open_ms
+  breaker.window, breaker.leases = {}, {}
+  return true, breaker
+end
+
 function kinds.reset(breaker, step)
   return true, well()
 end
@@ -120,7 +127,7 @@ for _, told_step in ipairs(cjson.decode(ARGV[1])) do
   local granted, after = kinds[step.kind](breaker, step)
   local document = cjson.encode(after)
   if document ~= stored then put(step.route, document) end
-  turned = turned or after.state ~= before or step.kind == 'reset'
+  turned = turned or after.state ~= before or step.kind == 'reset' or step.kind == 'open'
   told[#told + 1] = granted and 1 or 0
   told[#told + 1] = document
 end

@@ -155,6 +155,14 @@ def test_a_late_success_does_not_close_what_is_open():
     assert route.state == OPEN
 
 
+def test_a_person_opens_it_for_its_pause():
+    route = Route()
+    route.step("open")
+    assert (route.breaker.state, route.breaker.failures) == (OPEN, 0)
+    route.now = route.breaker.retry_at
+    assert breakers.settle(route.breaker, route.numbers, route.now).state == HALF_OPEN
+
+
 def test_a_reset_closes_it():
     route = opened()
     route.step("reset")
@@ -193,7 +201,7 @@ NUMBERS = st.builds(
     minimum_calls=st.integers(1, 6),
     probe_quota=st.integers(1, 3),
 )
-KINDS = st.sampled_from(["good", "bad", "bad", "permit", "permit", "renew", "release", "reset"])
+KINDS = st.sampled_from(["good", "bad", "bad", "permit", "permit", "renew", "release", "open", "reset"])
 STEPS = st.lists(
     st.tuples(
         KINDS,

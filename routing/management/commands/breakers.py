@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from providers import actor, cells
 from providers.models import ProviderModel
+from providers.ownership import OwnedByFile
 from routing import health, health_actions, route_health
 from routing.route_health import RestingKey, RouteHealth
 
@@ -29,6 +30,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reset", metavar="ROUTE", help="Close it now: provider/model, or a provider with its keys."
         )
+        parser.add_argument("--open", metavar="ROUTE", help="Open it now: a provider/model is not asked for its pause.")
+        parser.add_argument("--off", metavar="ROUTE", help="Switch a provider/model, or a provider, off until --on.")
+        parser.add_argument("--on", metavar="ROUTE", help="Switch it on again.")
         parser.add_argument("--enable", metavar="ROUTE", help="Put back what the gateway took out of service.")
         parser.add_argument("--reason", default="", metavar="TEXT", help="Why; kept in the audit log.")
         parser.add_argument("--json", action="store_true", help="Print the list as JSON.")
@@ -37,7 +41,7 @@ class Command(BaseCommand):
         with actor.acting_as(f"command:breakers ({getpass.getuser()})", reason=options["reason"][:500]):
             try:
                 self._do(options)
-            except (ProviderModel.DoesNotExist, health.NotShared) as error:
+            except (ProviderModel.DoesNotExist, health.NotShared, OwnedByFile) as error:
                 raise CommandError(str(error)) from None
         seen = health.look()
         rows, keys = route_health.routes(seen), route_health.resting_keys(seen)
@@ -52,6 +56,16 @@ class Command(BaseCommand):
             self.stderr.write(f"Reset {', '.join(done.routes) or 'nothing: every breaker was well'}.")
             if done.keys:
                 self.stderr.write(f"Keys that are tried again: {', '.join(map(str, done.keys))}.")
+        if options["open"]:
+            provider_id, model_id = health_actions.named(options["open"])
+            if model_id is None:
+                raise CommandError("A breaker belongs to a model: name provider/model, or switch the provider --off.")
+            seconds = health_actions.open_breaker(provider_id, model_id)
+            self.stderr.write(f"Opened {options['open']}: not asked for {seconds:g} s.")
+        for name, on in (("off", False), ("on", True)):
+            if options[name]:
+                done = health_actions.switch(*health_actions.named(options[name]), on=on)
+                self.stderr.write(f"{options[name]} is {name}{'' if done else ' already'}.")
         if options["enable"]:
             provider_id, model_id = health_actions.named(options["enable"])
             rows = ProviderModel.objects.filter(provider__provider_id=provider_id).select_related("provider")
