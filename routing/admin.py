@@ -27,7 +27,9 @@ from routing import (
     admin_health,  # noqa: F401  (registers its page)
     admin_limits,  # noqa: F401  (registers its pages)
     admin_policies,  # noqa: F401  (registers its pages)
+    admin_routing_settings,  # noqa: F401
     admin_select,  # noqa: F401  (registers its page)
+    admin_stops,  # noqa: F401  (registers its page)
     admin_teams,  # noqa: F401  (registers its pages)
     admin_trials,  # noqa: F401
     filters,

@@ -6,10 +6,13 @@ The form builds the document; whether it reads is `policy_documents`' to say, an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext as say
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
@@ -72,7 +75,7 @@ def _number(label: str, help_text: str = "", least: float = 0.001, most: float =
         min_value=least,
         max_value=most,
         help_text=help_text,
-        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
     )
 
 
@@ -86,73 +89,98 @@ def _choice(label: str, choices: Sequence[tuple[str, str]], help_text: str = "")
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A part of the form; `said` is what of it is not as usual, in words."""
+
+    title: Any
+    fields: list[forms.BoundField]
+    said: list[str]
+    is_open: bool
+
+
+_USUALLY_ON = frozenset({"enabled", "overridable"})
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value == "on":
+        return say("yes") if value else say("no")
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value).replace("\r\n", ", ")
+
+
 class PolicyForm(forms.Form):
     """`groups` are the cards of the page."""
 
     use_required_attribute = False
 
     name = forms.CharField(
-        label="Name",
+        label=_("Name"),
         max_length=255,
         validators=[validate_identifier],
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "placeholder": "writer"}),
-        help_text="What clients send as model. It stays as it is once given.",
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "placeholder": _("writer")}),
+        help_text=_("What clients send as model. It stays as it is once given."),
     )
-    kind = _choice("Kind", [(kind, kind) for kind in KINDS], "A word for lists; policies of all kinds work alike.")
+    kind = _choice(
+        _("Kind"), [(kind, kind) for kind in KINDS], _("A word for lists; policies of all kinds work alike.")
+    )
     description = forms.CharField(
-        label="Description", required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2})
+        label=_("Description"), required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2})
     )
-    enabled = _flag("Enabled", "Off: clients are told that there is no such model.")
-    strategy = _choice("Strategy", [])
-    capabilities = _words("Capabilities", "With commas, such as tools, json_mode. A model must have all of them.")
-    preferred_capabilities = _words("Preferred capabilities", "Of models that fit, one with more of these is better.")
-    min_context_window = _whole("Context of at least", 1_000_000_000, "Tokens.")
-    max_cost_tier = _choice("Cost tier of at most", [("", "any"), *((tier, tier) for tier in COST_TIERS)])
-    task = _choice("Task", [("", "any"), *((task, task) for task in TASKS)])
-    data_tags = _words("Data tags", "Only providers that may get data of all these kinds.")
-    reasoning = _flag("A reasoning model")
-    vision = _flag("It can see pictures")
-    local_only = _flag("Local providers only", "Nothing leaves this installation.")
+    enabled = _flag(_("Enabled"), _("Off: clients are told that there is no such model."))
+    strategy = _choice(_("Strategy"), [])
+    capabilities = _words(_("Capabilities"), _("With commas, such as tools, json_mode. A model must have all of them."))
+    preferred_capabilities = _words(
+        _("Preferred capabilities"), _("Of models that fit, one with more of these is better.")
+    )
+    min_context_window = _whole(_("Context of at least"), 1_000_000_000, _("Tokens."))
+    max_cost_tier = _choice(_("Cost tier of at most"), [("", _("any")), *((tier, tier) for tier in COST_TIERS)])
+    task = _choice(_("Task"), [("", _("any")), *((task, task) for task in TASKS)])
+    data_tags = _words(_("Data tags"), _("Only providers that may get data of all these kinds."))
+    reasoning = _flag(_("A reasoning model"))
+    vision = _flag(_("It can see pictures"))
+    local_only = _flag(_("Local providers only"), _("Nothing leaves this installation."))
     fallbacks = NamesField(
-        label="Fallbacks",
+        label=_("Fallbacks"),
         required=False,
-        help_text="Models or policies, one a line, asked in this order when no target answered.",
+        help_text=_("Models or policies, one a line, asked in this order when no target answered."),
     )
-    attempts = _whole("Retries", 10, "Of a candidate that failed quickly. Empty: as the routing settings say.")
-    delay_seconds = _number("Pause before a retry", "Seconds.")
-    backoff = _number("Backoff", "Each pause is so many times longer than the one before.", 1.0, 10.0)
-    attempt_seconds = _number("Timeout of an attempt", "Seconds until it answers.")
-    total_seconds = _number("Timeout in all", "Seconds for all attempts together.")
+    attempts = _whole(_("Retries"), 10, _("Of a candidate that failed quickly. Empty: as the routing settings say."))
+    delay_seconds = _number(_("Pause before a retry"), _("Seconds."))
+    backoff = _number(_("Backoff"), _("Each pause is so many times longer than the one before."), 1.0, 10.0)
+    attempt_seconds = _number(_("Timeout of an attempt"), _("Seconds until it answers."))
+    total_seconds = _number(_("Timeout in all"), _("Seconds for all attempts together."))
     max_cost = forms.DecimalField(
-        label="Cost of at most",
+        label=_("Cost of at most"),
         required=False,
         min_value=Decimal(0),
         max_value=Decimal(1_000_000),
-        help_text="USD that the estimate of a request may reach.",
-        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+        help_text=_("USD that the estimate of a request may reach."),
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
     )
-    overridable = _flag("May be overridden")
+    overridable = _flag(_("May be overridden"))
     captures_content = _flag(
-        "Keep prompts and answers",
-        "With the traces, for hours: without secrets, encrypted, and of the share of requests that is sampled.",
+        _("Keep prompts and answers"),
+        _("With the traces, for hours: without secrets, encrypted, and of the share of requests that is sampled."),
     )
     mixed_embeddings = _flag(
-        "Mixed embeddings",
-        "Embeddings may fall back to another model of the same dimension. Their vectors do not compare.",
+        _("Mixed embeddings"),
+        _("Embeddings may fall back to another model of the same dimension. Their vectors do not compare."),
     )
     note = forms.CharField(
-        label="Note",
+        label=_("Note"),
         required=False,
         max_length=500,
-        help_text="Why; kept with the version and in the audit log.",
-        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "such as: two is quicker", "autocomplete": "off"}),
+        help_text=_("Why; kept with the version and in the audit log."),
+        widget=UnfoldAdminTextInputWidget(
+            attrs={"placeholder": _("Why, such as: two is quicker"), "autocomplete": "off"}
+        ),
     )
     was = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     groups = (
-        ("What it is", ("name", "kind", "description", "enabled")),
+        (_("What it is"), ("name", "kind", "enabled", "description")),
         (
-            "What a model must be",
+            _("What a model must be"),
             (
                 "capabilities",
                 "preferred_capabilities",
@@ -166,7 +194,7 @@ class PolicyForm(forms.Form):
             ),
         ),
         (
-            "When it fails",
+            _("When it fails"),
             (
                 "fallbacks",
                 "attempts",
@@ -177,8 +205,7 @@ class PolicyForm(forms.Form):
                 "mixed_embeddings",
             ),
         ),
-        ("Limits", ("max_cost", "overridable")),
-        ("Traces", ("captures_content",)),
+        (_("Limits"), ("max_cost", "overridable", "captures_content")),
     )
 
     def __init__(self, row: Policy | None, *args: Any, **kwargs: Any) -> None:
@@ -191,8 +218,21 @@ class PolicyForm(forms.Form):
             self.fields["name"].disabled = True
             self.fields["name"].initial = row.name
 
-    def cards(self) -> list[tuple[str, list[Any]]]:
-        return [(title, [self[name] for name in names]) for title, names in self.groups]
+    def cards(self) -> list[Card]:
+        return [self._card(title, names) for title, names in self.groups]
+
+    def _card(self, title: Any, names: Sequence[str]) -> Card:
+        fields = [self[name] for name in names]
+        said = [f"{field.label}: {_shown(value)}" for field in fields if (value := self._told(field)) is not None]
+        return Card(title, fields, said, bool(said) or any(field.errors for field in fields))
+
+    def _told(self, field: forms.BoundField) -> Any:
+        """What a field says that is not as usual; None when it is."""
+        value = field.value()
+        usual = field.name in _USUALLY_ON
+        if isinstance(field.field, forms.BooleanField):
+            return None if bool(value) is usual else value
+        return None if value in (None, "", []) else value
 
     def row_values(self) -> dict[str, Any]:
         values = {name: self.cleaned_data[name] for name in ("name", "description", "enabled")}
@@ -251,32 +291,32 @@ class TargetForm(forms.Form):
     use_required_attribute = False
 
     order = forms.IntegerField(
-        required=False, min_value=0, widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": "Place"})
+        required=False, min_value=0, widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": _("Place")})
     )
     model = forms.CharField(
         required=False,
         max_length=600,
         widget=forms.TextInput(
-            attrs=_PLAIN | {"list": KNOWN_NAMES, "aria-label": "Model or policy", "autocomplete": "off"}
+            attrs=_PLAIN | {"list": KNOWN_NAMES, "aria-label": _("Model or policy"), "autocomplete": "off"}
         ),
     )
     kind = forms.ChoiceField(
         required=False,
         choices=[("", "–"), *((kind, kind) for kind in KINDS)],
-        widget=forms.Select(attrs=_PLAIN | {"aria-label": "Or every policy of a kind"}),
+        widget=forms.Select(attrs=_PLAIN | {"aria-label": _("Or every policy of a kind")}),
     )
     provider = forms.CharField(
         required=False,
         max_length=255,
         widget=forms.TextInput(
-            attrs=_PLAIN | {"list": "gw-providers", "aria-label": "Only at this provider", "autocomplete": "off"}
+            attrs=_PLAIN | {"list": "gw-providers", "aria-label": _("Only at this provider"), "autocomplete": "off"}
         ),
     )
     weight = forms.IntegerField(
         required=False,
         min_value=0,
         max_value=1_000_000,
-        widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": "Weight"}),
+        widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": _("Share"), "inputmode": "numeric"}),
     )
 
 
@@ -290,6 +330,44 @@ class _Targets(forms.BaseFormSet):
         ]
         rows.sort(key=lambda row: (row["order"] is None, row["order"]))
         return [_target(row) for row in rows]
+
+    def check_shares(self, strategy: str, stored: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the shares add up to 100, which only `weighted` asks for; says so here when they do not.
+
+        Weights of another sum that are stored already stay good as they are.
+        """
+        told = self.told()
+        weights = [target.get("weight") for target in told]
+        if strategy != "weighted" or len(told) < 2 or any("kind" in target for target in told):
+            return True
+        if not any(weights) or _weighed(told) == _weighed(stored):
+            return True  # none at all: all are alike, or validation says that nobody has any
+        total = sum(weight or 0 for weight in weights)
+        if total == WHOLE:
+            return True
+        self._non_form_errors.append(
+            say("The shares add up to %(total)s, not to 100. In the same proportion: %(shares)s.")
+            % {"total": total, "shares": ", ".join(map(str, in_hundredths([weight or 0 for weight in weights])))}
+        )
+        return False
+
+
+WHOLE = 100
+
+
+def in_hundredths(weights: Sequence[int]) -> list[int]:
+    """Whole numbers in the proportion of the weights that add up to 100; the largest remainders are rounded up."""
+    total = sum(weights)
+    exact = [WHOLE * weight / total for weight in weights]
+    found = [int(share) for share in exact]
+    ahead = sorted(range(len(exact)), key=lambda place: found[place] - exact[place])
+    for place in ahead[: WHOLE - sum(found)]:
+        found[place] += 1
+    return found
+
+
+def _weighed(targets: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(one.get("model"), one.get("provider"), one.get("kind"), one.get("weight", 1)) for one in targets]
 
 
 def _target(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -315,16 +393,16 @@ class SampleForm(forms.Form):
     use_required_attribute = False
 
     tokens = forms.IntegerField(
-        label="Prompt, tokens", required=False, min_value=0, initial=1000, widget=forms.NumberInput(attrs=_BESIDE)
+        label=_("Prompt, tokens"), required=False, min_value=0, initial=1000, widget=forms.NumberInput(attrs=_BESIDE)
     )
     answer = forms.IntegerField(
-        label="Answer, tokens", required=False, min_value=0, initial=500, widget=forms.NumberInput(attrs=_BESIDE)
+        label=_("Answer, tokens"), required=False, min_value=0, initial=500, widget=forms.NumberInput(attrs=_BESIDE)
     )
     images = forms.IntegerField(
-        label="Pictures", required=False, min_value=0, initial=0, widget=forms.NumberInput(attrs=_BESIDE)
+        label=_("Pictures"), required=False, min_value=0, initial=0, widget=forms.NumberInput(attrs=_BESIDE)
     )
     operation = forms.ChoiceField(
-        label="Operation",
+        label=_("Operation"),
         required=False,
         choices=[(name, name) for name in ("chat", "completions", "embeddings")],
         widget=forms.Select(attrs=_BESIDE),
@@ -345,7 +423,13 @@ class SampleForm(forms.Form):
         return self.fields[name].initial if value is None else value
 
 
-SPANS = (("900", "15 minutes"), ("3600", "1 hour"), ("28800", "8 hours"), ("86400", "1 day"), ("", "until removed"))
+SPANS = (
+    ("900", _("15 minutes")),
+    ("3600", _("1 hour")),
+    ("28800", _("8 hours")),
+    ("86400", _("1 day")),
+    ("", _("until removed")),
+)
 
 
 class OverrideForm(forms.ModelForm):
@@ -353,7 +437,7 @@ class OverrideForm(forms.ModelForm):
 
     use_required_attribute = False
     span = forms.ChoiceField(
-        label="For", required=False, choices=SPANS, initial="3600", widget=forms.Select(attrs=_PLAIN)
+        label=_("For"), required=False, choices=SPANS, initial="3600", widget=forms.Select(attrs=_PLAIN)
     )
 
     class Meta:
@@ -361,9 +445,11 @@ class OverrideForm(forms.ModelForm):
         fields = ("target", "reason")
         widgets = {
             "target": forms.TextInput(attrs=_PLAIN | {"list": KNOWN_NAMES, "autocomplete": "off"}),
-            "reason": forms.TextInput(attrs=_PLAIN | {"placeholder": "kept in the audit log", "autocomplete": "off"}),
+            "reason": forms.TextInput(
+                attrs=_PLAIN | {"placeholder": _("kept in the audit log"), "autocomplete": "off"}
+            ),
         }
-        labels = {"target": "Model"}
+        labels = {"target": _("Model or policy"), "reason": _("Reason")}
         help_texts = {"target": ""}
 
     def ttl_seconds(self) -> float | None:
@@ -375,15 +461,16 @@ class SettingsForm(forms.ModelForm):
 
     use_required_attribute = False
     unknown_model = _choice(
-        "A model that nobody has",
-        [("refuse", "is refused (404)"), ("default", "is served by the default policy, which says so")],
+        _("A model that nobody has"),
+        [("refuse", _("is refused (404)")), ("default", _("is served by the default policy, which says so"))],
     )
     reason = forms.CharField(
-        label="Reason",
+        label=_("Reason"),
         required=False,
         max_length=500,
-        help_text="Kept in the audit log.",
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        widget=UnfoldAdminTextInputWidget(
+            attrs={"autocomplete": "off", "placeholder": _("Why; kept in the audit log")}
+        ),
     )
 
     class Meta:
@@ -396,16 +483,34 @@ class SettingsForm(forms.ModelForm):
             "retries",
             "retry_delay_seconds",
         )
+        labels = {
+            "default_policy": _("Default policy"),
+            "max_cost_per_request": _("Cost of a request, at most, in USD"),
+            "fallback_enabled": _("Fall back to the next candidate"),
+            "retries": _("Retries"),
+            "retry_delay_seconds": _("Pause before a retry, in seconds"),
+        }
+        help_texts = {
+            "default_policy": _("Serves requests that name no model; empty: every model, by priority."),
+            "max_cost_per_request": _("Of the estimate; the lower of this and a request's own counts."),
+            "fallback_enabled": _("Off: the first candidate is the only one that is asked."),
+            "retries": _("How often the last candidate is asked again."),
+        }
         widgets = {
             "default_policy": UnfoldAdminTextInputWidget(attrs={"list": KNOWN_NAMES, "autocomplete": "off"}),
-            "max_cost_per_request": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+            "max_cost_per_request": UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
             "fallback_enabled": UnfoldBooleanSwitchWidget,
             "retries": UnfoldAdminIntegerFieldWidget,
-            "retry_delay_seconds": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+            "retry_delay_seconds": UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (most := self.instance.max_cost_per_request) is not None:
+            self.initial["max_cost_per_request"] = f"{most.normalize():f}"
 
     def clean_default_policy(self) -> str:
         name = self.cleaned_data["default_policy"]
         if name and not Policy.objects.filter(name=name, enabled=True).exists():
-            raise forms.ValidationError(f"No enabled policy is named {name!r}.")
+            raise forms.ValidationError(say("No enabled policy is named %r.") % name)
         return name

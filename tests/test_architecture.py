@@ -51,10 +51,12 @@ PURE += (
 )
 PURE += ("routing.breakers", "routing.performance", "routing.key_exhaustion", "routing.budget_periods")
 PURE += ("routing.validation", "routing.nodes", "routing.unwritten_nodes", "routing.savings", "routing.drafts")
+PURE += ("routing.policy_standing",)
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
 PURE += ("routing.client_addresses", "routing.policy_limits", "routing.foreign_keys", "routing.key_bounds")
+PURE += ("routing.permits",)
 PURE += ("routing.live_models", "inference.chat_requests", "inference.trace_ids", "inference.roles")
 PURE += ("providers.kamiwaza", "providers.document_text", "providers.config_changes")
 PURE += tuple(

@@ -61,10 +61,10 @@ def test_a_policy_is_written_without_a_line_of_json(admin_client, models):
         "strategy": "weighted",
         "targets-0-order": "2",
         "targets-0-model": "one",
-        "targets-0-weight": "1",
+        "targets-0-weight": "25",
         "targets-1-order": "1",
         "targets-1-model": "two",
-        "targets-1-weight": "3",
+        "targets-1-weight": "75",
         "capabilities": "tools, json",
         "min_context_window": "8000",
         "max_cost_tier": "HIGH",
@@ -80,7 +80,7 @@ def test_a_policy_is_written_without_a_line_of_json(admin_client, models):
     assert (answer.status_code, answer["Location"]) == (302, url(row))
     assert (row.name, row.kind, row.enabled, row.version) == ("writer", "node", True, 1)
     assert row.document == {
-        "targets": [{"model": "two", "weight": 3}, {"model": "one"}],
+        "targets": [{"model": "two", "weight": 75}, {"model": "one", "weight": 25}],
         "requirements": {
             "capabilities": ["json_mode", "tools"],
             "min_context_window": 8000,
@@ -153,6 +153,22 @@ def test_a_mistake_is_shown_and_nothing_is_stored(admin_client, policy, changes,
     assert said in answer.content.decode()
     policy.refresh_from_db()
     assert policy.version == 1
+
+
+def test_shares_must_add_up_to_100(admin_client, policy):
+    changes = {"strategy": "weighted", "targets__0__weight": "60", "targets__1__model": "two"}
+    html = send(admin_client, policy, **changes, targets__1__weight="30").content.decode()
+    assert "The shares add up to 90, not to 100. In the same proportion: 67, 33." in html
+    assert send(admin_client, policy, **changes, targets__1__weight="40").status_code == 302
+    policy.refresh_from_db()
+    assert [target["weight"] for target in policy.document["targets"]] == [60, 40]
+
+
+def test_stored_weights_of_another_sum_stay_good_until_they_are_changed(admin_client, models):
+    document = {"targets": [{"model": "one", "weight": 3}, {"model": "two"}], "strategy": "weighted"}
+    row = policy_actions.create({"name": "old", "document": document})
+    assert send(admin_client, row, description="as it was").status_code == 302
+    assert send(admin_client, row, targets__0__weight="4").status_code == 200
 
 
 def test_who_edits_an_older_version_is_told_once(admin_client, policy):
