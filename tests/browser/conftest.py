@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,9 +36,9 @@ STILL = "*, *::before, *::after { transition: none !important; animation: none !
 """Colours are measured at rest, not on their way from one theme to the other."""
 COLOURS = ("color-contrast", "link-in-text-block")
 """The rules of axe-core whose findings a theme may change."""
-JUDGE = """async (rules) => {
+JUDGE = """async ([rules, spared]) => {
     const only = rules.length ? {runOnly: {type: 'rule', values: rules}} : {};
-    const found = await axe.run(document, {resultTypes: ['violations'], ...only});
+    const found = await axe.run({include: [document], exclude: spared}, {resultTypes: ['violations'], ...only});
     return found.violations.filter(rule => ['serious', 'critical'].includes(rule.impact)).flatMap(rule => rule.nodes.map(
         node => [rule.id, node.target.flat().join(' '), node.failureSummary.split('\\n').slice(1).join(' ').trim()].join(' | ')));
 }"""
@@ -92,12 +92,13 @@ class Visit:
         )
         return found
 
-    def axe(self, *rules: str) -> list[str]:
-        """Each serious or critical finding of axe-core as `rule | element | what to do`; of these rules only, if any are named."""
+    def axe(self, *rules: str, spared: Sequence[str] = ()) -> list[str]:
+        """Each serious or critical finding of axe-core as `rule | element | what to do`; of these rules only, if any are named,
+        and outside of what these selectors find."""
         if not self.page.evaluate("() => !!window.axe"):
             self.page.evaluate(axe_core())
             self.page.add_style_tag(content=STILL)
-        found: list[str] = self.page.evaluate(JUDGE, list(rules))
+        found: list[str] = self.page.evaluate(JUDGE, [list(rules), list(spared)])
         return found
 
     @contextmanager

@@ -13,6 +13,7 @@
     });
     root.querySelectorAll(".help-tooltip[aria-label]:not([role])").forEach((hint) => hint.setAttribute("role", "img"));
   }
-  window.addEventListener("load", () => name(document));
+  // After the libraries, which also wait for these.
+  window.addEventListener("load", () => setTimeout(() => name(document)));
   document.addEventListener("formset:added", (event) => setTimeout(() => name(event.target)));
 })();
