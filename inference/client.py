@@ -118,7 +118,8 @@ def complete(body: Mapping[str, Any], *, operation: str = "chat", **options: Any
         {**body, "stream": False}, operation, options.pop("provider_id", None), options.pop("session_id", None)
     )
     request.asks_the_unwell = options.pop("asks_the_unwell", False)
-    return bridge.run(_complete(request, options.pop("identity", None), options.pop("timeout_seconds", None)))
+    identity, seconds = options.pop("identity", None), options.pop("timeout_seconds", None)
+    return bridge.run(_complete(request, identity, seconds, options.pop("side", GATEWAY)))
 
 
 async def stream_async(
@@ -131,6 +132,7 @@ async def stream_async(
     told: Callable[[Usage], None] = lambda usage: None,
     served: Callable[[Trail], None] = lambda trail: None,
     asks_the_unwell: bool = False,
+    side: str = GATEWAY,
 ) -> AsyncIterator[bytes]:
     """The bytes of the event stream, as an upstream sent them. To be iterated on the data plane's loop (`loop.run`).
 
@@ -139,7 +141,7 @@ async def stream_async(
     """
     request = _parsed({**body, "stream": True}, operation, provider_id, session_id)
     request.asks_the_unwell = asks_the_unwell
-    call = _Call(request, identity)
+    call = _Call(request, identity, side)
     try:
         reply, first = await call.dispatch(_limits.stream_seconds)
         if first is None or reply.chunks is None:

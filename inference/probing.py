@@ -10,9 +10,10 @@ from inference import loop as bridge
 from inference.answering import Collected
 from inference.backends.base import Usage
 from routing import snapshot
+from routing.rollout import PROBE
 
 _PATIENCE_SECONDS = 60.0
-_TO_FIND_OUT: dict[str, Any] = {"timeout_seconds": _PATIENCE_SECONDS, "asks_the_unwell": True}
+_TO_FIND_OUT: dict[str, Any] = {"timeout_seconds": _PATIENCE_SECONDS, "asks_the_unwell": True, "side": PROBE}
 
 
 def one_token(provider_id: str, model_id: str, stream: bool) -> dict[str, Any]:
@@ -52,7 +53,7 @@ async def _answer(body: dict[str, Any], provider_id: str) -> dict[str, Any]:
     first: float | None = None
     used: list[Usage] = []
     collected = Collected()
-    async for piece in client.stream_async(body, provider_id=provider_id, told=used.append):
+    async for piece in client.stream_async(body, provider_id=provider_id, told=used.append, side=PROBE):
         first = first or perf_counter()
         collected.feed(piece)
     choices = collected.whole("")["choices"]
@@ -64,7 +65,7 @@ async def _answer(body: dict[str, Any], provider_id: str) -> dict[str, Any]:
 async def _streamed(body: dict[str, Any], provider_id: str) -> float:
     """When the first piece came; the rest is read to its end."""
     first = None
-    async for _ in client.stream_async(body, provider_id=provider_id, asks_the_unwell=True):
+    async for _ in client.stream_async(body, provider_id=provider_id, asks_the_unwell=True, side=PROBE):
         first = first or perf_counter()
     return first or perf_counter()
 

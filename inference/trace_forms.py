@@ -12,7 +12,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from inference import trace_search
-from inference.trace_search import Search
+from inference.trace_search import ALL_SIDES, Search
 
 PERIODS = (
     ("", _("any time")),
@@ -35,10 +35,12 @@ _OWNERS = {
     "gateway": _("the gateway's"),
 }
 _SIDES = (
-    ("", _("any")),
+    ("", _("all but probes")),
     ("gateway", _("this gateway")),
     ("legacy", _("the legacy side")),
     ("shadow", _("copies for comparison")),
+    ("probe", _("probes")),
+    (ALL_SIDES, _("all")),
 )
 _FORMER = {"good": "answered", "bad": "failed", "retried": "rescued"}
 """Outcomes by the words of addresses that were kept from before."""

@@ -25,6 +25,9 @@ from inference.models import Trace
 from inference.trace_partitions import horizon
 from providers.models import Provider
 from routing.models import ClientKey
+from routing.rollout import PROBE
+
+ALL_SIDES = "all"
 
 OUTCOMES = ("answered", "failed", "rescued", "cut")
 OWNERS = ("caller", "policy", "provider", "gateway")
@@ -66,6 +69,7 @@ class Search:
     outcome: str = ""
     operation: str = ""
     side: str = ""
+    """Of `routing.rollout`. Empty is all but probes, which nobody asked for; `ALL_SIDES` is those too."""
     slower_than_ms: float | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -259,6 +263,8 @@ def _page(found: list[Trace], limit: int) -> Page:
 def _matching(search: Search, rows: QuerySet[Trace]) -> QuerySet[Trace]:
     if search.id:
         rows = rows.filter(_named(search.id))
+    elif not search.side:
+        rows = rows.exclude(side=PROBE)
     if search.key:
         known = ClientKey.objects.filter(prefix=search.key).values_list("pk", flat=True).first()
         rows = rows.filter(client_key_prefix=search.key) if known is None else rows.filter(client_key_id=known)
@@ -276,7 +282,7 @@ def _matching(search: Search, rows: QuerySet[Trace]) -> QuerySet[Trace]:
         "error_owner": search.owner,
         "status": search.status,
         "operation": search.operation,
-        "side": search.side,
+        "side": "" if search.side == ALL_SIDES else search.side,
     }
     rows = rows.filter(**{name: value for name, value in exact.items() if value not in ("", None)})
     if search.session:

@@ -23,6 +23,8 @@ GATEWAY = "gateway"
 LEGACY = "legacy"
 SHADOW = "shadow"
 """No side: a copy that the gateway served to compare, and that no client asked for."""
+PROBE = "probe"
+"""No side either: what the gateway itself asked a provider to find out whether it is well. It costs, and is no traffic."""
 
 GENERATION_PATHS = ("/v1", "/generate", "/api/llm/gateway")
 """What clients generate by, here and at the legacy side, with everything below: decided by the share."""

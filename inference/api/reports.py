@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from inference import report_files, savings_reports, spend_reports
 from inference.spend_reports import BadReport, Question, Sight
 from routing import snapshot
+from routing.rollout import GATEWAY, LEGACY, PROBE, SHADOW
 
 USUAL_SPAN = timedelta(days=30)
 _GROUPS = ", ".join(spend_reports.GROUPS)
@@ -47,7 +48,7 @@ class SpendQuery(_Spanned):
     model = serializers.CharField(max_length=512, required=False, help_text="provider/model, or a model anywhere.")
     provider = serializers.CharField(max_length=255, required=False)
     tag = serializers.CharField(max_length=64, required=False)
-    side = serializers.ChoiceField(("gateway", "legacy", "shadow"), required=False)
+    side = serializers.ChoiceField((GATEWAY, LEGACY, SHADOW, PROBE), required=False)
     time_zone = serializers.CharField(max_length=64, required=False, help_text="Of days and months; UTC, without.")
     limit = serializers.IntegerField(min_value=1, max_value=spend_reports.MOST_ROWS, default=1000)
     format = serializers.ChoiceField(("json", "csv"), required=False)

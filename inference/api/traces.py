@@ -15,8 +15,8 @@ from rest_framework.views import APIView
 
 from inference import explaining, trace_details, trace_search
 from inference.models import Trace, TraceContent
-from inference.trace_search import BadCursor, Search, Sight
-from routing.rollout import LEGACY
+from inference.trace_search import ALL_SIDES, BadCursor, Search, Sight
+from routing.rollout import GATEWAY, LEGACY, PROBE, SHADOW
 
 _LONGEST = 512
 
@@ -40,7 +40,7 @@ class TraceQuery(serializers.Serializer):
     status = serializers.IntegerField(min_value=100, max_value=599, required=False)
     outcome = serializers.ChoiceField(trace_search.OUTCOMES, required=False)
     operation = serializers.CharField(max_length=16, required=False)
-    side = serializers.ChoiceField(("gateway", "legacy", "shadow"), required=False)
+    side = serializers.ChoiceField((GATEWAY, LEGACY, SHADOW, PROBE, ALL_SIDES), required=False)
     slower_than_ms = serializers.FloatField(min_value=0, required=False)
     since = serializers.DateTimeField(required=False)
     until = serializers.DateTimeField(required=False)

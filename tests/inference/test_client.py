@@ -251,3 +251,11 @@ def test_a_process_that_does_not_serve_shares_what_it_sees_all_the_same(rows, re
     client._stop_sharing()
     assert not health.current().is_shared
     assert health.read().of("fake/fake-chat").calls == 1
+
+
+def test_what_a_probe_asked_is_booked_and_is_no_traffic(rows, serve) -> None:
+    serve(registry.model(registry.provider()))
+    probing.one_token("fake", "fake-chat", False)
+    probing.one_token("fake", "fake-chat", True)
+    probing.one_answer("fake", "fake-chat", "hello", max_tokens=5, timeout_seconds=10)
+    assert [row.side for row in rows()] == ["probe"] * 3

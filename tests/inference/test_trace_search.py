@@ -87,6 +87,14 @@ def test_a_search_finds_what_it_names_and_nothing_else(search: Search, fields: d
     assert found(search) == ["wanted"]
 
 
+def test_probes_are_shown_to_who_asks_for_them() -> None:
+    a_trace("asked by a client")
+    a_trace("probe", side="probe")
+    assert found() == ["asked by a client"]
+    assert found(Search(side="probe")) == found(Search(id="probe")) == ["probe"]
+    assert set(found(Search(side="all"))) == {"asked by a client", "probe"}
+
+
 def test_answered_ones_are_those_without_an_error() -> None:
     a_trace("good")
     a_trace("failed", status=500)
