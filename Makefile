@@ -13,7 +13,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run manage test check bench bench-peers lock services engine clean
+.PHONY: help run manage test check bench bench-peers lock messages services engine clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -58,6 +58,12 @@ services: $(VENV)/development.stamp ## Install what the tests want of the system
 
 lock: $(VENV)/development.stamp ## Write the lock files anew from pyproject.toml.
 	@$(BIN)/python requirements/lock.py
+
+messages: $(VENV)/run.stamp ## Gather the admin's texts for translators, and build what they translated. ARGS="-l de"
+	@command -v xgettext >/dev/null || { echo "GNU gettext is not here: apt-get install gettext"; exit 1; }
+	@mkdir -p locale
+	@$(BIN)/python manage.py makemessages $(or $(ARGS),--all) --no-location --ignore tests --ignore benchmarks --ignore build --ignore var
+	@$(BIN)/python manage.py compilemessages --ignore .venv
 
 clean: ## Remove the environment, builds and caches; never the data directory.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
