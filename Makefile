@@ -44,6 +44,9 @@ bench: $(VENV)/development.stamp engine ## Measure the gateway and print ratios.
 bench-peers: $(VENV)/development.stamp ## Install what bench compares with, LiteLLM and nginx, under build/peers.
 	@exec $(BIN)/python -m benchmarks.peers
 
+screenshots: $(VENV)/development.stamp ## Take the README's pictures anew, from demo data. ARGS="--all DIR"
+	@exec $(BIN)/python docs/screenshots/take.py $(ARGS)
+
 engine: $(VENV)/run.stamp ## Compile the default local engine, unless it is there or ENGINE=xllamacpp.
 ifeq ($(ENGINE),xllamacpp)
 	@echo "engine: the prebuilt one, as asked"

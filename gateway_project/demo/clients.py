@@ -49,6 +49,8 @@ class Client:
     """`active`, `suspended`, `revoked` or `expired`."""
     expires_in_days: float | None = None
     scopes: tuple[str, ...] = ("generate",)
+    moved: float = 0.0
+    """When it was moved over from the legacy system: 0 to 1 of the month."""
 
 
 CLIENTS: tuple[Client, ...] = (
@@ -64,6 +66,7 @@ CLIENTS: tuple[Client, ...] = (
         tags=("env:prod", "channel:chat"),
         role="pro",
         network="10.20.4",
+        moved=0.08,
     ),
     Client(
         "Shop search",
@@ -74,6 +77,7 @@ CLIENTS: tuple[Client, ...] = (
         weekend=1.2,
         tags=("env:prod",),
         network="10.20.8",
+        moved=0.3,
     ),
     Client(
         "Shop product texts",
@@ -87,6 +91,7 @@ CLIENTS: tuple[Client, ...] = (
         weekend=0.8,
         tags=("env:prod",),
         network="10.20.8",
+        moved=0.2,
     ),
     Client(
         "Intranet chat",
@@ -102,6 +107,7 @@ CLIENTS: tuple[Client, ...] = (
         tags=("env:prod", "channel:intranet"),
         network="10.20.1",
         captures_content=True,
+        moved=0.12,
     ),
     Client(
         "Code review bot",
@@ -127,6 +133,7 @@ CLIENTS: tuple[Client, ...] = (
         role="premium",
         network="10.31.0",
         captures_content=True,
+        moved=0.05,
     ),
     Client(
         "Paper digest, nightly",
@@ -137,6 +144,7 @@ CLIENTS: tuple[Client, ...] = (
         weekend=1.0,
         tags=("project:atlas", "batch"),
         network="10.31.7",
+        moved=0.5,
     ),
     Client(
         "Patients' letters",
@@ -161,6 +169,7 @@ CLIENTS: tuple[Client, ...] = (
         role="user",
         network="185.0.113",
         expires_in_days=5,
+        moved=0.42,
     ),
     Client(
         "Statistics by the hour",
@@ -197,6 +206,17 @@ CLIENTS: tuple[Client, ...] = (
         network="10.20.9",
         stops_days_ago=9.2,
         state="revoked",
+    ),
+    Client(
+        "Branch offices, old app",
+        "help-desk",
+        5,
+        (Ask("fast", prompt=650, answer=190),),
+        hours=SHOP,
+        weekend=0.9,
+        tags=("env:prod",),
+        network="10.20.12",
+        moved=0.992,
     ),
     Client("Hackathon 2026", "research", 0, (), role="free", state="expired", expires_in_days=-12),
     Client("CI pipeline", "platform", 0, (), scopes=("registry:read", "registry:write")),

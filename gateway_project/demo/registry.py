@@ -121,7 +121,7 @@ def _policies_move_on(until: datetime) -> None:
             support,
             {**support.document, "targets": targets},
             25,
-            {"min_requests": 200},
+            {"min_requests": 20, "window_seconds": 86_400},
             note="Haiku answers as well, for a third of the money",
         )
 

@@ -38,8 +38,6 @@ _MISTAKES = (
     (400, "context_length_exceeded", 0.0012),
     (400, "upstream_rejected", 0.0008),
 )
-_LEGACY_UNTIL = 0.4
-"""Of the month: from then on the gateway serves all of the clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +98,6 @@ class Traffic:
         self._rulings: dict[tuple[str, int, bool], Ruling] = {}
         self._fared: dict[str, Figures] = {}
         self._sessions: dict[str, list[str]] = {}
-        legacy = begin + (until - begin) * _LEGACY_UNTIL
-        self._legacy_until = legacy
 
     @property
     def unwell(self) -> Mapping[str, Breaker]:
@@ -324,7 +320,7 @@ class Traffic:
         first = upstreams.spread(manner.first_byte, 0.38, chance) + asked.prompt / 60_000
         rest = asked.answer / (manner.tokens_per_second * chance.uniform(0.75, 1.2))
         told.model, told.status, told.code, told.owner = model, 200, "", ""
-        reasoning = int(asked.answer * chance.uniform(0.3, 1.6)) if "reasoning" in model.capabilities else 0
+        reasoning = int(asked.answer * chance.uniform(0.15, 0.9)) if "reasoning" in model.capabilities else 0
         if asked.ask.operation == "embeddings":
             reasoning = 0
         cached = 0
@@ -379,12 +375,7 @@ class Traffic:
     # The side that is left behind
 
     def _goes_to_legacy(self, asked: Asked) -> bool:
-        """Ever fewer clients, until none."""
-        if asked.at >= self._legacy_until:
-            return False
-        passed = (asked.at - self._begin) / (self._legacy_until - self._begin)
-        share = next(share for share, until in ((0.5, 0.3), (0.3, 0.55), (0.2, 0.8), (0.1, 1.1)) if passed < until)
-        return _place_of(asked.client.name) < share
+        return asked.at < self._begin + (self._until - self._begin) * asked.client.moved
 
     def _by_legacy(self, asked: Asked, ruling: Ruling) -> Told:
         chance = self._chance
@@ -400,11 +391,6 @@ class Traffic:
             first_byte=seconds / 2 if asked.stream else None,
             usage=Usage(asked.prompt, asked.answer),
         )
-
-
-def _place_of(name: str) -> float:
-    """0 to 1, for each name its own."""
-    return random.Random(name).random()
 
 
 def _log(told: Told) -> list[Attempt]:
