@@ -30,6 +30,7 @@ app.conf.task_routes = {
     "providers.tasks.forget_import_secrets": {"queue": "housekeeping"},
     "providers.tasks.*": {"queue": "probes"},
 }
+app.conf.beat_scheduler = "gateway_project.kept_schedule:KeptSchedule"
 app.conf.beat_schedule = {
     "probe-due-providers": {"task": "providers.tasks.probe_due_providers", "schedule": 10.0},
     "read-due-offers": {"task": "providers.tasks.read_due_offers", "schedule": 10.0},
