@@ -18,7 +18,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from gateway_project import admin_doctor, entitlements, roles  # noqa: F401  (the doctor registers its page)
+from gateway_project import admin_doctor, admin_welcome, entitlements, roles  # noqa: F401  (some register pages)
 from providers import audit, cells
 from routing import scope_grants
 

@@ -29,7 +29,5 @@ class GatewayAdminSite(UnfoldAdminSite):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from gateway_project import dashboard  # the site exists before the models that the dashboard reads
 
-        shown = (
-            dashboard.context(request.user) if request.user.has_perm("inference.view_trace") else {"restricted": True}
-        )
+        shown = dashboard.context(request.user, asked=request.GET)
         return super().index(request, {**shown, **(extra_context or {})})

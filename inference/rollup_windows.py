@@ -127,15 +127,21 @@ def times(
 ) -> dict[tuple, Times]:
     """How long requests took, for each value of the columns `by`; without, under `()`.
 
-    `measure` is one of `rollup_models`. Columns: side, operation, provider_id, model_id.
+    `measure` is one of `rollup_models`. Columns: side, operation, provider_id, model_id; `at` is the hour's or minute's beginning.
     """
+    return {key[1:]: told for key, told in times_of([measure], since, until, where, by).items()}
+
+
+def times_of(
+    measures: Sequence[str], since: datetime, until: datetime, where: Q | None = None, by: Sequence[str] = ()
+) -> dict[tuple, Times]:
+    """The same of several measures at once; each key begins with the measure."""
     found: dict[tuple, Times] = defaultdict(lambda: NO_TIMES)
-    measured = LatencyRollup.objects.filter(measure=measure)
+    measured = LatencyRollup.objects.filter(measure__in=list(measures))
     for rows in _parts(since, until, measured.filter(span=HOUR), "at", measured.filter(span=MINUTE), "at"):
-        for key, sums in _summed(rows, where, by, ("requests", "total_ms", *BUCKETS)):
-            if sums["requests"] is not None:
-                counts = tuple(sums[name] for name in BUCKETS)
-                found[key] = found[key].plus(Times(sums["requests"], sums["total_ms"], counts))
+        for key, sums in _summed(rows, where, ("measure", *by), ("requests", "total_ms", *BUCKETS)):
+            counts = tuple(sums[name] for name in BUCKETS)
+            found[key] = found[key].plus(Times(sums["requests"], sums["total_ms"], counts))
     return dict(found)
 
 

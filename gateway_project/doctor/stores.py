@@ -107,7 +107,7 @@ def disk() -> Told:
             "Without room no record can be kept, and new requests are refused.",
             Fix("Make room, or keep traces for a shorter time (GATEWAY_TRACE_HOURS)."),
         )
-    yield f"{free} where the data directory is."
+    yield f"{free}."
 
 
 @check("spool", "Records reach the database", STORES)

@@ -1,3 +1,5 @@
+"""What stands on the first page, and for whom; its figures are in `test_dashboard_figures`."""
+
 from __future__ import annotations
 
 import json
@@ -11,95 +13,40 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
 from gateway_project import dashboard
-from inference.models import AlertIncident
-from providers.models import ProbeResult, Provider
-from routing import snapshot, spending
+from inference.models import AlertIncident, Job
+from providers.models import ProbeResult, Provider, ProviderModel
+from routing import issuing, snapshot, spending
 from routing.models import Team, TeamMember
 from tests.inference.ledger import record
 from tests.routing.allowance_makers import budget
 
 pytestmark = pytest.mark.django_db
 
+MOST_QUERIES = 36
+"""Of the whole page for a superuser, however much was asked."""
+
 
 @pytest.fixture(autouse=True)
-def _nothing_kept() -> None:
+def _nothing_kept() -> Any:
     cache.clear()
     snapshot.replace(None)
+    yield
+    cache.clear()
 
 
-def a_request(count: int = 1, **fields: Any) -> None:
-    record(count, **fields)
+def the_page(**asked: str) -> dict[str, Any]:
+    return dashboard.context(User(is_superuser=True), asked=asked)
 
 
-def kpis() -> dict[str, str]:
-    return {kpi.label: str(kpi.value) for kpi in dashboard.context(User(is_superuser=True))["kpis"]}
-
-
-def test_the_figures_are_of_the_last_day_only() -> None:
-    a_request(cost=Decimal("0.002"), duration_ms=100)
-    a_request(cost=Decimal("5"), at=timezone.now() - timedelta(hours=25))
-
-    assert ">1<" in kpis()["Requests"]
-    assert "0.002" in kpis()["Spend"]
-
-
-def test_errors_are_a_share_and_grouped_by_cause() -> None:
-    a_request(3)
-    a_request(status=502, error_code="upstream_unreachable")
-
-    shown = dashboard.context(User(is_superuser=True))
-
-    assert "25" in kpis()["Errors"]
-    assert [(row["error_code"], row["times"]) for row in shown["troubles"]] == [("upstream_unreachable", 1)]
-
-
-def test_an_answer_cut_after_its_status_was_sent_counts_as_an_error() -> None:
-    a_request(status=200, error_code="upstream_broken")
-
-    assert "100" in kpis()["Errors"]
-
-
-def test_the_percentile_is_of_what_was_measured() -> None:
-    a_request(90, duration_ms=80.0)
-    a_request(10, duration_ms=11_000.0)
-
-    assert "s<" in kpis()["p95"]
-
-
-def test_every_hour_of_the_day_has_a_bar() -> None:
-    a_request(1)
-
-    hours = dashboard.context(User(is_superuser=True))["hours"]
-
-    assert len(hours) == 24
-    assert sum(hour.requests for hour in hours) == 1
-
-
-def test_unwell_providers_come_first() -> None:
-    for name, healthy in (("good", True), ("bad", False)):
-        provider = Provider.objects.create(provider_id=name, provider_type="fake")
-        ProbeResult.objects.create(provider=provider, healthy=healthy, duration_ms=1)
-
-    assert [
-        state["provider"].provider_id for state in dashboard.context(User(is_superuser=True))["provider_states"]
-    ] == ["bad", "good"]
-
-
-def test_a_finding_of_a_system_check_stands_on_the_page(admin_client: Client) -> None:
-    Provider.objects.create(provider_id="odd", provider_type="no_such_type")
-
-    html = admin_client.get(reverse("admin:index")).content.decode()
-
-    assert "no such type is registered" in html
-
-
-def test_a_new_installation_is_shown_its_first_steps(admin_client: Client) -> None:
-    html = admin_client.get(reverse("admin:index")).content.decode()
-
-    assert "First steps" in html
-    assert "Create a client key" in html
+def a_member(*permissions: str) -> tuple[User, Team]:
+    team = Team.objects.create(name="research")
+    user = User.objects.create_user("grace", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    TeamMember.objects.create(team=team, user=user)
+    return User.objects.get(pk=user.pk), team
 
 
 def test_who_may_not_see_usage_sees_no_figures(client: Client) -> None:
@@ -107,66 +54,75 @@ def test_who_may_not_see_usage_sees_no_figures(client: Client) -> None:
 
     html = client.get(reverse("admin:index")).content.decode()
 
-    assert "Last 24 hours" not in html
+    assert "Choose a page from the menu" in html
+    assert "gw-kpis" not in html
     assert "Providers" not in html
 
 
-def test_what_the_legacy_side_served_is_not_this_gateway_s_traffic():
-    a_request(1)
-    a_request(side="legacy", status=500)
-    assert ">1<" in kpis()["Requests"]
-
-
-def test_a_provider_is_shown_with_its_errors_and_times() -> None:
-    Provider.objects.create(provider_id="up", provider_type="fake")
-    tries = [{"provider_id": "up", "model_id": "m", "status": 502, "code": "upstream_error"}]
-    a_request(3, duration_ms=100.0)
-    a_request(duration_ms=100.0, provider_id="other", attempts=2, attempts_log=json.dumps(tries))
-
-    (state,) = dashboard.context(User(is_superuser=True))["provider_states"]
-
-    assert state["requests"] == 3
-    assert "25" in state["failed"]
-    assert "98" in state["p95"]
-
-
 def test_members_of_a_team_see_its_figures_alone() -> None:
-    member = User.objects.create_user("member", is_staff=True)
-    team = Team.objects.create(name="research")
-    TeamMember.objects.create(team=team, user=member)
-    a_request(2, team_id=team.pk, cost=Decimal("0.5"))
-    a_request(5, cost=Decimal("7"))
+    user, team = a_member()
+    record(2, team_id=team.pk, cost=Decimal("0.5"))
+    record(5, cost=Decimal("7"), status=500, error_code="internal_error")
 
-    shown = dashboard.context(User.objects.get(username="member"))
+    shown = dashboard.context(user)
 
     figures = {kpi.label: str(kpi.value) for kpi in shown["kpis"]}
     assert ">2<" in figures["Requests"]
     assert "1.00" in figures["Spend"]
-    assert [row["requests"] for row in shown["busiest"]] == [2]
+    assert "1.00" in str(shown["spend"].total)
+    assert shown["causes"] == []
+    assert shown["times_chart"] is None
+    assert "providers" not in shown
+    assert "doctor" not in shown
 
 
-def test_the_budgets_nearest_to_their_end_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    budget(100, "all", name="Everything")
-    budget(10, "all", period="day", name="The day")
-    monkeypatch.setattr(spending, "_read", lambda asked: {"": Decimal(5)})
+def test_the_page_of_a_busy_installation_asks_no_more_than_that_of_an_idle_one(
+    admin_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for number in range(12):
+        provider = Provider.objects.create(provider_id=f"p{number}", provider_type="fake")
+        ProbeResult.objects.create(provider=provider, healthy=True, duration_ms=1)
+        ProviderModel.objects.create(provider=provider, model_id="m")
+        record(3, provider_id=provider.provider_id, status=502, error_code=f"code_{number}")
+    admin_client.get(reverse("admin:index"))  # the doctor looks, once in half a minute
 
-    shown = dashboard.context(User(is_superuser=True))["budgets"]
+    with django_assert_max_num_queries(MOST_QUERIES):
+        html = admin_client.get(reverse("admin:index"), {"span": "30d", "spend": "team"}).content.decode()
 
-    assert [one["name"] for one in shown] == ["The day", "Everything"]
-
-
-def test_without_budgets_the_page_has_no_place_for_them() -> None:
-    assert dashboard.context(User(is_superuser=True))["budgets"] is None
+    assert "gw-kpis" in html
 
 
-def test_members_of_a_team_see_its_budgets_only() -> None:
-    team = Team.objects.create(name="research")
-    user = User.objects.create_user("grace", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename="view_budget"))
-    TeamMember.objects.create(team=team, user=user)
-    budget(100, "all")
+def test_unwell_providers_come_first() -> None:
+    for name, healthy in (("good", True), ("bad", False)):
+        provider = Provider.objects.create(provider_id=name, provider_type="fake")
+        ProbeResult.objects.create(provider=provider, healthy=healthy, duration_ms=1)
 
-    assert dashboard.context(User.objects.get(pk=user.pk))["budgets"] is None
+    assert [line.provider.provider_id for line in the_page()["providers"]] == ["bad", "good"]
+
+
+def test_a_provider_is_shown_with_its_strip_its_errors_and_its_times() -> None:
+    Provider.objects.create(provider_id="up", provider_type="fake")
+    record(3, duration_ms=100.0)
+    tries = [{"provider_id": "up", "model_id": "m", "status": 502, "code": "upstream_error"}]
+    record(provider_id="other", attempts=2, attempts_log=json.dumps(tries))
+
+    (line,) = the_page()["providers"]
+
+    assert line.tries == 4
+    assert "25" in line.failed
+    assert len(line.strip) == 48
+    tone, title = next(cell for cell in reversed(line.strip) if cell[0])
+    assert (tone, title.partition(": ")[2]) == ("warn", "4 tries, 1 failed")
+    assert "47 idle" in line.said
+
+
+def test_the_worst_finding_of_the_doctor_stands_in_a_line(admin_client: Client) -> None:
+    Provider.objects.create(provider_id="odd", provider_type="no_such_type")
+
+    html = admin_client.get(reverse("admin:index")).content.decode()
+
+    assert 'class="gw-notice' in html
+    assert reverse("admin:doctor") in html
 
 
 def test_alerts_under_way_stand_at_the_top_until_somebody_looks_after_them(admin_client: Client) -> None:
@@ -180,6 +136,77 @@ def test_alerts_under_way_stand_at_the_top_until_somebody_looks_after_them(admin
         worst=Decimal(12),
         told_at=timezone.now(),
     )
-    assert "slow: openai, 12s." in admin_client.get("/admin/").content.decode()
+    assert "openai: 12s" in admin_client.get("/admin/").content.decode()
     incident.acknowledge("user:ada", timezone.now())
-    assert "slow: openai" not in admin_client.get("/admin/").content.decode()
+    assert "openai: 12s" not in admin_client.get("/admin/").content.decode()
+
+
+def test_the_budgets_nearest_to_their_end_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    record()
+    budget(100, "all", name="Everything")
+    budget(10, "all", period="day", name="The day")
+    monkeypatch.setattr(spending, "_read", lambda asked: {"": Decimal(5)})
+
+    assert [one["name"] for one in the_page()["budgets"]] == ["The day", "Everything"]
+
+
+def test_without_budgets_the_page_has_no_place_for_them() -> None:
+    record()
+    assert the_page()["budgets"] is None
+
+
+def test_members_of_a_team_see_its_budgets_only() -> None:
+    user, _ = a_member("view_budget")
+    budget(100, "all")
+
+    assert dashboard.context(user)["budgets"] is None
+
+
+def test_jobs_are_counted_by_their_state_and_those_that_run_are_named() -> None:
+    record()
+    Job.objects.create(owner="gw-1", request={}, model="waits")
+    Job.objects.create(owner="gw-1", request={}, model="runs", state="running", started_at=timezone.now())
+    Job.objects.create(owner="gw-1", request={}, model="over", state="succeeded")
+
+    told = the_page()["under_way"]
+
+    assert (told.running, told.queued) == (1, 1)
+    assert {work.name for work in told.shown} == {"waits", "runs"}
+
+
+def test_an_empty_installation_is_shown_its_first_steps_and_no_empty_charts(admin_client: Client) -> None:
+    html = admin_client.get(reverse("admin:index")).content.decode()
+
+    assert "Five steps to the first answer" in html
+    assert "gw-kpis" not in html
+
+
+def test_the_steps_stand_above_the_figures_until_they_are_done(admin_client: Client) -> None:
+    provider = Provider.objects.create(provider_id="up", provider_type="fake")
+    ProviderModel.objects.create(provider=provider, model_id="m")
+    record()
+    html = admin_client.get(reverse("admin:index")).content.decode()
+    assert "gw-welcome-line" in html
+    assert "gw-kpis" in html
+
+    issuing.issue("app", ["generate"])
+
+    assert "gw-welcome-line" not in admin_client.get(reverse("admin:index")).content.decode()
+
+
+def test_what_is_asked_for_in_the_address_is_what_the_links_keep() -> None:
+    record(at=timezone.now() - timedelta(days=3))
+
+    shown = the_page(span="7d", spend="team")
+
+    assert [label for _, label, here in shown["spans"] if here] == ["7 days"]
+    assert [link for link, label, _ in shown["spend_by"] if label == "key"] == ["/admin/?span=7d&spend=key#spend"]
+    assert [link for link, label, _ in shown["spans"] if label == "24 hours"] == ["/admin/?spend=team"]
+
+
+def test_nonsense_in_the_address_is_the_usual_page() -> None:
+    record()
+
+    shown = the_page(span="a-year", spend="__class__")
+
+    assert (shown["span"].key, shown["spend"].by) == ("24h", "model")
