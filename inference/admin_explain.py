@@ -14,14 +14,16 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from inference import explaining
+from inference import explaining, route_times
 from inference.errors import GatewayError
 from inference.explain_forms import ExplainForm
 from inference.explain_looks import looks
 from inference.explaining import Explanation, Past, Question
+from inference.models import Trace
 from providers import cells, pages
 from routing import snapshot, visibility
 from routing.types import Snapshot
@@ -32,6 +34,7 @@ MAY_SEE_REQUESTS = "inference.view_trace"
 NAMES_OFFERED = 2000
 LISTED = 200
 """Candidates and dropped models that the page lists; the rest is counted."""
+RECENT = 12
 _LONGEST_TWIN = 1500
 
 
@@ -48,12 +51,13 @@ def explain_view(request: HttpRequest) -> HttpResponse:
     form = _form(request)
     told = _of_past(trace, _wanted(request.GET)) if trace else _answer(form) if form.is_bound else {}
     context = {
-        "title": "Explain a route",
+        "title": _("Explain a route"),
         "form": form,
         "open": form.is_bound and form.any_wish(),
         "names": names(snapshot.refresh()),
         "trace": trace,
         "may_see_requests": may_see_requests,
+        "recent": _recent() if may_see_requests and not told else [],
         "asking": "gw-wanted-form" if trace else "gw-explain-form",
         "twins": _twins({"model": "gpt-4o"}),
         **told,
@@ -73,6 +77,27 @@ def _form(request: HttpRequest) -> ExplainForm:
 def _wanted(sent: QueryDict) -> str:
     """The model whose button was pressed, else the one that was typed."""
     return sent.get("want") or sent.get("wanted", "")
+
+
+def _recent() -> list[dict[str, Any]]:
+    """The newest requests, to pick one of."""
+    columns = ("request_id", "at", "requested_model", "provider_id", "model_id", "status", "error_code", "fallback")
+    return [
+        {
+            "id": row.request_id,
+            "at": row.at,
+            "asked": row.requested_model,
+            "served_by": f"{row.provider_id}/{row.model_id}" if row.provider_id else _("nobody"),
+            "status": row.status,
+            "tone": _tone(row),
+            "fallback": row.fallback,
+        }
+        for row in Trace.objects.order_by("-at").only(*columns)[:RECENT]
+    ]
+
+
+def _tone(usage: Trace) -> str:
+    return "good" if usage.status < 400 and not usage.error_code else "bad" if usage.status >= 500 else "warn"
 
 
 def names(held: Snapshot) -> list[str]:
@@ -96,10 +121,10 @@ def _answer(form: ExplainForm) -> dict[str, Any]:
 def _of_past(request_id: str, wanted: str) -> dict[str, Any]:
     past = explaining.past(request_id)
     if past is None:
-        return {"problem": f"No request with the id {request_id!r} is recorded. Rows are written within a second."}
+        return {"problem": _("No request with the id %r is recorded. Rows are written within a second.") % request_id}
     context: dict[str, Any] = {
         "past": shown_past(past),
-        "twins": [("Command", f"manage.py explain_route --trace {shlex.quote(request_id)}")],
+        "twins": [(_("Command"), f"manage.py explain_route --trace {shlex.quote(request_id)}")],
     }
     if past.question is not None:
         question = Question(past.question.facts, wanted)
@@ -112,6 +137,7 @@ def _of_past(request_id: str, wanted: str) -> dict[str, Any]:
 
 def _shown(explanation: Explanation, question: Question) -> dict[str, Any]:
     error = explanation.refusal
+    route_times.tell(explanation.document)
     return {
         "looks": looks(explanation.document),
         "refusal": None if error is None else {"status": error.status, "code": error.code, "message": error.message},
@@ -128,8 +154,8 @@ def shown_past(past: Past) -> dict[str, Any]:
         "usage": usage,
         "looks": None if past.document is None else looks(past.document),
         "document": None if past.document is None else json.dumps(past.document, indent=2, ensure_ascii=False),
-        "served_by": f"{usage.provider_id}/{usage.model_id}" if usage.provider_id else "nobody",
-        "tone": "good" if usage.status < 400 and not usage.error_code else "bad" if usage.status >= 500 else "warn",
+        "served_by": f"{usage.provider_id}/{usage.model_id}" if usage.provider_id else _("nobody"),
+        "tone": _tone(usage),
         "took": cells.milliseconds(usage.duration_ms),
         "cost": cells.money(usage.cost, usage.currency),
         "attempts": past.attempts,
@@ -155,7 +181,7 @@ def _twins(body: dict[str, Any]) -> list[tuple[str, str]]:
         f"  -d {shlex.quote(short)}"
     )
     command = f"echo {shlex.quote(short)} | manage.py explain_route --file -"
-    return [("Over REST", curl), ("Command", command)]
+    return [(_("Over REST"), curl), (_("Command"), command)]
 
 
 pages.register("explain/", "explain", explain_view)

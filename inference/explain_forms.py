@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext as say
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -22,7 +24,7 @@ KEYS_OFFERED = 500
 _LONGEST = 2_000_000
 
 
-def _text(label: str, help_text: str = "", **attrs: str) -> forms.CharField:
+def _text(label: Any, help_text: Any = "", **attrs: Any) -> forms.CharField:
     widget = UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", **attrs})
     return forms.CharField(label=label, required=False, max_length=600, help_text=help_text, widget=widget)
 
@@ -30,22 +32,22 @@ def _text(label: str, help_text: str = "", **attrs: str) -> forms.CharField:
 class ExplainForm(forms.Form):
     """`body()` is what `POST /api/v1/route` would be sent."""
 
-    name = _text("Model or policy", "Empty lets the gateway choose.", list="gw-names", placeholder="any model")
+    name = _text(_("Model or policy"), _("Empty lets the gateway choose."), list="gw-names", placeholder=_("any model"))
     said = forms.CharField(
-        label="Prompt, or a whole request as JSON",
+        label=_("Prompt, or a whole request as JSON"),
         required=False,
         max_length=_LONGEST,
         strip=False,
         widget=UnfoldAdminTextareaWidget(
             attrs={"rows": 5, "class": "gw-code", "spellcheck": "false", "placeholder": 'Hello, or {"messages": …}'}
         ),
-        help_text="It is not stored, and goes to nobody.",
+        help_text=_("It is not stored, and goes to nobody."),
     )
     operation = forms.ChoiceField(
-        label="Endpoint",
+        label=_("Endpoint"),
         required=False,
         choices=[
-            ("", "as the request says"),
+            ("", _("as the request says")),
             ("chat", "chat"),
             ("completions", "completions"),
             ("embeddings", "embeddings"),
@@ -53,31 +55,34 @@ class ExplainForm(forms.Form):
         widget=UnfoldAdminSelectWidget,
     )
     task = forms.ChoiceField(
-        label="Task",
+        label=_("Task"),
         required=False,
-        choices=[("", "none"), *((task, task) for task in TASKS)],
+        choices=[("", _("none")), *((task, task) for task in TASKS)],
         widget=UnfoldAdminSelectWidget,
     )
     client_key = forms.ChoiceField(
-        label="As this client key", required=False, widget=UnfoldAdminSelectWidget, help_text="Decides what is allowed."
+        label=_("As this client key"),
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        help_text=_("Decides what is allowed."),
     )
-    strategy = forms.ChoiceField(label="Strategy", required=False, widget=UnfoldAdminSelectWidget)
-    preferred_model = _text("Preferred model", list="gw-names")
-    max_cost = _text("Most it may cost, USD", inputmode="decimal", placeholder="no limit")
+    strategy = forms.ChoiceField(label=_("Strategy"), required=False, widget=UnfoldAdminSelectWidget)
+    preferred_model = _text(_("Preferred model"), list="gw-names")
+    max_cost = _text(_("Most it may cost, USD"), inputmode="decimal", placeholder=_("no limit"))
     context_size = forms.IntegerField(
-        label="Tokens of the prompt",
+        label=_("Tokens of the prompt"),
         required=False,
         min_value=0,
-        help_text="When it is not given above.",
+        help_text=_("When it is not given above."),
         widget=UnfoldAdminIntegerFieldWidget,
     )
     max_tokens = forms.IntegerField(
-        label="Most tokens of the answer", required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget
+        label=_("Most tokens of the answer"), required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget
     )
-    session_id = _text("Session", "Decides the bucket and sticky sessions.")
-    data_tags = _text("Data tags", "With commas, such as: pii, health.")
-    require_vision = forms.BooleanField(label="Must see pictures", required=False, widget=UnfoldBooleanSwitchWidget)
-    local_only = forms.BooleanField(label="Only local providers", required=False, widget=UnfoldBooleanSwitchWidget)
+    session_id = _text(_("Session"), _("Decides the bucket and sticky sessions."))
+    data_tags = _text(_("Data tags"), _("With commas, such as: pii, health."))
+    require_vision = forms.BooleanField(label=_("Must see pictures"), required=False, widget=UnfoldBooleanSwitchWidget)
+    local_only = forms.BooleanField(label=_("Only local providers"), required=False, widget=UnfoldBooleanSwitchWidget)
     wanted = forms.CharField(required=False, max_length=600, widget=forms.HiddenInput)
 
     beside = ("operation", "task", "client_key", "strategy", "preferred_model", "max_cost")
@@ -87,10 +92,10 @@ class ExplainForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         labels = [(name, strategy.label) for name, strategy in strategies.registered().items()]
-        self.fields["strategy"].choices = [("", "the policy's own"), *labels]  # type: ignore[attr-defined]
+        self.fields["strategy"].choices = [("", _("the policy's own")), *labels]  # type: ignore[attr-defined]
         keys = ClientKey.objects.order_by("name").values_list("prefix", "name")[:KEYS_OFFERED]
         offered = [(prefix, f"{name} ({prefix})") for prefix, name in keys]
-        self.fields["client_key"].choices = [("", "nobody: everything is allowed"), *offered]  # type: ignore[attr-defined]
+        self.fields["client_key"].choices = [("", _("nobody: everything is allowed")), *offered]  # type: ignore[attr-defined]
 
     def clean_said(self) -> str | dict[str, Any]:
         said: str = self.cleaned_data["said"]
@@ -99,7 +104,7 @@ class ExplainForm(forms.Form):
         try:
             request = json.loads(said)
         except ValueError as error:
-            raise forms.ValidationError(f"This begins like JSON and is none: {error}.") from None
+            raise forms.ValidationError(say("This begins like JSON and is none: %s.") % error) from None
         return dict(request)
 
     def wishes(self) -> list[Any]:

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from inference import asking, explaining
+from inference import asking, explaining, route_times
 from inference.api.views import GENERATE, GeneratingView
 from inference.errors import InvalidRequest, ModelNotFound
 from inference.explaining import Explanation
@@ -123,6 +123,7 @@ class RouteView(GeneratingView):
         question = explaining.read(request.data, identity, _sent(request))
         everything = identity.may(explaining.READS_REGISTRY)
         explanation = explaining.explained(question, most=MOST, everything=everything)
+        route_times.tell(explanation.document)
         told = explaining.for_caller(explanation, question, identity)
         if explanation.refusal is not None:
             return _nobody(explanation, told, getattr(request, "request_id", ""))

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from inference import explaining
+from inference import explaining, route_times
 from inference.errors import GatewayError
 from inference.explaining import Past, Question
 from providers.importers.runs import FOR_A_PERSON
@@ -82,6 +82,8 @@ The same over REST is POST /api/v1/route; in the admin it is "Explain a route"; 
 
     def _explained(self, past: Past | None, question: Question | None) -> tuple[dict[str, Any], bool]:
         now = None if question is None else explaining.explained(question)
+        if now is not None:
+            route_times.tell(now.document)
         if past is None:
             assert now is not None
             return now.document, now.refusal is None
@@ -223,6 +225,7 @@ def _candidates(candidates: list[dict[str, Any]]) -> Table:
     table.add_column("tier", no_wrap=True)
     table.add_column("breaker", no_wrap=True)
     table.add_column("latency", justify="right", no_wrap=True)
+    table.add_column("p95, 24 h", justify="right", no_wrap=True)
     table.add_column("why")
     for one in candidates:
         name = f"{one['route']} via {one['via']}" if one["via"] else one["route"]
@@ -234,6 +237,7 @@ def _candidates(candidates: list[dict[str, Any]]) -> Table:
             one["cost_tier"],
             Text(one["breaker"], "" if one["breaker"] == "closed" else "yellow"),
             "–" if one["latency_seconds"] is None else f"{one['latency_seconds']:.3g} s",
+            "–" if one.get("p95_ms") is None else f"{one['p95_ms'] / 1000:.3g} s",
             Text(one["reason"]),
         )
     return table
