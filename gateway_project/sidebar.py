@@ -26,7 +26,13 @@ class Item:
 
 
 GROUPS: tuple[tuple[str | Promise, tuple[Item, ...]], ...] = (
-    ("", (Item(_("Overview"), "space_dashboard", "admin:index"),)),
+    (
+        "",
+        (
+            Item(_("Overview"), "space_dashboard", "admin:index"),
+            Item(_("Playground"), "forum", "admin:playground", "routing.use_playground"),
+        ),
+    ),
     (
         _("Traffic"),
         (

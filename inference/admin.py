@@ -14,6 +14,7 @@ from inference import (
     admin_alerts,  # noqa: F401  (registers its pages)
     admin_cutover,  # noqa: F401  (registers its page)
     admin_explain,  # noqa: F401  (registers its page)
+    admin_playground,  # noqa: F401  (registers its pages)
     admin_rating,  # noqa: F401  (registers its pages)
     admin_replay,  # noqa: F401  (registers its page)
     admin_saved_views,  # noqa: F401  (registers its page)
