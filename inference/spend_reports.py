@@ -14,15 +14,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import Max, Q, QuerySet, Sum
-from django.db.models.functions import TruncDay, TruncHour, TruncMonth
+from django.db.models.functions import TruncDay, TruncHour, TruncMonth, TruncWeek
 
 from inference.models import TagRollup, UsageRollup
 from routing.models import ClientKey, Team
 from routing.rollout import GATEWAY
 
 KEY, TEAM, MODEL, PROVIDER, POLICY, TAG, OPERATION = "key", "team", "model", "provider", "policy", "tag", "operation"
-HOUR, DAY, MONTH = "hour", "day", "month"
-TIMES = (HOUR, DAY, MONTH)
+HOUR, DAY, WEEK, MONTH = "hour", "day", "week", "month"
+TIMES = (HOUR, DAY, WEEK, MONTH)
 GROUPS = (KEY, TEAM, MODEL, PROVIDER, POLICY, TAG, OPERATION, *TIMES)
 MOST_ROWS = 10_000
 LONGEST = timedelta(days=3_660)
@@ -39,7 +39,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     TAG: ("tag",),
     OPERATION: ("operation",),
 }
-_TRUNC = {HOUR: TruncHour, DAY: TruncDay, MONTH: TruncMonth}
+_TRUNC = {HOUR: TruncHour, DAY: TruncDay, WEEK: TruncWeek, MONTH: TruncMonth}
 _COUNTED = (
     *("requests", "failed", "left", "rescued", "estimated", "unpriced"),
     *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"),
@@ -70,7 +70,7 @@ EVERYTHING = Sight()
 class Question:
     """From the hour of `since` to the end of the hour of `until`, grouped by some of `GROUPS`; filters are exact, empty is any.
 
-    Days and months are those of `time_zone`. Raises `BadReport`.
+    Days, weeks (from Monday on) and months are those of `time_zone`. Raises `BadReport`.
     """
 
     since: datetime
@@ -92,7 +92,7 @@ class Question:
         if unknown := [name for name in self.group_by if name not in GROUPS]:
             raise BadReport("group_by", f"{unknown[0]!r} is no group: {', '.join(GROUPS)}.")
         if len(set(self.group_by)) != len(self.group_by) or len(self.times) > 1:
-            raise BadReport("group_by", "Name each group once, and one of hour, day and month.")
+            raise BadReport("group_by", "Name each group once, and one of hour, day, week and month.")
         if self.since >= self.until:
             raise BadReport("since", "A report begins before it ends.")
         if self.until - self.since > (LONGEST_BY_HOUR if HOUR in self.group_by else LONGEST):
@@ -218,7 +218,7 @@ def narrowed(question: Question, sight: Sight, rows: QuerySet[Any]) -> QuerySet[
     }
     rows = rows.filter(**{name: value for name, value in asked.items() if value})
     if question.model:
-        rows = rows.filter(_is_model(question.model))
+        rows = rows.filter(is_model(question.model))
     if question.team is not None:
         rows = rows.filter(team_id=question.team)
     if sight.key_id is not None:
@@ -226,7 +226,7 @@ def narrowed(question: Question, sight: Sight, rows: QuerySet[Any]) -> QuerySet[
     return rows if sight.teams is None else rows.filter(team_id__in=sight.teams)
 
 
-def _is_model(name: str) -> Q:
+def is_model(name: str) -> Q:
     """Ids of providers and of models may both hold slashes, and a model may be named without its provider."""
     either = Q(model_id=name)
     for cut in (place for place, letter in enumerate(name) if letter == "/"):

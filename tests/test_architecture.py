@@ -72,7 +72,6 @@ PURE += tuple(f"inference.alert_{name}" for name in ("deciding", "signals", "tex
 PURE += ("providers.importers.object_secrets", "providers.importers.remarks")
 PURE += ("routing.allowances", "routing.purses", "inference.invoices")
 PURE += ("inference.wire.tags",)
-PURE += ("inference.spend_chart",)
 IMPURE = {
     *("django", "rest_framework", "celery", "redis", "httpx", "aiohttp", "requests", "psycopg", "openai"),
     *(

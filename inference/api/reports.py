@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference import report_files, savings_reports, spend_reports
+from inference import report_files, savings_reports, spend_reports, usage_times
 from inference.spend_reports import BadReport, Question, Sight
 from routing import snapshot
 from routing.rollout import GATEWAY, LEGACY, PROBE, SHADOW
@@ -95,6 +95,34 @@ class SpendView(APIView):
                 headers={"Content-Disposition": 'attachment; filename="spend.csv"'},
             )
         return Response(report_files.spend_document(found))
+
+
+class LatencyQuery(_Spanned):
+    group_by = serializers.CharField(
+        max_length=255, default="model", help_text="Some of model, provider, operation, hour, day, week and month."
+    )
+    model = serializers.CharField(max_length=512, required=False, help_text="provider/model, or a model anywhere.")
+    provider = serializers.CharField(max_length=255, required=False)
+    time_zone = serializers.CharField(max_length=64, required=False, help_text="Of days, weeks and months.")
+
+    def validate_group_by(self, told: str) -> tuple[str, ...]:
+        return tuple(name.strip() for name in told.split(",") if name.strip())
+
+
+class LatencyView(APIView):
+    """For admins: how long requests took is not summed by key."""
+
+    required_scopes = {"GET": "admin"}
+
+    @extend_schema(parameters=[LatencyQuery], responses=OpenApiTypes.OBJECT, operation_id="reports_latency")
+    def get(self, request: Request) -> Response:
+        """How long requests took: mean, p50, p95 and p99, of the whole and of the first byte of streams."""
+        query = LatencyQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        try:
+            return Response(usage_times.document(_question(dict(query.validated_data))))
+        except BadReport as error:
+            raise serializers.ValidationError({error.field: [str(error)]}) from None
 
 
 class SavingsView(APIView):

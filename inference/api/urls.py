@@ -44,6 +44,7 @@ urlpatterns = [
     re_path(r"^api/admin/gateway/metrics/?\Z", admin_gateway_traces.TraceMetrics.as_view()),
     re_path(r"^api/v1/reports/spend/?\Z", reports.SpendView.as_view()),
     re_path(r"^api/v1/reports/savings/?\Z", reports.SavingsView.as_view()),
+    re_path(r"^api/v1/reports/latency/?\Z", reports.LatencyView.as_view()),
     re_path(r"^api/v1/retirement/?\Z", retirement.RetirementView.as_view()),
     re_path(r"^api/v1/traces/?\Z", traces.TracesView.as_view()),
     re_path(r"^api/v1/traces/(?P<trace_id>[^/]{1,128})/?\Z", traces.TraceView.as_view()),

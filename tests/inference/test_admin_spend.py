@@ -39,7 +39,7 @@ def member(team: Team) -> Client:
 def test_what_cost_nothing_is_said_in_words_and_not_drawn(admin_client: Client) -> None:
     record(cost=Decimal(0))
     assert "Nothing to draw" in page(admin_client)
-    assert "a full bar is 1" in page(admin_client, measure="requests")
+    assert "Nothing to draw" not in page(admin_client, measure="requests")
 
 
 def test_spend_is_shown_by_model_with_links_to_the_requests(admin_client: Client) -> None:
@@ -51,38 +51,38 @@ def test_spend_is_shown_by_model_with_links_to_the_requests(admin_client: Client
     assert "outcome=failed" in html
 
 
-def test_nothing_spent_is_said_in_words(admin_client: Client) -> None:
-    assert "Nothing was spent" in page(admin_client)
+def test_nothing_asked_is_said_in_words(admin_client: Client) -> None:
+    assert "Nothing was asked" in page(admin_client)
 
 
 @pytest.mark.parametrize(("by", "span"), [("key", "24h"), ("team", "30d"), ("tag", "365d")])
 def test_groups_are_drawn_over_hours_days_and_months(admin_client: Client, by: str, span: str) -> None:
     record(2, cost=Decimal("0.5"), tags=",a,", policy="best", client_key_prefix="gw-1", team_id=1)
     html = page(admin_client, by=by, span=span)
-    assert 'class="gw-stack-0"' in html
+    assert 'class="gw-fill-0"' in html
     assert html.count("<title>") >= {"24h": 25, "30d": 31, "365d": 13}[span]
 
 
 def test_a_correction_is_shown_beside_the_spend(admin_client: Client) -> None:
     record(cost=Decimal(1))
-    assert "Corrected" not in page(admin_client)
+    assert "corrected" not in page(admin_client)
     correct(UsageRecord.objects.get(), Decimal("-0.25"))
     html = page(admin_client)
-    assert "Corrected" in html
+    assert "0.75\u202fUSD corrected" in html
     assert "0.75\u202fUSD after corrections of prices" in html
 
 
 def test_a_group_leads_deeper_and_keeps_the_filters(admin_client: Client) -> None:
     record(tags=",a,")
     html = page(admin_client, by="provider", tag="a", span="7d")
-    assert "?span=7d&by=model&tag=a&provider=up" in html
+    assert "?span=7d&tag=a&provider=up&view=all" in html
 
 
 def test_a_filter_narrows(admin_client: Client) -> None:
     record(2, cost=Decimal(1), tags=",a,")
     record(cost=Decimal(5))
     assert "2.00\u202fUSD" in page(admin_client, tag="a")
-    assert "Nothing was spent" in page(admin_client, provider="nobody")
+    assert "Nothing was asked" in page(admin_client, provider="nobody")
 
 
 def test_chosen_days_count_whole(admin_client: Client) -> None:
@@ -148,12 +148,12 @@ def test_a_model_that_nobody_knows_is_said(admin_client: Client) -> None:
 def test_members_without_the_right_to_models_are_told_no_prices() -> None:
     team = Team.objects.create(name="own")
     record(policy="best", team_id=team.pk)
-    assert "What routing saved" not in page(member(team))
+    assert "What routing saved" not in page(member(team), savings="on")
 
 
 def test_what_routing_saved_is_told(admin_client: Client) -> None:
     record(policy="best")
-    assert "What routing saved" in page(admin_client)
+    assert "What routing saved" in page(admin_client, savings="on")
 
 
 def test_names_are_never_markup(admin_client: Client) -> None:
@@ -168,3 +168,64 @@ def test_a_few_queries_whatever_the_number_of_groups(admin_client: Client, djang
     page(admin_client)
     with django_assert_max_num_queries(16):
         page(admin_client)
+
+
+def test_two_groups_lead_to_the_requests_of_both(admin_client: Client) -> None:
+    team = Team.objects.create(name="search")
+    record(2, team_id=team.pk, status=502)
+    html = page(admin_client, by="team", then="model", measure="requests")
+    assert f"team={team.pk}&served_by=up%2Fgpt-test&outcome=failed" in html
+    assert "search · up/gpt-test" in html
+
+
+def test_a_span_is_compared_with_the_one_before(admin_client: Client) -> None:
+    now = timezone.now()
+    record(2, at=now - timedelta(days=2))
+    record(1, at=now - timedelta(days=9))
+    record(3, at=now - timedelta(days=9), model_id="old")
+    html = page(admin_client, span="7d", measure="requests")
+    assert "+100\u202f%" in html
+    assert "-50\u202f%" in html
+    assert "up/old" not in html.split("gw-usage-table")[1]
+
+
+def test_a_heading_sorts_and_turns_the_order(admin_client: Client) -> None:
+    record(3, model_id="busy")
+    record(model_id="dear", cost=Decimal(5))
+
+    def order(**asked: str) -> list[str]:
+        table = page(admin_client, **asked).split("gw-usage-table")[1]
+        return sorted(("busy", "dear"), key=lambda name: table.index(f"up/{name}<"))
+
+    assert order() == ["dear", "busy"]
+    assert order(sort="-requests") == ["busy", "dear"]
+    assert order(sort="requests") == ["dear", "busy"]
+    assert "Select a valid" not in page(admin_client, sort="<script>")
+
+
+def test_times_are_told_by_what_they_are_summed_by_and_else_it_is_said(admin_client: Client) -> None:
+    record(20, duration_ms=80.0)
+    html = page(admin_client, measure="p95", by="provider")
+    assert "<polyline" in html or "gw-dot" in html
+    assert "p99" in html
+    refused = page(admin_client, measure="p95", by="key")
+    assert "not by client key" in refused
+    assert "measure=p95&by=provider" in refused or "by=provider&measure=p95" in refused
+    told = admin_client.get(reverse("admin:spend-file"), {"measure": "p95", "by": "provider"}).json()
+    assert told["lines"][0]["requests"] == 20
+    assert 60 < told["lines"][0]["duration_ms"]["p95"] <= 100
+
+
+def test_what_is_added_up_ends_at_the_sum(admin_client: Client) -> None:
+    now = timezone.now()
+    for days in (1, 2, 3):
+        record(2, at=now - timedelta(days=days))
+    chart = admin_client.get(reverse("admin:spend"), {"measure": "requests", "cumulative": "on", "span": "7d"})
+    assert chart.context["chart"].columns[-1].said[0].text == "6"
+    assert chart.context["chart"].columns[0].said[0].text == "0"
+
+
+def test_hours_of_a_long_span_are_refused_with_a_reason(admin_client: Client) -> None:
+    record()
+    assert "14 days at most" in page(admin_client, step="hour")
+    assert "14 days at most" not in page(admin_client, step="week")

@@ -13,7 +13,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
-from inference import report_files, savings_reports, spend_reports
+from inference import report_files, savings_reports, spend_reports, usage_times
 from inference.savings_reports import Saving
 from inference.spend_reports import GROUPS, BadReport, Question, Report
 from routing.building import build
@@ -24,6 +24,7 @@ examples:
   manage.py spend_report --by team,month --since 365d
   manage.py spend_report --by key --team 3 --since 2026-11-01 --until 2026-12-01
   manage.py spend_report --by day,model --tag checkout --csv > spend.csv
+  manage.py spend_report --latency --by provider,day --since 7d
   manage.py spend_report --savings --since 7d              what each policy's requests would have cost elsewhere
   manage.py spend_report --savings --against openai/gpt-4o
 
@@ -46,6 +47,7 @@ class Command(BaseCommand):
         parser.add_argument("--time-zone", default="UTC", help="Of days and months, such as Europe/Berlin.")
         parser.add_argument("--limit", type=int, default=100, help="Lines at most; 100, and 10000 in files, without.")
         parser.add_argument("--savings", action="store_true", help="By policy: what the same tokens cost elsewhere.")
+        parser.add_argument("--latency", action="store_true", help="How long requests took, as JSON.")
         parser.add_argument("--against", default="", metavar="MODEL", help="With --savings: compare with this one.")
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--csv", action="store_true", help="A table for a spreadsheet.")
@@ -57,6 +59,9 @@ class Command(BaseCommand):
             question = _question(options)
             if options["savings"]:
                 self._savings(console, question, options)
+                return
+            if options["latency"]:
+                self.stdout.write(json.dumps(usage_times.document(question), indent=2, ensure_ascii=False))
                 return
             most = spend_reports.MOST_ROWS if options["csv"] or options["json"] else options["limit"]
             told = spend_reports.report(question, most=most)
@@ -138,6 +143,7 @@ def _named(line: spend_reports.Line, by: str) -> str:
 _LENGTHS = {
     spend_reports.MONTH: len("2026-11"),
     spend_reports.DAY: len("2026-11-21"),
+    spend_reports.WEEK: len("2026-11-21"),
     spend_reports.HOUR: len("2026-11-21T08:00"),
 }
 """A time is shown as far as it tells one line from another."""
