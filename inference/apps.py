@@ -14,6 +14,7 @@ class InferenceConfig(AppConfig):
 
         from inference import (
             configuration,
+            key_traffic,
             ledger_sums,
             policy_traffic,
             policy_trials,
@@ -26,6 +27,7 @@ class InferenceConfig(AppConfig):
         from providers import configuration as files
         from providers import discovery, live_figures, probes
         from providers.importers import smoke
+        from routing import key_traffic as traffic_of_keys
         from routing import ledger_word, trials
         from routing import policy_traffic as traffic
         from routing import spending as asked_spending
@@ -33,6 +35,7 @@ class InferenceConfig(AppConfig):
         relay.configure(settings.REDIS_URL, partial(wake, relay.TASK, relay.QUEUE))
         trials.read_figures_with(policy_trials.figures)
         traffic.read_with(policy_traffic.of)
+        traffic_of_keys.read_with(key_traffic.figures, key_traffic.calls)
         asked_spending.read_with(spending.of)
         ledger_word.read_with(ledger_sums.of)
         live_figures.register(provider_strips.of, provider_strips.use_of, provider_strips.recent)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 PER = Decimal(1_000_000)
+USD = "USD"
+"""What budgets count, and what a price is in that names no other currency."""
 _NOTHING = Decimal(0)
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
 from providers import actor, cells
@@ -34,7 +37,10 @@ from routing import (
     admin_trials,  # noqa: F401
     filters,
     issuing,
+    key_cells,
     key_figures,
+    key_pages,
+    key_twins,
     scope_grants,
     visibility,
 )
@@ -43,26 +49,43 @@ from routing.models import ClientKey
 from routing.team_pages import ManagedByTeams, TeamFilter
 from routing.types import Identity
 
+STATES = {
+    "active": gettext_lazy("active"),
+    "suspended": gettext_lazy("suspended"),
+    "revoked": gettext_lazy("revoked"),
+    "expired": gettext_lazy("expired"),
+    "expiring": gettext_lazy("expires soon"),
+    "idle": gettext_lazy("unused for 30 days"),
+}
+_IDLE = timedelta(days=30)
+
+
+def _in_state(state: str) -> Q:
+    now = timezone.now()
+    is_past = Q(expires_at__lte=now)
+    is_active = ~is_past & (Q(team=None) | Q(team__enabled=True)) & Q(enabled=True)
+    return {
+        "active": is_active,
+        "suspended": Q(enabled=False, revoked_at=None),
+        "revoked": Q(revoked_at__isnull=False),
+        "expired": is_past & Q(enabled=True),
+        "expiring": is_active & Q(expires_at__lt=now + key_cells.SOON),
+        "idle": is_active
+        & Q(created_at__lt=now - _IDLE)
+        & (Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _IDLE)),
+    }[state]
+
 
 class StateFilter(admin.SimpleListFilter):
-    title = "state"
+    title = gettext_lazy("state")
     parameter_name = "state"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in ("active", "suspended", "revoked", "expired")]
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(STATES.items())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        is_past = Q(expires_at__lte=timezone.now())
-        match self.value():
-            case "active":
-                return queryset.filter(~is_past, Q(team=None) | Q(team__enabled=True), enabled=True)
-            case "suspended":
-                return queryset.filter(enabled=False, revoked_at=None)
-            case "revoked":
-                return queryset.exclude(revoked_at=None)
-            case "expired":
-                return queryset.filter(is_past, enabled=True)
-        return queryset
+        wanted = self.value()
+        return queryset.filter(_in_state(wanted)) if wanted in STATES else queryset
 
 
 @admin.register(ClientKey)
@@ -72,10 +95,12 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
     list_filter = (StateFilter, TeamFilter)
     list_select_related = ("team",)
     search_fields = ("name", "prefix")
-    search_help_text = "Search by name or prefix"
+    search_help_text = gettext_lazy("Search by name or prefix")
     ordering = ("-created_at",)
+    list_display_links = None
     list_before_template = "admin/routing/clientkey/list_before.html"
-    change_form_outer_before_template = "admin/routing/clientkey/overview.html"
+    list_after_template = "gateway/twins.html"
+    change_form_outer_before_template = "admin/routing/clientkey/settings_head.html"
     readonly_fields = ("created", "last_used")
 
     def may_write(self, request: HttpRequest, row: ClientKey | None = None) -> bool:
@@ -98,9 +123,9 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: ClientKey | None = None) -> list[tuple[str | None, dict]]:
         return [
             (None, {"fields": ["name", "team", "scopes", *(["created", "last_used"] if obj else [])]}),
-            ("What it may use", {"fields": ["allowed_policies", "allowed_models", "allowed_providers"]}),
-            ("From where, and until when", {"fields": ["ip_ranges", "expires_at"]}),
-            ("How it is counted", {"fields": ["tags", "role", "captures_content"]}),
+            (_("What it may use"), {"fields": ["allowed_policies", "allowed_models", "allowed_providers"]}),
+            (_("From where, and until when"), {"fields": ["ip_ranges", "expires_at"]}),
+            (_("How it is counted"), {"fields": ["tags", "role", "captures_content"]}),
         ]
 
     # The list
@@ -114,76 +139,80 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         changes.result_list = keys
         return changes
 
-    @admin.display(description="Key", ordering="name")
-    def title(self, key: ClientKey) -> SafeString:
-        return format_html('<span class="gw-name"><strong>{}</strong><small>{}…</small></span>', key.name, key.prefix)
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        rows = self.get_queryset(request)
+        counts = {name: Count("pk", filter=_in_state(name)) for name in STATES}
+        found = rows.order_by().aggregate(all=Count("pk"), **counts)
+        chips = [("", _("all"), found["all"]), *((name, STATES[name], found[name]) for name in STATES)]
+        shown = {
+            "chips": [chip for chip in chips if chip[2] or chip[0] in ("", request.GET.get("state"))],
+            "chosen": request.GET.get("state", ""),
+            "no_keys": not found["all"],
+            "twins": key_twins.of_list(request),
+        }
+        return super().changelist_view(request, {**shown, **(extra_context or {})})
 
-    @admin.display(description="Team", ordering="team__name")
+    @admin.display(description=gettext_lazy("Key"), ordering="name")
+    def title(self, key: ClientKey) -> SafeString:
+        return format_html(
+            '<span class="gw-name"><strong><a class="gw-key-name" href="{}">{}</a></strong><small>{}…</small></span>',
+            reverse("admin:routing_clientkey_overview", args=[key.pk]),
+            key.name,
+            key.prefix,
+        )
+
+    @admin.display(description=gettext_lazy("Team"), ordering="team__name")
     def team_cell(self, key: ClientKey) -> Any:
         return key.team.name if key.team is not None else cells.EMPTY
 
-    @admin.display(description="May use")
+    @admin.display(description=gettext_lazy("May use"))
     def uses(self, key: ClientKey) -> SafeString:
-        scopes = "" if key.scopes == ["generate"] else ", ".join(key.scopes)
-        return format_html(
-            '<span class="gw-name">{0}<small title="{1}">{1}</small></span>', _limits_of_use(key), scopes
-        )
+        return key_cells.uses(key)
 
-    @admin.display(description="Limits")
+    @admin.display(description=gettext_lazy("Limits"))
     def limits(self, key: Any) -> Any:
-        told = [f"{amount:,}\u202f{name}".replace(",", "\u202f") for amount, name in key.figures.limits]
-        return " · ".join(told) if told else cells.EMPTY
+        return key_cells.limits(key.figures)
 
-    @admin.display(description="Budget")
+    @admin.display(description=gettext_lazy("Budget"))
     def budget(self, key: Any) -> SafeString:
-        figures = key.figures
-        if figures.budget is None:
-            return cells.EMPTY
-        if figures.used is None:
-            return format_html('<span class="gw-quiet" title="The shared counters do not answer.">?</span>')
-        return format_html(
-            '<span class="gw-spent" title="{0} of {1} USD in the {2}: {3}"><progress class="gw-progress" max="100" value="{4}">'
-            "</progress>{4} %</span>",
-            f"{figures.used:.2f}",
-            f"{figures.amount:.2f}",
-            figures.budget.period,
-            figures.budget.name,
-            min(100, round(figures.percent)),
-        )
+        return key_cells.budget(key.figures)
 
-    @admin.display(description="Expires", ordering="expires_at")
+    @admin.display(description=gettext_lazy("Expires"), ordering="expires_at")
     def expires(self, key: ClientKey) -> Any:
-        return cells.ago(key.expires_at) if key.expires_at else "never"
+        return key_cells.expires(key)
 
-    @admin.display(description="Last used", ordering="last_used_at")
+    @admin.display(description=gettext_lazy("Last used"), ordering="last_used_at")
     def last_used(self, key: ClientKey) -> SafeString:
-        where = key.last_used_from or ""
-        return format_html('<span class="gw-name">{}<small>{}</small></span>', cells.ago(key.last_used_at), where)
+        return key_cells.last_used(key)
 
-    @admin.display(description="Created", ordering="created_at")
+    @admin.display(description=gettext_lazy("Created"), ordering="created_at")
     def created(self, key: ClientKey) -> SafeString:
-        by = f" by {key.created_by}" if key.created_by else ""
-        imported = f", imported from {key.imported_from}" if key.imported_from else ""
-        return format_html("{}{}{}", cells.ago(key.created_at), by, imported)
+        by = _("by %(who)s") % {"who": key.created_by} if key.created_by else ""
+        imported = _("imported from %(system)s") % {"system": key.imported_from} if key.imported_from else ""
+        return format_html("{} {}", cells.ago(key.created_at), ", ".join(filter(None, (by, imported))))
 
-    @admin.display(description="State", ordering="enabled")
+    @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, key: ClientKey) -> SafeString:
-        return state_pill(key)
+        return key_cells.state(key)
 
-    @admin.action(description="Resume", permissions=["change"])
+    @admin.action(description=gettext_lazy("Resume"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        resumed = self.switch(queryset.filter(revoked_at__isnull=True), on=True)
-        self.message_user(request, f"{resumed} resumed. What is revoked stays revoked.", messages.SUCCESS)
+        count = self.switch(queryset.filter(revoked_at__isnull=True), on=True)
+        told = ngettext("%(count)d key resumed.", "%(count)d keys resumed.", count) % {"count": count}
+        self.message_user(request, f"{told} {_('What is revoked stays revoked.')}", messages.SUCCESS)
 
-    @admin.action(description="Suspend", permissions=["change"])
+    @admin.action(description=gettext_lazy("Suspend"), permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self.message_user(request, f"{self.switch(queryset, on=False)} suspended.", messages.SUCCESS)
+        count = self.switch(queryset, on=False)
+        told = ngettext("%(count)d key suspended.", "%(count)d keys suspended.", count) % {"count": count}
+        self.message_user(request, told, messages.SUCCESS)
 
     # Own pages
 
     def get_urls(self) -> list:
         wrap = self.admin_site.admin_view
         own = [
+            path("<int:pk>/overview/", wrap(self.overview_view), name="routing_clientkey_overview"),
             path("<int:pk>/rotate/", wrap(self.rotate_view), name="routing_clientkey_rotate"),
             path("<int:pk>/revoke/", wrap(self.revoke_view), name="routing_clientkey_revoke"),
             path("<int:pk>/switch/", wrap(require_POST(self.switch_view)), name="routing_clientkey_switch"),
@@ -197,8 +226,24 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         key = kwargs.get("obj")
         if key is not None:
             may = self.has_change_permission(request, key)
-            context |= {"key": key, "key_state": state_pill(key), "may_change_key": may}
+            context |= {"key": key, "key_state": key_cells.state(key), "may_change_key": may, "tab": "settings"}
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def overview_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        key = get_object_or_404(self.get_queryset(request), pk=pk)
+        if not self.has_view_permission(request, key):
+            raise PermissionDenied
+        shown = {
+            "key_state": key_cells.state(key),
+            "may_change_key": self.has_change_permission(request, key),
+            "key_uses": key_cells.uses(key),
+            "key_expires": key_cells.expires(key),
+            "key_last_used": key_cells.last_used(key),
+            "key_created": self.created(key),
+            "twins": key_twins.of_key(request, key),
+            "tab": "overview",
+        }
+        return self._page(request, "overview", key.name, key=key, **shown, **key_pages.overview(request, key))
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Issue a key and show it, in the answer to this one request and nowhere else."""
@@ -214,7 +259,7 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         with transaction.atomic():
             key, plaintext = issuing.issue(**form.cleaned_data)
             self.log_addition(request, key, [{"added": {}}])
-        return self._shown_once(request, key, plaintext, "Client key created")
+        return self._shown_once(request, key, plaintext, _("Client key created"))
 
     def rotate_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Another secret for the same key, shown in this one answer."""
@@ -226,20 +271,19 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
             except ValidationError as error:
                 form.add_error(None, error)
             else:
-                return self._shown_once(request, key, plaintext, "Client key rotated")
-        return self._page(request, "rotate", f"Rotate {key.name}", key=key, form=form)
+                return self._shown_once(request, key, plaintext, _("Client key rotated"))
+        return self._page(request, "rotate", _("Rotate %(key)s") % {"key": key.name}, key=key, form=form)
 
     def revoke_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         key = self._changeable(request, pk)
-        form = RevokeForm(request.POST or None)
+        form = RevokeForm(request.POST or None, name=key.name)
         if request.method == "POST" and form.is_valid():
             with actor.giving_reason(form.cleaned_data["reason"]):
                 key.revoke(form.cleaned_data["reason"])
-            self.message_user(
-                request, f"{key} is revoked: no process lets it in any more in two seconds.", messages.SUCCESS
-            )
-            return redirect("admin:routing_clientkey_change", pk)
-        return self._page(request, "revoke", f"Revoke {key.name}", key=key, form=form)
+            told = _("%(key)s is revoked: no process lets it in any more in two seconds.") % {"key": key}
+            self.message_user(request, told, messages.SUCCESS)
+            return redirect("admin:routing_clientkey_overview", pk)
+        return self._page(request, "revoke", _("Revoke %(key)s") % {"key": key.name}, key=key, form=form)
 
     def switch_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Suspend it, or resume it."""
@@ -249,16 +293,15 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         except ValidationError as error:
             self.message_user(request, " ".join(error.messages), messages.ERROR)
         else:
-            self.message_user(
-                request, f"{key} is {'in service again' if key.enabled else 'suspended'}.", messages.SUCCESS
-            )
-        return redirect("admin:routing_clientkey_change", pk)
+            told = _("%(key)s is in service again.") if key.enabled else _("%(key)s is suspended.")
+            self.message_user(request, told % {"key": key}, messages.SUCCESS)
+        return redirect("admin:routing_clientkey_overview", pk)
 
     def end_overlap_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         key = self._changeable(request, pk)
         issuing.end_overlap(key)
-        self.message_user(request, "The key before the last rotation is not good any more.", messages.SUCCESS)
-        return redirect("admin:routing_clientkey_change", pk)
+        self.message_user(request, _("The key before the last rotation is not good any more."), messages.SUCCESS)
+        return redirect("admin:routing_clientkey_overview", pk)
 
     def _changeable(self, request: HttpRequest, pk: int) -> ClientKey:
         key = get_object_or_404(self.get_queryset(request), pk=pk)
@@ -286,37 +329,6 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
 
 
 _MOST_LOOKED_AT = 200
-_TONES = {"active": "good", "revoked": "bad", "expired": "warn", "team off": "warn"}
-
-
-def state_pill(key: ClientKey) -> SafeString:
-    """With when and why on hover."""
-    state, since = key.state, None
-    if state == "revoked":
-        since, why = key.revoked_at, key.revoked_reason
-    elif state == "expired":
-        since, why = key.expires_at, ""
-    else:
-        since, why = (None, "") if state == "active" else (key.updated_at, "")
-    told = f"since {timezone.localtime(since):%Y-%m-%d %H:%M:%S}" + (f": {why}" if why else "") if since else ""
-    return cells.pill(state, _TONES.get(state, ""), told)
-
-
-def _limits_of_use(key: ClientKey) -> str:
-    told = [
-        f"{subject} {_some(patterns)}"
-        for subject, patterns in (
-            ("policies", key.allowed_policies),
-            ("models", key.allowed_models),
-            ("providers", key.allowed_providers),
-        )
-        if patterns is not None
-    ]
-    return "; ".join(told) or "everything"
-
-
-def _some(patterns: list[str]) -> str:
-    return (", ".join(patterns[:2]) or "none") + (f" +{len(patterns) - 2}" if len(patterns) > 2 else "")
 
 
 def _example_model(key: ClientKey) -> str:

@@ -15,20 +15,12 @@ from providers.tables import SwitchableAdmin
 from routing import allowance_rows, budget_cells, budget_status
 from routing.admin_subjects import WHOM, CountedPages, RowTeamFilter
 from routing.admin_subjects import title as title_of
-from routing.allowances import CALLS, DAY, MINUTE, REQUESTS, TOKENS, UNDER_WAY, Allowance
+from routing.allowances import Allowance
 from routing.budget_status import Counted
 from routing.models import RateLimit
 from routing.rate_limits import LIMITS
 from routing.subjects import EACH_KEY, EACH_TEAM
 from routing.team_pages import OfTeams
-
-_UNITS = {
-    (REQUESTS, MINUTE): "requests / min",
-    (REQUESTS, DAY): "requests / day",
-    (TOKENS, MINUTE): "tokens / min",
-    (TOKENS, DAY): "tokens / day",
-    (CALLS, UNDER_WAY): "at once",
-}
 
 
 class LimitChangeList(ChangeList):
@@ -104,7 +96,7 @@ class RateLimitAdmin(CountedPages, OfTeams, SwitchableAdmin):
         if row.now is None:
             return cells.EMPTY
         allowance, used = row.now
-        return budget_cells.share(used, allowance.amount, _UNITS[allowance.unit, allowance.period])
+        return budget_cells.share(used, allowance.amount, budget_cells.UNITS[allowance.unit, allowance.period])
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return LimitChangeList

@@ -7,32 +7,46 @@ from decimal import Decimal
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from providers import cells
-from routing.allowances import MONTH
+from providers.pricing import USD
+from routing.allowances import CALLS, DAY, MINUTE, MONTH, REQUESTS, TOKENS, UNDER_WAY
 from routing.budget_status import OK, Standing
 
+UNITS = {
+    (REQUESTS, MINUTE): _("requests / min"),
+    (REQUESTS, DAY): _("requests / day"),
+    (TOKENS, MINUTE): _("tokens / min"),
+    (TOKENS, DAY): _("tokens / day"),
+    (CALLS, UNDER_WAY): _("at once"),
+}
+"""What a limit counts, by unit and period."""
 _TONES = {"ok": "good", "warning": "warn", "spent": "bad"}
 
 
 def bar(one: Standing, who: str = "") -> SafeString:
     """Used and held of the amount, in figures and as a bar; why and by whose word on hover. `who` stands below."""
     if one.span is None:
-        return unused(one.amount, "a request")
-    told = [f"{one.percent:.1f} % used", f"{_exact(one.left)} USD left"]
+        return unused(one.amount, gettext("a request"))
+    told = [
+        gettext("%(percent)s %% used") % {"percent": f"{one.percent:.1f}"},
+        gettext("%(amount)s left") % {"amount": _exact(one.left)},
+    ]
     if one.reserved:
-        told.append(f"{_exact(one.reserved)} USD held for requests under way")
+        told.append(gettext("%(amount)s held for requests under way") % {"amount": _exact(one.reserved)})
     if one.raised:
-        told.append(f"{_exact(one.raised)} USD of it is a raise")
-    told.append("as all processes count it" if one.counted else "by the ledger, some seconds behind")
+        told.append(gettext("%(amount)s of it is a raise") % {"amount": _exact(one.raised)})
+    told.append(gettext("as all processes count it") if one.counted else gettext("by the ledger, some seconds behind"))
     held = 0.0 if not one.amount else min(100.0 - min(100.0, one.percent), float(one.reserved / one.amount * 100))
     return format_html(
-        '<span class="gw-used gw-used-{}" title="{}"><span>{} of {}</span>'
+        '<span class="gw-used gw-used-{}" title="{}"><span>{} / {}</span>'
         '<span class="gw-used-bar" role="img" aria-label="{}"><i style="width:{}%"></i><b style="width:{}%"></b></span>{}</span>',
         _TONES[one.state],
         "\n".join(told),
         cells.money(one.used),
-        cells.money(one.amount, "USD"),
+        cells.money(one.amount, USD),
         told[0],
         f"{min(100.0, one.percent):.1f}",
         f"{held:.1f}",
@@ -45,7 +59,7 @@ def share(used: int, amount: int, unit: str) -> SafeString:
     percent = 100 * used / amount
     tone = "bad" if percent >= 100 else "warn" if percent >= 80 else "good"
     return format_html(
-        '<span class="gw-used gw-used-{}" title="{} %"><span>{} of {} {}</span>'
+        '<span class="gw-used gw-used-{}" title="{} %"><span>{} / {} {}</span>'
         '<span class="gw-used-bar" aria-hidden="true"><i style="width:{}%"></i></span></span>',
         tone,
         f"{percent:.1f}",
@@ -57,26 +71,30 @@ def share(used: int, amount: int, unit: str) -> SafeString:
 
 
 def unused(amount: Decimal, told: str) -> SafeString:
-    return format_html(
-        '<span class="gw-used"><span>{}</span><small>{}</small></span>', cells.money(amount, "USD"), told
-    )
+    return format_html('<span class="gw-used"><span>{}</span><small>{}</small></span>', cells.money(amount, USD), told)
 
 
 def pace(one: Standing) -> SafeString:
     """`empty on 27 Nov`, or what is spent at the end."""
     if one.code != OK and one.span is not None:
-        return cells.pill("spent", "bad", one.code)
+        return cells.pill(gettext("spent"), "bad", one.code)
     if one.forecast is None or one.span is None:
         return cells.EMPTY
-    at_end = f"At the pace of this {one.allowance.period} so far: {_exact(one.forecast.at_end)} USD at its end."
+    at_end = gettext("At the pace of this %(period)s so far: %(amount)s at its end.") % {
+        "period": one.allowance.period,
+        "amount": _exact(one.forecast.at_end),
+    }
     if one.forecast.empty_at is None:
-        return format_html('<span class="gw-quiet" title="{}">lasts</span>', at_end)
-    return cells.pill(f"empty {when(one.forecast.empty_at, one.allowance.period)}", "warn", at_end)
+        return format_html('<span class="gw-quiet" title="{}">{}</span>', at_end, gettext("lasts"))
+    empty = gettext("empty %(when)s") % {"when": when(one.forecast.empty_at, one.allowance.period)}
+    return cells.pill(empty, "warn", at_end)
 
 
 def when(at: datetime, period: str) -> str:
     """`on 27 Nov`, within a day `at 14:30`, in the budget's zone."""
-    return f"on {at.day} {at:%b}" if period == MONTH else f"at {at:%H:%M}"
+    if period == MONTH:
+        return gettext("on %(day)s") % {"day": f"{at.day} {at:%b}"}
+    return gettext("at %(time)s") % {"time": f"{at:%H:%M}"}
 
 
 def anew(one: Standing) -> SafeString:
@@ -92,10 +110,9 @@ def anew(one: Standing) -> SafeString:
 
 
 def state(one: Standing) -> SafeString:
-    return cells.pill(
-        {"ok": "within", "warning": "nearly used", "spent": "spent"}[one.state], _TONES[one.state], one.code
-    )
+    words = {"ok": gettext("within"), "warning": gettext("nearly used"), "spent": gettext("spent")}
+    return cells.pill(words[one.state], _TONES[one.state], one.code)
 
 
 def _exact(amount: object) -> str:
-    return f"{amount:,.4f}".rstrip("0").rstrip(".")
+    return f"{amount:,.4f}".rstrip("0").rstrip(".") + f" {USD}"

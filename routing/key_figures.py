@@ -17,6 +17,7 @@ _SHORT = {
     (REQUESTS, DAY): "rpd",
     (TOKENS, DAY): "tpd",
 }
+_ORDER = ("rpm", "tpm", "at once", "rpd", "tpd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def _figures(own: Iterable[Allowance], counted: Mapping[str, Counted] | None) ->
             limits.append(
                 (one.amount, "at once" if one.unit == CALLS else _SHORT.get((one.unit, one.period), one.unit))
             )
+    limits.sort(key=lambda told: _ORDER.index(told[1]) if told[1] in _ORDER else len(_ORDER))
     budget, used = max(standings, key=_share, default=(None, None))
     return Figures(tuple(limits), budget, used)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from django import template
 from django.utils.safestring import SafeString
@@ -42,6 +43,11 @@ def time_ago(at: datetime | None) -> SafeString:
 @register.simple_tag
 def milliseconds(value: float | None) -> SafeString:
     return cells.milliseconds(value)
+
+
+@register.simple_tag
+def money(value: Decimal | None, currency: str = "") -> SafeString:
+    return cells.money(value, currency)
 
 
 @register.simple_tag

@@ -119,6 +119,7 @@ OWN = {
     "routing_rollout_switch": May("", "OA"),
     "routing_rollout_legacy": May("", "OA"),
     "routing_rollout_shadow": May("", "OA"),
+    "routing_clientkey_overview": May("VOKFAM"),
     "routing_clientkey_rotate": May("KAM", "KAM"),
     "routing_clientkey_switch": May("", "KAM"),
     "routing_clientkey_revoke": May("KAM", "KAM"),

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from providers.models import AuditEntry, Provider, ProviderModel
 from routing import building, client_keys, issuing, key_use
-from routing.models import Budget, ClientKey, RateLimit
+from routing.models import Budget, ClientKey, RateLimit, Team, TeamMember
+from tests.inference import ledger
 from tests.page_forms import form_of_page
 
 pytestmark = pytest.mark.django_db
@@ -120,11 +123,11 @@ def test_the_list_takes_the_same_queries_for_one_key_and_for_many(
 ) -> None:
     issuing.issue("first", ["generate"])
     admin_client.get(reverse(LIST))
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         admin_client.get(reverse(LIST))
     for number in range(10):
         issuing.issue(f"key {number}", ["generate"])
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         admin_client.get(reverse(LIST))
 
 
@@ -213,7 +216,9 @@ def test_a_key_is_suspended_and_resumed_on_its_page(admin_client: Client) -> Non
 def test_a_revoked_key_tells_why_and_never_comes_back(admin_client: Client) -> None:
     key, secret = issuing.issue("CI", ["generate"])
     assert "required" in admin_client.post(url("revoke", key), {"reason": " "}).content.decode()
-    admin_client.post(url("revoke", key), {"reason": "leaked in a log"})
+    told = admin_client.post(url("revoke", key), {"confirm": "another", "reason": "leaked in a log"})
+    assert ("not the key" in told.content.decode(), is_good(secret.reveal())) == (True, True)
+    admin_client.post(url("revoke", key), {"confirm": "CI", "reason": "leaked in a log"})
 
     assert "leaked in a log" in admin_client.get(url("change", key)).content.decode()
     assert AuditEntry.objects.order_by("-pk")[0].reason == "leaked in a log"
@@ -232,7 +237,7 @@ def test_the_list_is_narrowed_to_a_state(admin_client: Client, state: str) -> No
     issuing.issue("is expired", ["generate"], expires_at=timezone.now())
 
     html = admin_client.get(reverse(LIST), {"state": state}).content.decode()
-    assert re.findall(r"<strong>is (\w+)</strong>", html) == [state]
+    assert re.findall(r">is (\w+)</a></strong>", html) == [state]
 
 
 def test_the_list_tells_limits_budget_and_where_a_key_was_used(admin_client: Client) -> None:
@@ -245,6 +250,41 @@ def test_the_list_tells_limits_budget_and_where_a_key_was_used(admin_client: Cli
     assert "60\u202frpm" in html
     assert "0.00 of 5.00 USD in the month" in html
     assert "192.0.2.7" in html
+
+
+def test_the_page_of_a_key_tells_what_it_asked_and_what_bounds_it(admin_client: Client) -> None:
+    team = Team.objects.create(name="research")
+    key, _ = issuing.issue("CI", ["generate"], team=team)
+    RateLimit.objects.create(subject="team", team=team, tokens_per_minute=9000)
+    Budget.objects.create(subject="each_key", amount=5)
+    ledger.record(
+        client_key_id=key.pk, client_key_prefix=key.prefix, requested_model="chat_small", cost=Decimal("0.25")
+    )
+    key.suspend()
+
+    told = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", admin_client.get(url("overview", key)).content.decode()))
+    for sentence in (
+        "Requests 1",
+        "0.25 USD",
+        "chat_small",
+        "9 000",
+        "its team",
+        "Budget , month",
+        "enabled",
+    ):
+        assert sentence in told
+
+
+def test_the_page_of_a_key_shows_members_of_its_team_no_history_and_others_nothing(client: Client) -> None:
+    team = Team.objects.create(name="research")
+    key, _ = issuing.issue("CI", ["generate"], team=team)
+    member, stranger = (User.objects.create_user(name, is_staff=True) for name in ("member", "stranger"))
+    TeamMember.objects.create(team=team, user=member)
+    client.force_login(member)
+    html = client.get(url("overview", key)).content.decode()
+    assert ("Latest requests" in html, "What became of it" in html, url("rotate", key) in html) == (True, False, False)
+    client.force_login(stranger)
+    assert client.get(url("overview", key)).status_code in (403, 404)
 
 
 def test_who_may_not_change_keys_neither_rotates_nor_revokes_them(client: Client, django_user_model: Any) -> None:
