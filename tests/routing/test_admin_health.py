@@ -111,3 +111,26 @@ def test_the_provider_list_shows_the_worst_and_resets_it(provider, admin_client)
 
 def test_the_model_list_tells_what_disabled_itself(provider, admin_client):
     assert "disabled itself" in admin_client.get("/admin/providers/providermodel/").content.decode()
+
+
+def test_the_list_is_filtered_by_state_and_name(provider, admin_client):
+    def names(**asked):
+        html = admin_client.get("/admin/health/", asked).content.decode()
+        return {name for name in ("p/org/broken", "p/fine", "p/gone") if f">{name}<" in html}
+
+    assert names() == {"p/org/broken", "p/fine", "p/gone"}
+    assert names(state="out") == {"p/org/broken", "p/gone"}
+    assert names(state="well") == {"p/fine"}
+    assert names(q="BROK") == {"p/org/broken"}
+    assert "No model is like that." in admin_client.get("/admin/health/?q=nothing").content.decode()
+
+
+def test_a_page_of_very_many_is_short_and_leads_on(redis_url, admin_client, django_assert_max_num_queries):
+    models = [{"model_id": f"m{number:03}"} for number in range(130)]
+    actions.create_provider({"provider_id": "many", "provider_type": "openai"}, models=models)
+    seen = [(f"many/m{number:03}", Batch(9, 0, 250_000)) for number in range(130)]
+    shared_health.ask(redis_url, shared_health.batches(seen))
+    with django_assert_max_num_queries(12):
+        html = admin_client.get("/admin/health/").content.decode()
+    assert (html.count(">many/m"), "page=2" in html) == (50, True)
+    assert admin_client.get("/admin/health/?page=3").content.decode().count(">many/m") == 30
