@@ -131,17 +131,19 @@ async def stream_async(
     session_id: str | None = None,
     told: Callable[[Usage], None] = lambda usage: None,
     served: Callable[[Trail], None] = lambda trail: None,
+    begun: Callable[[str], None] = lambda request_id: None,
     asks_the_unwell: bool = False,
     side: str = GATEWAY,
 ) -> AsyncIterator[bytes]:
     """The bytes of the event stream, as an upstream sent them. To be iterated on the data plane's loop (`loop.run`).
 
-    `served` hears before the first byte who answers, `told` at the end what was used. Closing the iterator ends the
-    upstream's work. Raises `GatewayError`, also in the middle.
+    `begun` hears the request's id before anybody is asked, `served` before the first byte who answers, `told` at the end what was
+    used. Closing the iterator ends the upstream's work. Raises `GatewayError`, also in the middle.
     """
     request = _parsed({**body, "stream": True}, operation, provider_id, session_id)
     request.asks_the_unwell = asks_the_unwell
     call = _Call(request, identity, side)
+    begun(call.request_id)
     try:
         reply, first = await call.dispatch(_limits.stream_seconds)
         if first is None or reply.chunks is None:
