@@ -6,59 +6,56 @@ starting one needs the right to add import runs. What is secret goes into a seal
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from celery import current_app
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
-from kombu.exceptions import OperationalError
 
-from providers import actor, cells, import_reports, import_summaries
+from providers import actor, cells, import_reports, import_steps, import_summaries
 from providers.import_forms import StartForm, UndoForm
 from providers.import_runs import ImportRun
 from providers.importers import runs
 from providers.importers.findings import Level
-from providers.secrets import SecretError
 from providers.tables import ReadOnlyAdmin
 
-TASK = "providers.tasks.run_import"
 SMOKE = "manage.py migrate_backoffice --smoke"
-UNHEARD = "No worker could be told: Redis does not answer. Start it again once it does."
 MAIN_FIELDS = ("source_url", "legacy_keys")
 MORE_FIELDS = ("naive_timezone", "environments", "only", "batch_size")
 CHOSEN = ("table", "code", "level")
 LEADS = {
     ImportRun.Kind.DRY_RUN: (
-        "Check a source",
-        "A worker reads the legacy database and shows what would happen to each row. Nothing is written.",
-        "Check the source and show the plan",
+        gettext_lazy("Check a source"),
+        gettext_lazy("A worker reads the legacy database and shows what would happen to each row. Nothing is written."),
+        gettext_lazy("Check the source and show the plan"),
     ),
     ImportRun.Kind.VERIFY: (
-        "Verify an import",
-        "A worker reads both sides again and compares every value and every secret. Nothing is written.",
-        "Compare both sides",
+        gettext_lazy("Verify an import"),
+        gettext_lazy("A worker reads both sides again and compares every value and every secret. Nothing is written."),
+        gettext_lazy("Compare both sides"),
     ),
     ImportRun.Kind.DELTA: (
-        "Bring later changes",
-        "A worker brings what changed in the source since it was imported, and nothing else.",
-        "Bring later changes",
+        gettext_lazy("Bring later changes"),
+        gettext_lazy("A worker brings what changed in the source since it was imported, and nothing else."),
+        gettext_lazy("Bring later changes"),
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Button:
     """Something to do next with a run: a page to go to, or a kind of run to begin."""
 
     label: str
@@ -70,11 +67,16 @@ class Step:
 
 
 class SourceFilter(admin.SimpleListFilter):
-    title = "verdict"
+    title = gettext_lazy("verdict")
     parameter_name = "verdict"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("well", "all well"), ("person", "needs a person"), ("failed", "failed"), ("open", "not over")]
+        return [
+            ("well", _("all well")),
+            ("person", _("needs a person")),
+            ("failed", _("failed")),
+            ("open", _("not over")),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         done = queryset.filter(state=ImportRun.State.DONE)
@@ -93,7 +95,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
     list_display = ("title", "state_cell", "rows_cell", "created_cell", "updated_cell", "person_cell", "when", "took")
     list_filter = (SourceFilter, "kind")
     search_fields = ("source_label", "actor")
-    search_help_text = "Search by source or by whom"
+    search_help_text = gettext_lazy("Search by source or by whom")
     ordering = ("-id",)
     list_before_template = "admin/providers/importrun/list_before.html"
 
@@ -105,7 +107,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("sealed").select_related("undoes")
 
-    @admin.display(description="Run", ordering="id")
+    @admin.display(description=gettext_lazy("Run"), ordering="id")
     def title(self, run: ImportRun) -> SafeString:
         return format_html(
             '<span class="gw-name"><strong>{}</strong><small title="{}">{}</small></span>',
@@ -114,7 +116,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
             run.source_label,
         )
 
-    @admin.display(description="State")
+    @admin.display(description=gettext_lazy("State"))
     def state_cell(self, run: ImportRun) -> SafeString:
         verdict = import_summaries.verdict(run)
         return format_html(
@@ -123,28 +125,28 @@ class ImportRunAdmin(ReadOnlyAdmin):
             cells.pill(verdict.word, verdict.tone),
         )
 
-    @admin.display(description="Rows")
+    @admin.display(description=gettext_lazy("Rows"))
     def rows_cell(self, run: ImportRun) -> SafeString:
         return cells.number(import_summaries.rows_of(run))
 
-    @admin.display(description="Created")
+    @admin.display(description=gettext_lazy("Created"))
     def created_cell(self, run: ImportRun) -> SafeString:
         return cells.number(import_summaries.rows_of(run, "created"))
 
-    @admin.display(description="Updated")
+    @admin.display(description=gettext_lazy("Updated"))
     def updated_cell(self, run: ImportRun) -> SafeString:
         return cells.number(import_summaries.rows_of(run, "updated"))
 
-    @admin.display(description="For a person")
+    @admin.display(description=gettext_lazy("For a person"))
     def person_cell(self, run: ImportRun) -> SafeString:
         return cells.number(run.for_a_person)
 
-    @admin.display(description="When", ordering="created_at")
+    @admin.display(description=gettext_lazy("When"), ordering="created_at")
     def when(self, run: ImportRun) -> SafeString:
-        by = f" by {run.actor}" if run.actor else ""
+        by = _(" by %s") % run.actor if run.actor else ""
         return format_html("{}{}", cells.ago(run.created_at), by)
 
-    @admin.display(description="Took")
+    @admin.display(description=gettext_lazy("Took"))
     def took(self, run: ImportRun) -> SafeString:
         seconds = import_summaries.seconds_of(run)
         return format_html(
@@ -160,16 +162,14 @@ class ImportRunAdmin(ReadOnlyAdmin):
         like = ImportRun.objects.defer("sealed").filter(pk=_whole(request.GET.get("like"))).first()
         if request.method == "POST":
             form = StartForm(request.POST)
-            if elsewhere := self._under_way(request):
-                return elsewhere
+            try:
+                import_steps.refuse_while_running()
+            except import_steps.NotNow as error:
+                return self._elsewhere(request, error)
             if form.is_valid():
-                given = form.cleaned_data
-                return self._hand_over(
-                    request,
-                    runs.start(
-                        given["kind"], form.label, actor=actor.current().name, options=form.options(), for_worker=True
-                    ),
-                )
+                kind, name = form.cleaned_data["kind"], actor.current().name
+                run = runs.start(kind, form.label, actor=name, options=form.options(), for_worker=True)
+                return _to(import_steps.begin(run).pk)
         else:
             form = StartForm(initial=_initial(request.GET, like))
         return self._start_page(request, form, like)
@@ -190,25 +190,11 @@ class ImportRunAdmin(ReadOnlyAdmin):
             button=button,
             like=like,
             like_title=import_summaries.title_of(like) if like else "",
-            twins=_twins(import_summaries.command_of(kind, {"legacy_keys": 1})),
+            twins=_twins(
+                import_summaries.command_of(kind, {"legacy_keys": 1}),
+                (_("Over REST"), _rest("POST", "/api/v1/imports", {"kind": kind, "source_url": "$SOURCE_URL"})),
+            ),
         )
-
-    def _under_way(self, request: HttpRequest) -> HttpResponse | None:
-        """Where to send somebody who may not begin a run now: one at a time, and a dead one stands in nobody's way."""
-        runs.mark_interrupted()
-        running = ImportRun.objects.filter(state=ImportRun.State.RUNNING).defer("sealed").first()
-        if running is None:
-            return None
-        messages.error(request, f"{import_summaries.title_of(running)} is running: wait for it to end.")
-        return redirect("admin:providers_importrun_change", running.pk)
-
-    def _hand_over(self, request: HttpRequest, run: ImportRun) -> HttpResponse:
-        try:
-            current_app.send_task(TASK, args=[run.pk], retry=False, ignore_result=True)
-        except OperationalError:
-            runs.forget_secrets(run)
-            ImportRun.objects.filter(pk=run.pk).update(state=ImportRun.State.FAILED, message=UNHEARD)
-        return redirect("admin:providers_importrun_change", run.pk)
 
     # One run
 
@@ -226,15 +212,24 @@ class ImportRunAdmin(ReadOnlyAdmin):
             "verdict": import_summaries.verdict(run),
             "progress": _meter(run),
             "facts": _facts(run),
-            "has_secrets": _has_secrets(run),
+            "has_secrets": import_steps.has_secrets(run),
             "undoes_title": import_summaries.title_of(run.undoes) if run.undoes else "",
             "outcomes": import_summaries.outcomes_of(run),
             "details": import_summaries.details_of(run).values(),
             "tables": rows,
             "totals": import_summaries.totals_of(rows) if len(rows) > 1 else None,
             "twins": [
-                *_twins(import_summaries.command_of(run.kind, run.options, undoes=run.undoes_id)),
-                *([("Ask every imported provider for an answer", SMOKE)] if run.kind == ImportRun.Kind.APPLY else []),
+                *_twins(
+                    import_summaries.command_of(run.kind, run.options, undoes=run.undoes_id),
+                    (_("This run"), _rest("GET", f"/api/v1/imports/{run.pk}")),
+                    (_("Its report"), _rest("GET", f"/api/v1/imports/{run.pk}/report")),
+                    *(_next_twins(run) if self.has_add_permission(request) else []),
+                ),
+                *(
+                    [(_("Ask every imported provider for an answer"), SMOKE)]
+                    if run.kind == ImportRun.Kind.APPLY
+                    else []
+                ),
             ],
             **_timing(run),
             **(self._findings(request, run) if run.is_over else {}),
@@ -256,15 +251,15 @@ class ImportRunAdmin(ReadOnlyAdmin):
             "filtered": any(chosen.values()),
             "table_names": import_summaries.tables_with_findings(run),
             "findings": [(finding, import_summaries.changes_of(finding)) for finding in page.findings],
-            "before_label": "Source" if conflict else "Before",
-            "after_label": "Here" if conflict else "After",
+            "before_label": _("Source") if conflict else _("Before"),
+            "after_label": _("Here") if conflict else _("After"),
             "began_later": began_after > 0,
             "first_link": _link(chosen),
             "after_link": _link(chosen, after=page.after) if page.after else "",
         }
 
     def _steps(self, run: ImportRun) -> dict[str, Any]:
-        return {"steps": _steps(run), "may_forget": _has_secrets(run)}
+        return {"steps": _steps(run), "may_forget": import_steps.has_secrets(run)}
 
     def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The part of a run's page that moves. Says in a header when the run is over, so that the page is loaded anew."""
@@ -295,59 +290,52 @@ class ImportRunAdmin(ReadOnlyAdmin):
 
     def next_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Begin another run on the same source, with the credentials that this one still has."""
-        run = self._mine(request, pk)
-        if elsewhere := self._under_way(request):
-            return elsewhere
-        kind = request.POST.get("kind", "")
-        if kind not in {step.kind for step in _steps(run) if step.kind}:
-            messages.error(request, "That is not a next step of this run.")
-            return redirect("admin:providers_importrun_change", pk)
+        run, kind = self._mine(request, pk), request.POST.get("kind", "")
         try:
-            with transaction.atomic():
-                following = self._followed_by(run, kind)
-        except (SecretError, ValueError):
-            messages.error(request, "The credentials are gone or cannot be read: give them again.")
+            return _to(import_steps.follow(run, kind).pk)
+        except import_steps.NotNow as error:
+            return self._elsewhere(request, error)
+        except import_steps.NoSuchStep as error:
+            messages.error(request, str(error))
+            return _to(pk)
+        except import_steps.NoCredentials as error:
+            messages.error(request, str(error))
             return redirect(_asking(kind, run))
-        return self._hand_over(request, following)
 
-    def _followed_by(self, run: ImportRun, kind: str) -> ImportRun:
-        """The credentials move on, so a second click finds none and one copy is kept at most."""
-        run = ImportRun.objects.select_for_update().get(pk=run.pk)
-        options = runs.options_of(run)
-        runs.forget_secrets(run)
-        return runs.start(kind, run.source_label, actor=actor.current().name, options=options, for_worker=True)
+    def _elsewhere(self, request: HttpRequest, error: import_steps.NotNow) -> HttpResponse:
+        messages.error(request, str(error))
+        return _to(error.run.pk)
 
     def forget_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         run = self._mine(request, pk)
         runs.forget_secrets(run)
-        messages.success(request, "The credentials of the source are forgotten.")
-        return redirect("admin:providers_importrun_change", pk)
+        messages.success(request, _("The credentials of the source are forgotten."))
+        return _to(pk)
 
     def undo_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         run = self._mine(request, pk)
-        if not _can_be_undone(run):
-            messages.error(request, _why_not_undone(run))
-            return redirect("admin:providers_importrun_change", pk)
+        if why := import_steps.why_not_undone(run):
+            messages.error(request, why)
+            return _to(pk)
         form = UndoForm(run, request.POST or None)
         if request.method == "POST" and form.is_valid():
-            if elsewhere := self._under_way(request):
-                return elsewhere
-            undo = runs.start(
-                ImportRun.Kind.UNDO, run.source_label, actor=actor.current().name, undoes=run, for_worker=True
-            )
-            undo.options["reason"] = form.cleaned_data["reason"]
-            undo.save(update_fields=["options"])
-            return self._hand_over(request, undo)
+            try:
+                return _to(import_steps.take_back(run, form.cleaned_data["reason"]).pk)
+            except import_steps.NotNow as error:
+                return self._elsewhere(request, error)
         rows = {name: import_summaries.rows_of(run, name) for name in ("created", "updated")}
         return self._page(
             request,
             "admin/providers/importrun/undo.html",
-            f"Undo {import_summaries.title_of(run)}",
+            _("Undo %s") % import_summaries.title_of(run),
             run=run,
             run_title=import_summaries.title_of(run),
             form=form,
             effects=[(count, name) for name, count in rows.items() if count],
-            twins=_twins(import_summaries.command_of(ImportRun.Kind.UNDO, {}, undoes=run.pk)),
+            twins=_twins(
+                import_summaries.command_of(ImportRun.Kind.UNDO, {}, undoes=run.pk),
+                (_("Over REST"), _rest("POST", f"/api/v1/imports/{run.pk}/undo", {"reason": "why"})),
+            ),
         )
 
     # Parts of these
@@ -379,11 +367,6 @@ class ImportRunAdmin(ReadOnlyAdmin):
 # --- Reading a run ----------------------------------------------------------------------------------------------------------
 
 
-def _has_secrets(run: ImportRun) -> bool:
-    """Without opening them."""
-    return run.__dict__.get("sealed") is not None
-
-
 def _meter(run: ImportRun) -> import_summaries.Meter | None:
     running = run.state == ImportRun.State.RUNNING
     return import_summaries.meter_of(runs.progress_of(run)) if running else None
@@ -403,15 +386,20 @@ def _facts(run: ImportRun) -> list[tuple[str, str]]:
     shown = [(name.replace("_", " ").capitalize(), _in_words(value)) for name, value in told.items()]
     asked = run.options
     if asked.get("legacy_keys"):
-        shown.append(("Legacy keys", str(asked["legacy_keys"])))
+        shown.append((_("Legacy keys"), str(asked["legacy_keys"])))
     if asked.get("naive_timezone"):
-        shown.append(("Time zone", str(asked["naive_timezone"])))
-    shown += [(label, _in_words(asked[name])) for name, label in _ASKED.items() if asked.get(name)]
+        shown.append((_("Time zone"), str(asked["naive_timezone"])))
+    shown += [(str(label), _in_words(asked[name])) for name, label in _ASKED.items() if asked.get(name)]
     return [(name, value) for name, value in shown if value]
 
 
 _TOLD_ELSEWHERE = {"options", "tables"}
-_ASKED = {"environments": "Environments", "only": "Only providers", "prefer": "On a conflict", "reason": "Reason"}
+_ASKED = {
+    "environments": gettext_lazy("Environments"),
+    "only": gettext_lazy("Only providers"),
+    "prefer": gettext_lazy("On a conflict"),
+    "reason": gettext_lazy("Reason"),
+}
 
 
 def _in_words(value: Any) -> str:
@@ -425,61 +413,29 @@ def _in_words(value: Any) -> str:
 # --- Next steps ---------------------------------------------------------------------------------------------------------------
 
 
-def _steps(run: ImportRun) -> list[Step]:
-    kind, wrote = run.kind, run.kind in {ImportRun.Kind.APPLY, ImportRun.Kind.DELTA}
-    steps = []
-    if run.state in {ImportRun.State.FAILED, ImportRun.State.INTERRUPTED} and kind != ImportRun.Kind.UNDO:
-        steps.append(
-            _step(
-                run, kind, "Start again", "The same once more; what was written already is left as it is.", primary=True
-            )
-        )
-    elif kind == ImportRun.Kind.DRY_RUN:
-        steps.append(
-            _step(
-                run,
-                ImportRun.Kind.APPLY,
-                "Apply this plan",
-                "Writes what the plan says, provider by provider.",
-                primary=True,
-            )
-        )
-        steps.append(_step(run, ImportRun.Kind.DRY_RUN, "Check again", "Reads the source anew."))
-    elif not run.undone_at and kind != ImportRun.Kind.UNDO:
-        steps.append(
-            _step(
-                run, ImportRun.Kind.VERIFY, "Verify", "Reads both sides again and compares every value.", primary=wrote
-            )
-        )
-        steps.append(_step(run, ImportRun.Kind.DELTA, "Bring later changes", "Only what changed in the source since."))
-    if wrote and _can_be_undone(run):
-        link = reverse("admin:providers_importrun_undo", args=[run.pk])
-        steps.append(Step("Undo…", "Restores the registry to what it was before.", link=link, danger=True))
-    return steps
-
-
-def _step(run: ImportRun, kind: str, label: str, hint: str, *, primary: bool = False) -> Step:
+def _steps(run: ImportRun) -> list[Button]:
     """With the credentials at hand a button, without them the way to the form that asks for them."""
-    if _has_secrets(run):
-        return Step(label, hint, kind=kind, primary=primary)
-    return Step(f"{label}…", f"{hint} Asks for the credentials again.", link=_asking(kind, run), primary=primary)
+    buttons = [_button(run, step) for step in import_steps.steps_of(run)]
+    wrote = run.kind in {ImportRun.Kind.APPLY, ImportRun.Kind.DELTA}
+    if wrote and not import_steps.why_not_undone(run):
+        link = reverse("admin:providers_importrun_undo", args=[run.pk])
+        buttons.append(Button(_("Undo…"), _("Restores the registry to what it was before."), link=link, danger=True))
+    return buttons
+
+
+def _button(run: ImportRun, step: import_steps.Step) -> Button:
+    if import_steps.has_secrets(run):
+        return Button(step.label, step.hint, kind=step.kind, primary=step.primary)
+    hint = f"{step.hint} {_('Asks for the credentials again.')}"
+    return Button(f"{step.label}…", hint, link=_asking(step.kind, run), primary=step.primary)
+
+
+def _to(pk: int) -> HttpResponse:
+    return redirect("admin:providers_importrun_change", pk)
 
 
 def _asking(kind: str, run: ImportRun) -> str:
     return f"{reverse('admin:providers_importrun_add')}?{_encoded(kind=kind, like=run.pk)}"
-
-
-def _can_be_undone(run: ImportRun) -> bool:
-    return not run.undone_at and run.pk in {other.pk for other in runs.undoable()[:1]}
-
-
-def _why_not_undone(run: ImportRun) -> str:
-    if run.undone_at:
-        return "This run is undone already."
-    later = [other for other in runs.undoable() if other.pk > run.pk]
-    if later:
-        return f"{import_summaries.title_of(later[0])} came later: undo it first."
-    return "This run left nothing that could be undone."
 
 
 # --- Requests -------------------------------------------------------------------------------------------------------------------
@@ -504,5 +460,21 @@ def _encoded(**given: Any) -> str:
     return urlencode({name: value for name, value in given.items() if value})
 
 
-def _twins(command: str) -> list[tuple[str, str]]:
-    return [("The same in a terminal", command)]
+def _twins(command: str, *further: tuple[str, str]) -> list[tuple[str, str]]:
+    return [(_("The same in a terminal"), command), *further]
+
+
+def _next_twins(run: ImportRun) -> list[tuple[str, str]]:
+    if not run.is_over:
+        return []
+    steps = import_steps.steps_of(run)
+    return [(step.label, _rest("POST", f"/api/v1/imports/{run.pk}/next", {"kind": str(step.kind)})) for step in steps]
+
+
+def _rest(method: str, path: str, body: dict[str, str] | None = None) -> str:
+    """A request to copy. What it names in capitals is the shell's to fill in."""
+    asked = f'curl -X {method} "$GATEWAY{path}" -H "Authorization: Bearer $ADMIN_KEY"'
+    if body is None:
+        return asked.replace("-X GET ", "")
+    told = json.dumps(body).replace('"', '\\"')
+    return f'{asked} \\\n  -H "Content-Type: application/json" -d "{told}"'

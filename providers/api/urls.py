@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from providers.api import config, prices, resources, views
+from providers.api import audit, config, imports, prices, resources, views
 
 _PROVIDER = r"(?P<provider_id>[^/]+)"
 _PATHS: tuple[tuple[str, Any], ...] = (
@@ -36,6 +36,7 @@ router.register("api-keys", resources.ApiKeys, basename="api-key")
 router.register("connection-parameters", resources.ConnectionParameters, basename="connection-parameter")
 router.register("prices", prices.PriceOverrides, basename="price")
 router.register("model-prices", prices.ModelPrices, basename="model-price")
+router.register("imports", imports.Imports, basename="import")
 router.register("audit", resources.Audit, basename="audit")
 router.register("probes", resources.Probes, basename="probe")
 
@@ -43,6 +44,7 @@ urlpatterns = [
     *_shape("providers", backoffice=False),
     *_shape("api/providers", backoffice=True),
     re_path(r"^api/v1/config/?\Z", config.Config.as_view()),
+    re_path(r"^api/v1/audit/export/?\Z", audit.AuditExport.as_view()),
     re_path(r"^api/v1/provider-types/?\Z", resources.ProviderTypes.as_view()),
     path("api/v1/", include(router.urls)),
 ]

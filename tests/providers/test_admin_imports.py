@@ -59,7 +59,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     def send_task(name: str, args: list[int], **_: Any) -> None:
         messages.append((name, args))
 
-    monkeypatch.setattr("providers.admin_imports.current_app.send_task", send_task)
+    monkeypatch.setattr("providers.import_steps.current_app.send_task", send_task)
     return messages
 
 
