@@ -119,6 +119,12 @@ def verify() -> Iterator[Tampering]:
         )
 
 
+def stands_as_written(entry: AuditEntry) -> bool:
+    """Whether one entry is what its own hash covers, and follows the one before it. Rows missing elsewhere only `verify` finds."""
+    before = AuditEntry.objects.filter(pk__lt=entry.pk).order_by("-pk").values_list("hash", flat=True).first()
+    return hmac.compare_digest(entry.hash, _hash(entry)) and entry.previous_hash == (before or GENESIS)
+
+
 def _plain(facts: dict[str, Any] | None) -> Any:
     return None if facts is None else json.loads(json.dumps(facts, cls=DjangoJSONEncoder))
 

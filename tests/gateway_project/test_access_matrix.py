@@ -94,6 +94,7 @@ OWN = {
     "playground-decision": May("OKAM"),
     "replay": May("VOKFA", "VOKFA"),
     "auth_user_password_change": May("A", "A"),
+    "providers_auditentry_export": May(SEERS),
     "providers_provider_test": May("OA", "OA"),
     "providers_provider_discover": May("OA", "OA"),
     "providers_importrun_live": May(SEERS),
@@ -128,6 +129,8 @@ OWN = {
     "routing_budget_end_raise": May("", "FA"),
     "routing_budget_usual": May("FA", "FA"),
     "saved-views": May("", "VOKFAM"),  # each their own, of pages that they see
+    "workers": May(SEERS),
+    "workers-ask": May("", "OA"),
     "spend": May("VOKFAM"),
     "spend-file": May("VOKFAM"),
     "configuration": May("OA"),

@@ -1,12 +1,15 @@
+import json
 import random
 import threading
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.urls import reverse
 
-from providers import actions, actor, audit
+from providers import actions, actor, audit, audit_files
 from providers.models import ApiKey, AuditEntry, AuditHead, Provider
+from tests.callers import caller
 
 pytestmark = pytest.mark.django_db
 
@@ -185,3 +188,45 @@ def test_writers_at_the_same_time_make_one_chain():
     assert errors == []
     assert AuditEntry.objects.count() == 9
     assert list(audit.verify()) == []
+
+
+def test_the_log_is_written_to_files_by_command_and_rest(capsys):
+    write_entries(3)
+    with actor.acting_as("user:=cmd()"):
+        actions.create_provider({"provider_id": "q", "provider_type": "openai"})
+    call_command("audit", "export", "--object", "p", "--action", "update")
+    by_command = capsys.readouterr().out
+    assert by_command.splitlines()[0].startswith("id,at,actor,action")
+    assert [line.split(",")[3] for line in by_command.splitlines()[1:]] == ["update", "update"]
+    told = caller("admin").get("/api/v1/audit/export", {"target_id": "p", "action": "update"})
+    assert b"".join(told.streaming_content).decode() == by_command.replace("\n", "\r\n").replace("\r\r", "\r")
+    call_command("audit", "export", "--format", "json", "--since", "2020-01-01")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["actor"] for line in lines if line["target_id"] == "q"] == ["user:=cmd()"]
+    call_command("audit", "list", "--type", "provider", "--limit", "1")
+    assert "q" in capsys.readouterr().out
+    call_command("audit", "verify")
+    assert "is whole" in capsys.readouterr().out
+
+
+def test_a_table_takes_no_text_of_the_log_for_a_formula():
+    with actor.acting_as("=cmd()"):
+        write_entries(1)
+    assert ",'=cmd()," in "".join(audit_files.csv_lines(AuditEntry.objects.all()))
+
+
+def test_the_admins_file_is_narrowed_as_its_list_is(admin_client):
+    write_entries(3)
+    url = reverse("admin:providers_auditentry_export")
+    found = b"".join(admin_client.get(url, {"action": "create", "format": "json"}).streaming_content)
+    assert [json.loads(line)["action"] for line in found.splitlines()] == ["create"]
+
+
+def test_one_entry_tells_whether_it_stands_as_it_was_written():
+    write_entries(3)
+    first, second, third = AuditEntry.objects.order_by("pk")
+    assert [audit.stands_as_written(one) for one in (first, second, third)] == [True] * 3
+    raw(pk=second.pk).update(reason="none of my doing")
+    assert not audit.stands_as_written(AuditEntry.objects.get(pk=second.pk))
+    raw(pk=second.pk).delete()
+    assert not audit.stands_as_written(third)

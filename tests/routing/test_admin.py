@@ -269,7 +269,7 @@ def test_the_page_of_a_key_tells_what_it_asked_and_what_bounds_it(admin_client: 
         "chat_small",
         "9 000",
         "its team",
-        "Budget , month",
+        "Budget, month",
         "enabled",
     ):
         assert sentence in told
