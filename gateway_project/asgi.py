@@ -21,7 +21,7 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 
-from inference import alert_events, old_paths, recorders, shared_metrics  # noqa: E402
+from inference import alert_events, old_paths, process_beats, process_facts, recorders, shared_metrics  # noqa: E402
 from inference.asgi import Application  # noqa: E402
 from inference.forwarding import goes_to_legacy  # noqa: E402
 from inference.limits import Limits  # noqa: E402
@@ -84,6 +84,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
     alert_events.watch_meter()
     alert_events.events.start()
     shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)
+    process_facts.begin_web(lambda: data_plane.inflight)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await shadowing.aclose()
@@ -91,6 +92,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await asyncio.to_thread(old_paths.counting.stop)
     await asyncio.to_thread(alert_events.events.stop)
     await asyncio.to_thread(shared_metrics.leave)
+    await asyncio.to_thread(process_beats.end)
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -42,6 +42,7 @@ GROUPS: tuple[tuple[str | Promise, tuple[Item, ...]], ...] = (
                 _("Alerts"), "notifications", "admin:inference_alertincident_changelist", "inference.view_alertincident"
             ),
             Item(_("Jobs"), "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
+            Item(_("Workers"), "memory", "admin:workers", "inference.view_job"),
         ),
     ),
     (

@@ -20,6 +20,7 @@ from inference import (
     admin_saved_views,  # noqa: F401  (registers its page)
     admin_spend,  # noqa: F401  (registers its pages)
     admin_traces,  # noqa: F401  (registers its pages)
+    admin_workers,  # noqa: F401  (registers its page)
 )
 from inference.models import Job
 from providers import cells

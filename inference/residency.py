@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from inference.engine.spec import DEMO_PATH, ModelSpec
@@ -35,6 +36,12 @@ class ResidentModel:
     last_used_at: float
     """Epoch seconds."""
     notes: tuple[str, ...] = ()
+    id: str = ""
+    """Of this very spec, however often it is loaded."""
+    context_size: int | None = None
+    cache_tokens: int | None = None
+    gpu_layers: int = 0
+    """-1: all of them."""
 
 
 @dataclass(slots=True)
@@ -169,6 +176,16 @@ class Residency:
             self._changed.notify_all()
             return True
 
+    def unload_by_id(self, model_id: str) -> bool:
+        """The same of one that `resident` told of."""
+        with self._changed:
+            spec = next((spec for spec in self._residents if _id(spec) == model_id), None)
+        return spec is not None and self.unload(spec)
+
+    @property
+    def budget_bytes(self) -> int | None:
+        return self._budget
+
     def resident(self) -> list[ResidentModel]:
         """The loaded models, the last used first."""
         with self._changed:
@@ -194,4 +211,12 @@ def _shown(resident: _Resident) -> ResidentModel:
         load_seconds=ready.load_seconds if ready else 0.0,
         last_used_at=resident.last_used_at,
         notes=ready.notes if ready else (),
+        id=_id(resident.spec),
+        context_size=getattr(ready, "context_size", None) or resident.spec.context_size,
+        cache_tokens=getattr(ready, "cache_tokens", None) or resident.spec.cache_tokens,
+        gpu_layers=resident.spec.gpu_layers,
     )
+
+
+def _id(spec: ModelSpec) -> str:
+    return blake2b(repr(spec.key).encode(), digest_size=6).hexdigest()

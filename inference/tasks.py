@@ -11,6 +11,8 @@ from typing import Any
 
 from celery import shared_task
 from celery.signals import (
+    beat_init,
+    before_task_publish,
     celeryd_after_setup,
     worker_process_init,
     worker_ready,
@@ -31,6 +33,8 @@ from inference import (
     jobs,
     ledger_sums,
     policy_trials,
+    process_beats,
+    process_facts,
     relay,
     rollup_rebuilding,
     shadow_pairs,
@@ -158,6 +162,28 @@ def share_counters(**_: Any) -> None:
 
 
 @worker_ready.connect
+def say_that_it_lives(sender: Any, **_: Any) -> None:
+    process_facts.begin_worker(sender)
+
+
+@worker_process_init.connect
+def say_that_a_child_lives(**_: Any) -> None:
+    if answering.holds_models:
+        process_facts.begin_pool_process()
+
+
+@beat_init.connect
+def begin_clock(**_: Any) -> None:
+    process_facts.clock.begin()
+
+
+@before_task_publish.connect
+def note_what_was_sent(sender: Any = "", **_: Any) -> None:
+    """Costs a glance in every process; only the clock tells of it."""
+    process_facts.clock.note(str(sender))
+
+
+@worker_ready.connect
 def begin(**_: Any) -> None:
     """Say that the queue of relayed calls is served, and load what is to be loaded before anybody asks."""
     if answering.holds_models:
@@ -181,6 +207,7 @@ def unload(**_: Any) -> None:
     llama_cpp.close()
     alert_events.events.stop()
     shared_metrics.leave()
+    process_beats.end()
 
 
 def _relayed_calls() -> RelayedCalls:

@@ -16,9 +16,11 @@ from inference.api import (
     shadow_pairs,
     traces,
     views,
+    workers,
 )
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_WORKER = r"api/v1/workers/(?P<worker>[^/]{1,255})"
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
@@ -49,5 +51,9 @@ urlpatterns = [
     re_path(r"^api/v1/traces/?\Z", traces.TracesView.as_view()),
     re_path(r"^api/v1/traces/(?P<trace_id>[^/]{1,128})/?\Z", traces.TraceView.as_view()),
     re_path(r"^api/v1/traces/(?P<trace_id>[^/]{1,128})/content/?\Z", traces.TraceContentView.as_view()),
+    re_path(r"^api/v1/workers/?\Z", workers.WorkersView.as_view()),
+    re_path(rf"^{_WORKER}/unload/?\Z", workers.UnloadView.as_view()),
+    re_path(rf"^{_WORKER}/pause/?\Z", workers.PauseView.as_view()),
+    re_path(rf"^{_WORKER}/resume/?\Z", workers.ResumeView.as_view()),
     path("api/v1/", include(router.urls)),
 ]
