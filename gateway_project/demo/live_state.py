@@ -30,7 +30,7 @@ def write(snapshot: Snapshot, unwell: Mapping[str, Breaker], figures: Mapping[st
         if documents
     ]
     try:
-        with _redis():
+        with redis_running():
             shared_health.ask(settings.REDIS_URL, *calls)
     except (*shared_health.AWAY, embedded_redis.NoRedis):
         return False
@@ -47,7 +47,7 @@ def _resting(snapshot: Snapshot, until: datetime) -> dict[str, dict[str, object]
 
 
 @contextmanager
-def _redis() -> Iterator[None]:
+def redis_running() -> Iterator[None]:
     """The installation's own is started for the while, unless it runs."""
     if not settings.REDIS_URL.startswith(f"unix://{settings.DATA_DIR}/"):
         yield
