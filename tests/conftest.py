@@ -122,7 +122,12 @@ def redis_url() -> str:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
     """PostgreSQL drops no database that a session is open on, and threads of the pool keep theirs while they live."""
-    yield
+    from tests import emptying  # its tables are known once Django is set up
+
+    with contextlib.ExitStack() as until_the_end:
+        with django_db_blocker.unblock():
+            until_the_end.enter_context(emptying.quickly())
+        yield
     if DATABASE == "postgresql":
         with django_db_blocker.unblock(), django.db.connection.cursor() as cursor:
             cursor.execute(

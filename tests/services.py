@@ -8,6 +8,7 @@ Redis database is taken only when it is empty, databases of the others are made 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -140,12 +141,17 @@ TAKEN = "test-session"
 
 def empty(url: str) -> None:
     """Delete everything in the database of `url` but the mark of the session that took it."""
-    with contextlib.closing(redis.Redis.from_url(url)) as client:
-        mark = client.get(TAKEN)
-        if mark is None:
-            client.flushdb()
-        elif keys := [key for key in client.keys("*") if key != TAKEN.encode()]:
-            client.delete(*keys)
+    client = _kept_client(url)
+    if client.get(TAKEN) is None:
+        client.flushdb()
+    elif keys := [key for key in client.keys("*") if key != TAKEN.encode()]:
+        client.delete(*keys)
+
+
+@functools.cache
+def _kept_client(url: str) -> redis.Redis:
+    """Emptying comes before each of thousands of tests: one connection for all."""
+    return redis.Redis.from_url(url)
 
 
 def _flush(url: str) -> None:
