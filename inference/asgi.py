@@ -23,6 +23,7 @@ from inference.endpoints.chat import chat
 from inference.endpoints.completions import completions
 from inference.endpoints.embeddings import embeddings
 from inference.endpoints.exchange import Receive, Send
+from inference.endpoints.messages import count_tokens, messages
 from inference.endpoints.playground import playground
 from inference.errors import GatewayError
 from inference.forwarding import Forwarder
@@ -42,6 +43,8 @@ _GENERATING: dict[str, Endpoint] = {
     "/v1/chat/completions": chat,
     "/v1/completions": completions,
     "/v1/embeddings": embeddings,
+    "/v1/messages": messages,
+    "/v1/messages/count_tokens": count_tokens,
     permits.TAKEN_AT: playground,
 }
 _MODELS = "/v1/models"
