@@ -26,7 +26,7 @@ class Playground {
     this.nodes = new Map();
     this.answers = new WeakMap();
     this.parameters = new Parameters(byId("gw-play-form"), this.texts, () => this.changed());
-    this.pictures = new Pictures(byId("gw-play-pictures"), this.texts, (text) => this.tell(text));
+    this.pictures = new Pictures(byId("gw-play-pictures"), this.texts, { told: (text) => this.tell(text), changed: () => this.changed() });
     this.recall();
     this.listen();
     this.drawKey();
@@ -96,11 +96,7 @@ class Playground {
     });
     composer.addEventListener("dragover", (event) => event.preventDefault());
     composer.addEventListener("drop", (event) => this.takeFiles(event, [...(event.dataTransfer?.files ?? [])]));
-    byId("gw-play-file").addEventListener("change", async (event) => {
-      await this.pictures.take([...event.target.files]);
-      event.target.value = "";
-    });
-    byId("gw-play-attach").addEventListener("click", () => byId("gw-play-file").click());
+    byId("gw-play-attach").addEventListener("click", () => this.pictures.choose());
     byId("gw-play-add").addEventListener("click", () => this.addColumn());
     byId("gw-play-clear").addEventListener("click", () => this.clear());
     byId("gw-play-code").addEventListener("click", () => this.showForm());

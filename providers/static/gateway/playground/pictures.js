@@ -7,15 +7,17 @@ const LARGEST = 8 * 1024 * 1024;
 const KINDS = /^image\/(png|jpeg|gif|webp)$/;
 
 export class Pictures {
-  constructor(place, texts, told) {
+  constructor(place, texts, { told, changed }) {
     this.#place = place;
     this.#texts = texts;
     this.#told = told;
+    this.#changed = changed;
   }
 
   #place;
   #texts;
   #told;
+  #changed;
   #addresses = [];
 
   get addresses() {
@@ -25,6 +27,13 @@ export class Pictures {
   put(addresses) {
     this.#addresses = [...addresses];
     this.#show();
+  }
+
+  /** Its field is in no page: unfold's script would take one there for its own. */
+  choose() {
+    const field = el("input", { type: "file", accept: "image/png,image/jpeg,image/gif,image/webp", multiple: true });
+    field.addEventListener("change", () => this.take([...field.files]));
+    field.click();
   }
 
   async take(files) {
@@ -51,6 +60,7 @@ export class Pictures {
         );
       }),
     );
+    this.#changed();
   }
 }
 
