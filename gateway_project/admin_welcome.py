@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -24,7 +25,8 @@ from routing import visibility
 
 HOME = "admin:welcome"
 ADDS_PROVIDERS = ("providers.add_provider", "providers.add_providermodel")
-TESTS, ADDS_KEYS, ASKS = "providers.change_provider", "routing.add_clientkey", "admin:playground"
+TESTS, ADDS_KEYS = "providers.change_provider", "routing.add_clientkey"
+ASKS, CONFIGURES = "admin:playground", "admin:configuration"
 TWINS = (
     (
         "Add the fake provider over REST",
@@ -88,6 +90,11 @@ def key_view(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def playground(user: Any) -> str:
+    """Its address; empty for those who may not ask there."""
+    return links.if_there(ASKS) if user.has_perm(visibility.USE_PLAYGROUND) else ""
+
+
 def actions_for(user: Any, step: welcome.Step) -> list[dict[str, Any]]:
     """What this user can do for a step, the usual one first: `post` a form to an address, or follow a `link`."""
     return [one for one in _ACTIONS[step.name](user) if one]
@@ -132,9 +139,10 @@ def _for_key(user: Any) -> list[dict[str, Any] | None]:
 
 
 def _for_request(user: Any) -> list[dict[str, Any] | None]:
-    playground, model = links.if_there(ASKS), welcome.model_to_ask()
-    if playground:
-        return [{"label": _("Open the playground"), "link": f"{playground}?model={model}" if model else playground}]
+    address, model = playground(user), welcome.model_to_ask()
+    if address:
+        asking = f"{address}?{urlencode({'model': model})}" if model else address
+        return [{"label": _("Open the playground"), "link": asking}]
     return [{"label": _("See the requests"), "link": reverse("admin:inference_trace_changelist")}]
 
 
@@ -164,7 +172,8 @@ def shown(user: Any, steps: list[welcome.Step]) -> dict[str, Any]:
         "next_step": following,
         "next_actions": actions_for(user, following) if following else [],
         "steps_done": sum(step.done for step in steps),
-        "playground": links.if_there(ASKS),
+        "playground": playground(user),
+        "configuration": links.if_there(CONFIGURES) if user.has_perm("providers.change_provider") else "",
     }
 
 

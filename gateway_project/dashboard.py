@@ -36,6 +36,7 @@ def context(user: Any, now: datetime | None = None, asked: Mapping[str, str] | N
     by = by if by in spend.BY else MODEL
     teams = visibility.teams_of(user)
     told = Traffic(span, now, teams)
+    spent = spend.told(by, span, now, teams) if user.has_perm("inference.view_usagerecord") else None
     return {
         **first,
         **_findings(user),
@@ -47,7 +48,9 @@ def context(user: Any, now: datetime | None = None, asked: Mapping[str, str] | N
         "requests_chart": traffic.requests_chart(told),
         "requests_step": span.step_hours,
         "times_chart": traffic.times_chart(told),
-        "spend": spend.told(by, span, now, teams) if user.has_perm("inference.view_usagerecord") else None,
+        "quiet": not told.total.requests,
+        "spend": None if spent is None or (spent.chart.empty and not told.total.requests) else spent,
+        "playground": admin_welcome.playground(user),
         "spend_by": _switch(spend.BY, by, lambda key: f"{_address(span.key, key)}#spend", str),
         "causes": attention.causes(told.since, now, teams),
         "failures": links.requests(told.since, outcome="failed"),

@@ -56,7 +56,7 @@ def keys_can_use_something() -> Told:
             "Only the first of them are told here.",
             Fix("See the list.", page("routing_clientkey_changelist")),
         )
-    yield f"{counted(active.count(), 'key')} let somebody in."
+    yield f"{counted(active.count(), 'key')} in force."
 
 
 def _permits_anything(key: ClientKey, held: Snapshot) -> bool:

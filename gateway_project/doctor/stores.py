@@ -52,7 +52,7 @@ def database() -> Told:
         )
     if took > SLOW_MS:
         yield _slow("The database", took)
-    yield f"{connection.vendor} answers in {took:.1f}\u202fms; every migration is applied."
+    yield f"{connection.display_name} answers in {took:.1f}\u202fms; every migration is applied."
 
 
 @check("redis", "Redis answers", STORES)

@@ -210,9 +210,9 @@ def _first_byte(told: Traffic) -> str:
 
 def _change(told: Traffic, now: Any, before: Any, show: Callable[[Any], str], *, good: int) -> Delta | None:
     """`good` is 1 where more is better, -1 where less is, 0 where neither."""
-    title = _("%(before)s: %(value)s") % {"before": _capital(told.span.before), "value": show(before or 0)}
     if not before:
-        return Delta(_("new"), "", title) if now else None
+        return None
+    title = _("%(before)s: %(value)s") % {"before": _capital(told.span.before), "value": show(before)}
     percent = 100 * (float(now or 0) - float(before)) / float(before)
     if abs(percent) < _SURE:
         return Delta("±0\u202f%", "", title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import PASSWORD, Visit, a_tab
 from tests.browser.test_cutover import ADA, prepared
+from tests.inference.ledger import record
 from tests.inference.test_forwarding_processes import Installation
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -103,6 +105,7 @@ def test_the_first_page_moves_between_its_views_and_the_doctor_answers_in_place(
     expect(page.get_by_role("button", name="Ask again")).to_be_visible()
     assert page.url.endswith("/admin/doctor/")
 
+    record(cost=Decimal(1))
     with visit.without_scripts() as plain:
         plain.goto(f"{visit.base}/admin/?span=7d&spend=provider#spend")
         expect(plain.locator(".gw-kpi")).to_have_count(6)
