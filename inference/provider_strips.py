@@ -19,7 +19,7 @@ from django.utils import timezone
 from inference import rollup_windows
 from inference.models import Trace, TrafficRollup
 from inference.rollup_models import DURATION
-from inference.rollup_windows import NO_TIMES, NOTHING, Amounts
+from inference.rollup_windows import NO_TIMES, NOTHING, Amounts, Times
 from providers.live_figures import STRIP_CELLS, Cell, Figures, Use
 from routing.rollout import GATEWAY
 
@@ -62,7 +62,7 @@ def of(provider_ids: Sequence[str], now: datetime | None = None) -> Mapping[str,
     for provider_id in provider_ids:
         if provider_id not in day and (provider_id,) not in lately:
             continue
-        amounts, p95, strip = day.get(provider_id, (NOTHING, None, ()))
+        amounts, (p50, p95, p99), strip = day.get(provider_id, (NOTHING, (None, None, None), ()))
         recent = lately.get((provider_id,), NOTHING)
         found[provider_id] = Figures(
             tries_now=_tries(recent),
@@ -70,7 +70,9 @@ def of(provider_ids: Sequence[str], now: datetime | None = None) -> Mapping[str,
             p95_now=took.get((provider_id,), NO_TIMES).percentile(95),
             tries=_tries(amounts),
             error_rate=amounts.try_error_rate,
+            p50=p50,
             p95=p95,
+            p99=p99,
             strip=strip,
         )
     return found
@@ -127,14 +129,17 @@ def recent(provider_id: str, most: int) -> list[dict[str, Any]]:
     ]
 
 
-def _day(now: datetime) -> dict[str, tuple[Amounts, float | None, tuple[Cell, ...]]]:
+_Percentiles = tuple[float | None, float | None, float | None]
+
+
+def _day(now: datetime) -> dict[str, tuple[Amounts, _Percentiles, tuple[Cell, ...]]]:
     kept = cache.get("provider-days")
     if kept is None:
         amounts = rollup_windows.amounts(now - DAY, now, _SERVED, ["provider_id"])
         took = rollup_windows.times(DURATION, now - DAY, now, _SERVED, ["provider_id"])
         cells = strips(now)
         kept = {
-            key: (one, took.get((key,), NO_TIMES).percentile(95), cells.get(key, ())) for (key,), one in amounts.items()
+            key: (one, _percentiles(took.get((key,), NO_TIMES)), cells.get(key, ())) for (key,), one in amounts.items()
         }
         cache.set("provider-days", kept, KEPT_SECONDS)
     return kept
@@ -144,6 +149,10 @@ def _cell(at: datetime, tries: int, failed: int) -> Cell:
     share = failed / tries if tries else 0.0
     tone = "" if not tries else "bad" if share > BAD_ABOVE else "warn" if share > WARN_ABOVE else "good"
     return Cell(at, tries, failed, tone)
+
+
+def _percentiles(times: Times) -> _Percentiles:
+    return times.percentile(50), times.percentile(95), times.percentile(99)
 
 
 def _tries(amounts: Amounts) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from unfold.forms import PaginationInlineFormSet
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     INPUT_CLASSES,
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -101,10 +101,30 @@ class ObjectField(forms.JSONField):
         return super().has_changed(initial or {}, data or "{}")
 
 
+TIMEOUTS = ("connect_timeout_seconds", "first_byte_timeout_seconds", "idle_timeout_seconds", "timeout_seconds")
+"""Members of request_settings that have a field of their own."""
+
+
+def _timeout(label: Any, help_text: Any) -> forms.FloatField:
+    return forms.FloatField(
+        label=label,
+        help_text=help_text,
+        required=False,
+        min_value=0.1,
+        max_value=86_400,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"placeholder": _("the usual"), "step": "any"}),
+    )
+
+
 class ProviderForm(forms.ModelForm):
     """The fields that every provider has. `form_of` adds those of its type."""
 
     kind: ProviderType | None = None
+
+    connect_timeout_seconds = _timeout(_("Connect within"), _("Seconds until a connection stands."))
+    first_byte_timeout_seconds = _timeout(_("First byte within"), _("Seconds until the answer begins."))
+    idle_timeout_seconds = _timeout(_("Silence of at most"), _("Seconds between two pieces of an answer."))
+    timeout_seconds = _timeout(_("Whole answer within"), _("Seconds from the call to its end."))
 
     new_key = forms.CharField(
         label="API key", required=False, strip=True, widget=SecretInput(), help_text=_REFERENCE_HELP
@@ -135,6 +155,7 @@ class ProviderForm(forms.ModelForm):
 
     class Meta:
         model = Provider
+        widgets = {"description": UnfoldAdminTextareaWidget(attrs={"rows": 2})}
         fields = (
             "provider_id",
             "display_name",
@@ -158,9 +179,17 @@ class ProviderForm(forms.ModelForm):
             if not parameter.sensitive:
                 self.initial.setdefault(PREFIX + parameter.name, stored.pop(parameter.name, parameter.default))
         self.initial.setdefault("extra_params", stored)
+        self._take_timeouts_apart()
         self._offer_to_forget()
         if "display_name" in self.fields:
             self.fields["display_name"].help_text = "Empty takes the provider id."
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if "request_settings" in cleaned:
+            told = {name: cleaned.get(name) for name in TIMEOUTS if cleaned.get(name) is not None}
+            cleaned["request_settings"] = {**cleaned["request_settings"], **told}
+        return cleaned
 
     def clean_param__base_url(self) -> str:
         value = self.cleaned_data[f"{PREFIX}base_url"]
@@ -179,6 +208,15 @@ class ProviderForm(forms.ModelForm):
             stored = self.instance.stored_secrets()
             self.instance.set_stored_secrets({path: stored[path] for path in stored.keys() - forgotten})
         return super().save(commit)
+
+    def _take_timeouts_apart(self) -> None:
+        stored = self.initial.get("request_settings")
+        if not isinstance(stored, dict):
+            return
+        numbers = {name: stored[name] for name in TIMEOUTS if type(stored.get(name)) in (int, float)}
+        for name, value in numbers.items():
+            self.initial.setdefault(name, value)
+        self.initial["request_settings"] = {name: stored[name] for name in stored if name not in numbers}
 
     def _parameters(self) -> tuple[Parameter, ...]:
         return self.kind.parameters if self.kind is not None else ()
@@ -329,13 +367,3 @@ class ProviderModelForm(forms.ModelForm):
         if self.instance.managed_by and self.has_changed():
             raise forms.ValidationError(str(OwnedByFile(self.instance.managed_by)))
         return super().clean()
-
-
-class OwnedRowsStay(PaginationInlineFormSet):
-    """What a configuration file owns is not deleted with a tick; changes are refused by the row's own form."""
-
-    def clean(self) -> None:
-        super().clean()
-        for form in self.deleted_forms:
-            if path := form.instance.managed_by:
-                raise forms.ValidationError(str(OwnedByFile(path)))

@@ -24,6 +24,9 @@ from providers.secrets import SecretError
 if TYPE_CHECKING:
     from providers.models import ApiKey, Provider
 
+PERMISSION = "routing.grant_every_scope"
+"""What a user of the admin needs to handle secrets: who may give a client key the scope secrets:read may read them."""
+
 _FOR_THE_PROXY = json.dumps(["proxy"])
 """The path of a proxy's URL: its password goes where the URL itself says."""
 

@@ -29,8 +29,10 @@ class Figures:
     p95_now: float | None = None
     tries: int = 0
     error_rate: float | None = None
+    p50: float | None = None
     p95: float | None = None
-    """Of 24 hours, as are the two before it."""
+    p99: float | None = None
+    """Of 24 hours, as is what stands between them and `tries`."""
     strip: tuple[Cell, ...] = ()
 
 

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
-from providers import cells
+from providers import cells, price_list
 from providers.prices import FREE, LIST, OVERRIDE, OWN, Prices
 
+_WORDS = {OWN: lazy("own"), OVERRIDE: lazy("override"), LIST: lazy("list price"), FREE: lazy("free")}
 _TONES = {OWN: "", OVERRIDE: "", LIST: "", FREE: "good"}
 
 
 def source(prices: Prices) -> SafeString:
+    """Who says so, with the list's edition or the day beside it; the whole sentence on hover."""
     if not prices.says_something:
-        return cells.pill("unknown", "warn", "Nobody knows what it costs: limits of cost refuse it. Add a price.")
-    return cells.pill(prices.source, _TONES.get(prices.source, ""), prices.note)
+        why = _("Nobody knows what it costs: limits of cost refuse it. Add a price.")
+        return cells.pill(_("unknown"), "warn", why)
+    word = _WORDS.get(prices.source)
+    shown = cells.pill(str(word) if word else prices.source, _TONES.get(prices.source, ""), prices.note)
+    edition = f"{price_list.PACKAGE} {price_list.list_version()}" if prices.source == LIST else ""
+    return format_html('<span class="gw-stack">{} <small>{}</small></span>', shown, edition) if edition else shown
 
 
 def in_words(prices: Prices) -> SafeString:
     """One line for a model's own page."""
     if not prices.says_something:
-        return format_html("{} {}", source(prices), "Limits of cost refuse it until somebody says what it costs.")
+        told = _("Limits of cost refuse it until somebody says what it costs.")
+        return format_html("{} {}", source(prices), told)
     named = (
-        ("in", prices.input_cost_per_million),
-        ("out", prices.output_cost_per_million),
-        ("cached", prices.cached_input_cost_per_million),
+        (_("in"), prices.input_cost_per_million),
+        (_("out"), prices.output_cost_per_million),
+        (_("cached"), prices.cached_input_cost_per_million),
     )
     told = ", ".join(f"{amount.normalize():f} {name}" for name, amount in named if amount is not None)
     return format_html('{} {} {} <span class="gw-quiet">{}</span>', source(prices), told, prices.currency, prices.note)

@@ -60,6 +60,29 @@ class ListPrice:
         return f"list price of {self.name}{base}, {PACKAGE} {list_version()}"
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the list says of a model beside its price."""
+
+    name: str
+    context_window: int | None
+    deprecated: bool
+
+    @property
+    def note(self) -> str:
+        return f"{self.name} in {PACKAGE} {list_version()}"
+
+
+def listing(provider_type: str, model_id: str, base_url: str = "") -> Listing | None:
+    """The model's entry; None when no list has it."""
+    lists = _lists_of(provider_type, base_url)
+    found = None if lists is None else _find(lists, model_id.lower())
+    if found is None:
+        return None
+    entry = _entry(*found)
+    return Listing("/".join(found), entry.context_window, bool(entry.deprecated))
+
+
 @cache
 def list_version() -> str:
     return version(PACKAGE)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
 from providers import provider_types
 from providers.models import ProbeResult, Provider
@@ -18,17 +20,17 @@ def label_of(type_name: str) -> str:
 
 
 class StateFilter(admin.SimpleListFilter):
-    title = "state"
+    title = lazy("health")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("healthy", "healthy"), ("unhealthy", "unhealthy"), ("unknown", "unknown")]
+        return [("healthy", _("healthy")), ("unhealthy", _("unhealthy")), ("unknown", _("never probed"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.value() == "unknown":
-            return queryset.filter(last_probe_id__isnull=True)
+            return queryset.filter(~Exists(ProbeResult.objects.filter(provider=OuterRef("pk"))))
         if self.value() in {"healthy", "unhealthy"}:
-            last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id").values("healthy")[:1]
+            last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-at").values("healthy")[:1]
             return queryset.annotate(last_healthy=Subquery(last)).filter(last_healthy=self.value() == "healthy")
         return queryset
 
@@ -36,7 +38,7 @@ class StateFilter(admin.SimpleListFilter):
 class TypeFilter(admin.SimpleListFilter):
     """The types that are in use, by their labels; the column has no choices."""
 
-    title = "type"
+    title = lazy("kind")
     parameter_name = "type"
     field = "provider_type"
 
@@ -49,6 +51,6 @@ class TypeFilter(admin.SimpleListFilter):
 
 
 class ProviderTypeFilter(TypeFilter):
-    title = "provider type"
+    title = lazy("kind of provider")
     parameter_name = "provider_type"
     field = "provider__provider_type"

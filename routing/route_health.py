@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from django.db.models import Q
 
+from providers import breaker_states
 from providers.breaker_states import BreakerState
 from providers.models import ApiKey, ProviderModel
 from routing import health
@@ -119,31 +120,31 @@ def routes(seen: Health, *, provider_id: str = "") -> list[RouteHealth]:
 
 def of_providers(provider_ids: Sequence[str]) -> dict[str, BreakerState]:
     """Of those that are not all well, without a query."""
-    found, conditions = {}, health.read().routes
-    for provider_id in provider_ids:
-        routes = {
-            route: known
-            for route, known in conditions.items()
-            if route.startswith(f"{provider_id}/") and (known.breaker != CLOSED or known.keys_back_at is not None)
-        }
-        if routes:
-            found[provider_id] = _together(routes)
-    return found
+    wanted = set(provider_ids)
+    unwell: dict[str, dict[str, RouteCondition]] = {}
+    for route, known in health.read().routes.items():
+        if known.breaker != CLOSED or known.keys_back_at is not None:
+            for owner in wanted.intersection(_providers([route])):
+                unwell.setdefault(owner, {})[route] = known
+    return {owner: _together(routes) for owner, routes in unwell.items()}
 
 
 def _together(routes: Mapping[str, RouteCondition]) -> BreakerState:
     why = "\n".join(
-        f"{route}: {known.breaker}, {known.failures} failures in a row" for route, known in sorted(routes.items())[:10]
+        f"{route}: {known.breaker.replace('_', '-')}, {known.failures} failures in a row"
+        for route, known in sorted(routes.items())[:10]
     )
     opened = [known for known in routes.values() if known.breaker == OPEN]
     exhausted = [known.keys_back_at for known in routes.values() if known.keys_back_at is not None]
     if opened:
         back_at = min((known.retry_at for known in opened if known.retry_at is not None), default=None)
-        words = "breaker open" if len(opened) == 1 else f"{len(opened)} breakers open"
-        return BreakerState(words, "bad", why, moment(back_at))
+        since = min((known.opened_at for known in opened if known.opened_at is not None), default=None)
+        words = "open" if len(opened) == 1 else f"{len(opened)} open"
+        return BreakerState(words, "bad", why, moment(back_at), moment(since), "half-open")
     if exhausted:
-        return BreakerState("keys exhausted", "warn", "every key of the provider rests", moment(min(exhausted)))
-    return BreakerState("breaker half-open", "warn", why)
+        why = "every key of the provider rests: the upstream refused them"
+        return BreakerState("keys rest", "warn", why, moment(min(exhausted)), None, "tried again")
+    return BreakerState("half-open", "warn", why)
 
 
 def resting_keys(seen: Health) -> list[RestingKey]:
@@ -162,6 +163,19 @@ def resting_keys(seen: Health) -> list[RestingKey]:
         for row in rows
     ]
     return sorted(found, key=lambda key: (key.provider_id, key.pk))
+
+
+def resting_now() -> dict[int, breaker_states.RestingKey]:
+    """Keys that are set aside at this moment, without a query."""
+    seen = health.look()
+    now = seen.now()
+    return {
+        key_id: breaker_states.RestingKey(
+            datetime.fromtimestamp(seen.epoch_seconds(known.until), UTC), known.code, known.times
+        )
+        for key_id, known in seen.mirror.keys.items()
+        if known.rests(now)
+    }
 
 
 def moment(seconds: float | None) -> datetime | None:

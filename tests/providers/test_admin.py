@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from providers import audit, probes, revision
-from providers.admin import losing_their_only_provider
+from providers.provider_rows import losing_their_only_provider
 from providers.models import ApiKey, AuditEntry, ConnectionParameter, ProbeResult, Provider, ProviderModel
 from tests.fakes.upstream import FakeUpstream, failure
 from tests.page_forms import form_of_page
@@ -42,8 +42,8 @@ def a_probe(provider: Provider, *, healthy: bool = True, message: str = "") -> P
     )
 
 
-def save(client: Client, provider: Provider, **changes: str) -> Any:
-    url = reverse(CHANGE, args=[provider.pk])
+def save(client: Client, provider: Provider, tab: str = "connection", **changes: str) -> Any:
+    url = f"{reverse(CHANGE, args=[provider.pk])}?tab={tab}"
     fields = form_of_page(client.get(url).content.decode()) | changes
     return client.post(url, {name: value for name, value in fields.items() if value is not None})
 
@@ -84,7 +84,7 @@ def test_the_list_takes_the_same_queries_for_one_provider_and_for_many(
 ) -> None:
     a_probe(a_provider("p0"))
     admin_client.get(reverse(LIST))
-    queries = 7
+    queries = 13
     with django_assert_num_queries(queries):
         admin_client.get(reverse(LIST))
     for number in range(1, 20):
@@ -193,6 +193,27 @@ def test_a_changed_parameter_keeps_the_others_and_the_undeclared_ones(admin_clie
     assert provider.connection_params == {"base_url": "http://127.0.0.1:9/v1", "odd": 1, "organization": "acme"}
 
 
+@pytest.mark.parametrize("tab", ["keys", "connection", "settings"])
+def test_what_another_tab_edits_stays_as_it_is(admin_client: Client, tab: str) -> None:
+    settings = {"timeout_seconds": 30, "idle_timeout_seconds": 2.5, "odd": True}
+    provider = a_provider(priority=7, description="Rack four", request_settings=settings, data_tags=["eu"])
+    before = provider.facts()
+
+    save(admin_client, provider, tab)
+
+    provider = Provider.objects.get()
+    assert provider.facts() == before
+
+
+def test_timeouts_have_fields_of_their_own(admin_client: Client) -> None:
+    provider = a_provider(request_settings={"timeout_seconds": 30, "odd": True})
+
+    save(admin_client, provider, timeout_seconds="12", connect_timeout_seconds="1.5")
+
+    provider.refresh_from_db()
+    assert provider.request_settings == {"odd": True, "timeout_seconds": 12, "connect_timeout_seconds": 1.5}
+
+
 def test_a_secret_inside_the_parameters_stays_until_it_is_forgotten(admin_client: Client) -> None:
     provider = a_provider(
         connection_params={"base_url": "http://127.0.0.1:9/v1", "headers": {"Authorization": CANARY, "X-A": "b"}}
@@ -211,11 +232,11 @@ def test_a_key_is_replaced_by_a_new_secret_and_kept_by_an_empty_one(admin_client
     provider = a_provider()
     key = ApiKey.objects.create(provider=provider, secret=CANARY)
 
-    save(admin_client, provider, **{"api_keys-0-name": "renamed"})
+    save(admin_client, provider, "keys", **{"api_keys-0-name": "renamed"})
     key = ApiKey.objects.get(pk=key.pk)
     assert (key.name, key.secret.reveal()) == ("renamed", CANARY)
 
-    save(admin_client, provider, **{"api_keys-0-new_secret": "sk-another-0123456789"})
+    save(admin_client, provider, "keys", **{"api_keys-0-new_secret": "sk-another-0123456789"})
     assert ApiKey.objects.get(pk=key.pk).secret.reveal() == "sk-another-0123456789"
 
 
@@ -408,7 +429,7 @@ def test_the_list_of_models_takes_the_same_queries_for_one_and_for_many(
     assert "0.00042" in html
 
     for number in range(10):
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(12):
             admin_client.get(url)
         ProviderModel.objects.create(provider=provider, model_id=f"m{number}")
 
@@ -482,8 +503,8 @@ def test_an_audit_entry_shows_before_and_after(admin_client: Client) -> None:
 
     html = admin_client.get(reverse("admin:providers_auditentry_change", args=[entry.pk])).content.decode()
 
-    assert re.search(r"<th>display_name</th>.*Old name.*New name", html, re.DOTALL)
-    assert "<th>priority</th>" not in html
+    assert re.search(r'<th scope="row">display_name</th>.*Old name.*New name', html, re.DOTALL)
+    assert ">priority</th>" not in html
 
 
 def test_the_audit_list_says_whether_the_chain_is_whole(admin_client: Client) -> None:

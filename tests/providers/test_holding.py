@@ -232,7 +232,7 @@ def as_role(client: Client, role: str) -> Client:
 
 @pytest.mark.parametrize(("role", "held"), [("operator", True), ("admin", False)])
 def test_the_admin_holds_back_what_an_operator_moves(client: Client, provider: Provider, role: str, held: bool) -> None:
-    url = reverse("admin:providers_provider_change", args=[provider.pk])
+    url = reverse("admin:providers_provider_change", args=[provider.pk]) + "?tab=connection"
     as_role(client, role)
     fields = form_of_page(client.get(url).content.decode()) | {"param__base_url": ELSEWHERE}
     page = client.post(url, {name: value for name, value in fields.items() if value is not None}, follow=True)
