@@ -20,13 +20,13 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.html import format_html_join
-from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
-from inference import cutover, cutover_chart, cutover_history, retirement, shadow_reports
-from inference.cutover import HOUR, Figures, SideFigures
+from inference import cutover, cutover_history, cutover_looks, retirement, shadow_reports
+from inference.cutover import HOUR
 from inference.cutover_forms import LegacyForm, ReasonForm, ShadowForm, ShareForm
 from inference.models import ShadowPair
 from inference.shadow_budget import CURRENCY
@@ -35,7 +35,12 @@ from providers.secrets import SecretError
 from routing.models import Rollout
 from routing.rollout import GATEWAY, LEGACY
 
-SPANS = {1: "1 hour", 6: "6 hours", 24: "24 hours", 168: "7 days"}
+SPANS = {
+    1: gettext_lazy("1 hour"),
+    6: gettext_lazy("6 hours"),
+    24: gettext_lazy("24 hours"),
+    168: gettext_lazy("7 days"),
+}
 USUAL_SPAN = 24
 FEWEST_HOURS_DRAWN = 3
 RETIREMENT_DAYS = 30
@@ -43,18 +48,6 @@ USES_SHOWN = 10
 PAIRS_SHOWN = 8
 SEE_TEXTS = "inference.view_shadowpair"
 HOME = "admin:routing_rollout_changelist"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure of both sides; `verdict` is how the gateway does against the legacy side, with its tone."""
-
-    label: str
-    gateway: Any
-    legacy: Any
-    verdict: str = ""
-    tone: str = ""
-    hint: str = ""
 
 
 @admin.register(Rollout)
@@ -84,7 +77,7 @@ class CutoverAdmin(ModelAdmin):
             return self._refuse(request, form)
         now = Rollout.load().percentage
         if now != form.cleaned_data["was"]:
-            messages.error(request, f"Nothing was changed: meanwhile somebody moved the share to {_percent(now)}.")
+            messages.error(request, _("Nothing was changed: meanwhile somebody moved the share to %s.") % _percent(now))
             return redirect(HOME)
         return self._change(request, form, percentage=form.share())
 
@@ -119,9 +112,9 @@ class CutoverAdmin(ModelAdmin):
             with actor.giving_reason(form.cleaned_data["reason"]):
                 row = Rollout.change(**values)
         except ValidationError as error:
-            messages.error(request, f"Nothing was changed. {' '.join(error.messages)}")
+            messages.error(request, _("Nothing was changed.") + f" {' '.join(error.messages)}")
         else:
-            messages.success(request, f"{_state(row).sentence} Every process follows within two seconds.")
+            messages.success(request, f"{_state(row).sentence} {_('Every process follows within two seconds.')}")
         return redirect(HOME)
 
     def _store(
@@ -133,12 +126,12 @@ class CutoverAdmin(ModelAdmin):
         except ValidationError as error:
             form.take(error)
             return self._home(request, **shown)
-        messages.success(request, "Saved. Every process follows within two seconds.")
+        messages.success(request, _("Saved. Every process follows within two seconds."))
         return redirect(HOME)
 
     def _refuse(self, request: HttpRequest, form: forms.Form) -> HttpResponse:
         said = [str(sentence) for sentences in form.errors.values() for sentence in sentences]
-        messages.error(request, f"Nothing was changed. {' '.join(said)}")
+        messages.error(request, _("Nothing was changed.") + f" {' '.join(said)}")
         return redirect(HOME)
 
     # What is shown
@@ -173,13 +166,13 @@ class CutoverAdmin(ModelAdmin):
         response = self._page(
             request,
             "admin/routing/rollout/pair.html",
-            f"Answers {pair.pk}",
+            _("Answers %s") % pair.pk,
             pair=pair,
             request_text=_text(pair, "request_text"),
             similarity=_share_of(pair.similarity),
             sides=sides,
             twins=[
-                ("Over REST", f'curl "$GATEWAY/api/v1/shadow-pairs/{pair.pk}" -H "Authorization: Bearer $ADMIN_KEY"')
+                (_("Over REST"), f'curl "$GATEWAY/api/v1/shadow-pairs/{pair.pk}" -H "Authorization: Bearer $ADMIN_KEY"')
             ],
         )
         response["Cache-Control"] = "no-store"
@@ -208,7 +201,7 @@ class CutoverAdmin(ModelAdmin):
             "twins": TWINS,
             **_figures(hours),
         }
-        return self._page(request, "admin/routing/rollout/cutover.html", "Cut-over", **context)
+        return self._page(request, "admin/routing/rollout/cutover.html", _("Cut-over"), **context)
 
     def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
@@ -260,15 +253,15 @@ def _state(row: Rollout) -> State:
     stopped = bool(row.legacy_base_url) and (not row.gateway_enabled or by_environment)
     share = _percent(row.percentage)
     if not row.legacy_base_url:
-        sentence, tone = "The gateway serves everything: there is no legacy side.", "good"
+        sentence, tone = _("The gateway serves everything: there is no legacy side."), "good"
     elif stopped:
-        sentence, tone = "The kill switch is thrown: the legacy side serves everything.", "bad"
+        sentence, tone = _("The kill switch is thrown: the legacy side serves everything."), "bad"
     elif row.percentage == 100:
-        sentence, tone = "All clients are served here.", "good"
+        sentence, tone = _("All clients are served here."), "good"
     elif row.percentage == 0:
-        sentence, tone = "All clients are served by the legacy side.", "warn"
+        sentence, tone = _("All clients are served by the legacy side."), "warn"
     else:
-        sentence, tone = f"{share} of clients are served here, the others by the legacy side.", "warn"
+        sentence, tone = _("%s of clients are served here, the others by the legacy side.") % share, "warn"
     field = "gateway_enabled" if stopped and not row.gateway_enabled else "percentage"
     return State(
         sentence=sentence,
@@ -299,64 +292,13 @@ def _figures(hours: int) -> dict[str, Any]:
     now = timezone.now()
     told = cutover.figures(now - hours * HOUR, now)
     return {
-        "rows": _rows(told),
-        "hours": told.hours,
-        "chart": cutover_chart.drawn(told.hours) if len(told.hours) >= FEWEST_HOURS_DRAWN else None,
+        "rows": cutover_looks.rows(told),
+        "versus": cutover_looks.versus(told),
+        "charts": cutover_looks.charts_of(told.hours) if len(told.hours) >= FEWEST_HOURS_DRAWN else [],
         "until": told.until,
         "quiet": not told.gateway.requests and not told.legacy.requests,
         "span_label": SPANS[hours],
     }
-
-
-def _rows(told: Figures) -> list[Row]:
-    here, there = told.gateway, told.legacy
-    return [
-        Row("Requests", cells.number(here.requests), cells.number(there.requests), hint="That generate; no lists."),
-        Row("Clients", cells.number(here.clients), cells.number(there.clients)),
-        Row("Errors", cells.number(here.errors), cells.number(there.errors), hint="Not clients that left."),
-        Row("Error rate", _rate(here), _rate(there), *_rate_verdict(here, there)),
-        Row("p50", *_times(here.p50_ms, there.p50_ms), hint="From request to last byte."),
-        Row("p95", *_times(here.p95_ms, there.p95_ms), hint="From request to last byte."),
-        Row("p95 first byte", *_times(here.first_byte_p95_ms, there.first_byte_p95_ms), hint="Of streams."),
-        Row("Tokens in", cells.number(here.input_tokens), cells.number(there.input_tokens)),
-        Row("Tokens out", cells.number(here.output_tokens), cells.number(there.output_tokens)),
-        Row("Cost", _costs(here), _costs(there), hint="The legacy side's is an estimate at this gateway's prices."),
-    ]
-
-
-def _rate(side: SideFigures) -> SafeString:
-    return cells.number(None if side.error_rate is None else 100 * side.error_rate, "%", 2)
-
-
-def _rate_verdict(here: SideFigures, there: SideFigures) -> tuple[str, str]:
-    if here.error_rate is None or there.error_rate is None:
-        return "", ""
-    points = 100 * (here.error_rate - there.error_rate)
-    if abs(points) < 0.005:
-        return "the same", ""
-    return f"{points:+.2f} points", "good" if points < 0 else "bad"
-
-
-def _times(here: float | None, there: float | None) -> tuple[SafeString, SafeString, str, str]:
-    shown = cells.milliseconds(here), cells.milliseconds(there)
-    if here is None or not there:
-        return *shown, "", ""
-    percent = 100 * (here / there - 1)
-    if abs(percent) < 1:
-        return *shown, "the same", ""
-    return (
-        *shown,
-        f"{percent:+.0f} %" if percent < 1000 else f"{here / there:.0f} times",
-        "good" if percent < 0 else "bad",
-    )
-
-
-def _costs(side: SideFigures) -> SafeString:
-    costs = sorted((side.costs or {}).items())
-    if not costs:
-        return cells.money(None)
-    about = "≈\u202f" if side.side == LEGACY else ""
-    return format_html_join(", ", "{}{}", ((about, cells.money(money, currency)) for currency, money in costs))
 
 
 def _copies(hours: int) -> dict[str, Any] | None:
@@ -368,14 +310,16 @@ def _copies(hours: int) -> dict[str, Any] | None:
     here, there = told.gateway, told.legacy
     return {
         "told": told,
-        "span": "day" if days == 1 else f"{days} days",
+        "span": _("day") if days == 1 else _("%s days") % days,
         "equal": _share_of(told.equal_share),
         "similarity": _share_of(told.mean_similarity),
         "rows": [
-            Row("Answered", cells.number(here.answered), cells.number(there.answered)),
-            Row("Failed", cells.number(here.failed), cells.number(there.failed)),
-            Row("Median time", *_times(here.median_ms, there.median_ms)),
-            Row("Cost", cells.money(here.cost, CURRENCY), cells.money(there.cost, CURRENCY), hint=_UNPRICED),
+            cutover_looks.Row(_("Answered"), cells.number(here.answered), cells.number(there.answered)),
+            cutover_looks.Row(_("Failed"), cells.number(here.failed), cells.number(there.failed)),
+            cutover_looks.Row(_("Median time"), *cutover_looks.times(here.median_ms, there.median_ms)),
+            cutover_looks.Row(
+                _("Cost"), cells.money(here.cost, CURRENCY), cells.money(there.cost, CURRENCY), hint=_UNPRICED
+            ),
         ],
         "different": [(pair, _share_of(pair.similarity)) for pair in (*told.one_failed, *told.worst)][:PAIRS_SHOWN],
     }
@@ -389,10 +333,10 @@ def _text(pair: ShadowPair, name: str) -> str:
     try:
         return getattr(pair, name).reveal()
     except SecretError:
-        return "Cannot be read: the key that it was encrypted with is not on the ring."
+        return _("Cannot be read: the key that it was encrypted with is not on the ring.")
 
 
-_UNPRICED = "Of what has a known price."
+_UNPRICED = gettext_lazy("Of what has a known price.")
 
 
 def _retirement() -> dict[str, Any]:
@@ -400,21 +344,21 @@ def _retirement() -> dict[str, Any]:
     return {"told": told, "uses": told.uses[:USES_SHOWN], "more": max(0, len(told.uses) - USES_SHOWN)}
 
 
-TWINS: Sequence[tuple[str, str]] = (
-    ("Move the share", 'manage.py cutover --percentage 25 --reason "first quarter"'),
-    ("Back, at once", "manage.py cutover --percentage 0"),
-    ("Kill switch", "manage.py cutover --stop    # and --resume"),
-    ("Both sides' figures", "manage.py cutover --hours 24"),
-    ("How alike both sides answer", "manage.py shadow_report --days 7"),
-    ("Ask both sides a set of prompts", "manage.py shadow_run prompts.jsonl --model gpt-4o"),
-    ("May the old code go?", f"manage.py retirement_report --days {RETIREMENT_DAYS}"),
+TWINS: Sequence[tuple[Any, str]] = (
+    (gettext_lazy("Move the share"), 'manage.py cutover --percentage 25 --reason "first quarter"'),
+    (gettext_lazy("Back, at once"), "manage.py cutover --percentage 0"),
+    (gettext_lazy("Kill switch"), "manage.py cutover --stop    # and --resume"),
+    (gettext_lazy("Both sides' figures"), "manage.py cutover --hours 24"),
+    (gettext_lazy("How alike both sides answer"), "manage.py shadow_report --days 7"),
+    (gettext_lazy("Ask both sides a set of prompts"), "manage.py shadow_run prompts.jsonl --model gpt-4o"),
+    (gettext_lazy("May the old code go?"), f"manage.py retirement_report --days {RETIREMENT_DAYS}"),
     (
-        "Over REST",
+        gettext_lazy("Over REST"),
         'curl -X PATCH "$GATEWAY/api/v1/rollout" -H "Authorization: Bearer $ADMIN_KEY" \\\n'
         '     -H "Content-Type: application/json" -d \'{"percentage": "25"}\'',
     ),
     (
-        "Figures over REST",
+        gettext_lazy("Figures over REST"),
         'curl "$GATEWAY/api/v1/rollout/figures?hours=24" -H "Authorization: Bearer $ADMIN_KEY"',
     ),
 )

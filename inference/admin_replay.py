@@ -18,6 +18,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
@@ -35,35 +37,37 @@ MAY_REPLAY = ("routing.view_policy", "inference.view_trace")
 MOST_REQUESTS = 20_000
 MOST_SECONDS = 8.0
 SPANS = {"24h": timedelta(days=1), "7d": timedelta(days=7), "4w": timedelta(weeks=4)}
-_LABELS = {"24h": "the last 24 hours", "7d": "the last 7 days", "4w": "the last 4 weeks"}
+_LABELS = {"24h": lazy("the last 24 hours"), "7d": lazy("the last 7 days"), "4w": lazy("the last 4 weeks")}
 _SHOWN = 20
 _LONGEST = 200_000
 
 
 class ReplayForm(forms.Form):
-    policy = forms.ChoiceField(label="Policy", widget=UnfoldAdminSelectWidget)
+    policy = forms.ChoiceField(label=lazy("Policy"), widget=UnfoldAdminSelectWidget)
     version = forms.IntegerField(
-        label="Against version",
+        label=lazy("Against version"),
         required=False,
         min_value=1,
-        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "numeric", "placeholder": "the active one"}),
-        help_text="An earlier one, or the one on trial.",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "numeric", "placeholder": lazy("the active one")}),
+        help_text=lazy("An earlier one, or the one on trial."),
     )
     document = forms.CharField(
-        label="…or a draft, as YAML or JSON",
+        label=lazy("…or a draft, as YAML or JSON"),
         required=False,
         max_length=_LONGEST,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 6, "class": "gw-code", "spellcheck": "false"}),
-        help_text="It is not stored.",
+        help_text=lazy("It is not stored."),
     )
     always = forms.CharField(
-        label="Compare with always asking",
+        label=lazy("Compare with always asking"),
         required=False,
         max_length=600,
-        widget=UnfoldAdminTextInputWidget(attrs={"list": "gw-names", "placeholder": "no: with the active version"}),
-        help_text="One model, whatever is asked for: what it would cost without routing.",
+        widget=UnfoldAdminTextInputWidget(
+            attrs={"list": "gw-names", "placeholder": lazy("no: with the active version")}
+        ),
+        help_text=lazy("One model, whatever is asked for: what it would cost without routing."),
     )
-    span = forms.ChoiceField(label="Requests of", choices=list(_LABELS.items()), widget=UnfoldAdminSelectWidget)
+    span = forms.ChoiceField(label=lazy("Requests of"), choices=list(_LABELS.items()), widget=UnfoldAdminSelectWidget)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -77,9 +81,9 @@ class ReplayForm(forms.Form):
         try:
             document = yaml.safe_load(told)
         except yaml.YAMLError:
-            raise forms.ValidationError("This is neither YAML nor JSON.") from None
+            raise forms.ValidationError(_("This is neither YAML nor JSON.")) from None
         if not isinstance(document, dict):
-            raise forms.ValidationError("A policy's document is an object.")
+            raise forms.ValidationError(_("A policy's document is an object."))
         return document
 
 
@@ -99,7 +103,7 @@ def replay_view(request: HttpRequest) -> HttpResponse:
     held = snapshot.refresh()
     form = _form(request)
     context = {
-        "title": "Replay a policy",
+        "title": _("Replay a policy"),
         "form": form,
         "names": list(held.by_name)[:2000],
         "twins": _twins(form),
@@ -153,12 +157,12 @@ def _shown(plan: Plan, report: Report) -> dict[str, Any]:
 def _rows(report: Report) -> list[Row]:
     before, after = report.before, report.after
     rows = [
-        Row("Served", f"{report.served_then:,}", f"{before.served:,}", f"{after.served:,}"),
-        Row("Refused", "", _refused(before), _refused(after)),
-        Row("Kept out by a cost limit", "", f"{before.limited:,}", f"{after.limited:,}"),
-        Row("Cost", _money(report.happened_cost), _money(before.cost), _money(after.cost)),
+        Row(_("Served"), f"{report.served_then:,}", f"{before.served:,}", f"{after.served:,}"),
+        Row(_("Refused"), "", _refused(before), _refused(after)),
+        Row(_("Kept out by a cost limit"), "", f"{before.limited:,}", f"{after.limited:,}"),
+        Row(_("Cost"), _money(report.happened_cost), _money(before.cost), _money(after.cost)),
         Row(
-            "Cost not known",
+            _("Cost not known"),
             f"{report.happened_unknown:,}",
             f"{before.unknown:,}",
             f"{after.unknown:,}",
@@ -166,7 +170,7 @@ def _rows(report: Report) -> list[Row]:
     ]
     if report.comparable:
         was, would = _money(report.comparable_before), _money(report.comparable_after)
-        rows.append(Row(f"Cost of {report.comparable:,} that compare", "", was, would))
+        rows.append(Row(_("Cost of %s that compare") % f"{report.comparable:,}", "", was, would))
     return rows
 
 
@@ -180,7 +184,7 @@ def _saving(report: Report) -> tuple[str, str] | None:
     saving = report.saving
     if saving is None or abs(saving) < 0.0005:
         return None
-    return (f"{saving:.1%} cheaper", "good") if saving > 0 else (f"{-saving:.1%} dearer", "warn")
+    return (_("%s cheaper") % f"{saving:.1%}", "good") if saving > 0 else (_("%s dearer") % f"{-saving:.1%}", "warn")
 
 
 def _costs(one: Difference) -> tuple[Any, Any]:
@@ -191,7 +195,7 @@ def _costs(one: Difference) -> tuple[Any, Any]:
 
 
 def _choice(choice: Choice) -> str:
-    return choice.route or f"refused: {choice.reason}"
+    return choice.route or _("refused: %s") % choice.reason
 
 
 def _money(amount: Decimal) -> Any:
@@ -208,7 +212,7 @@ def _twins(form: ReplayForm) -> list[tuple[str, str]]:
     if told.get("always"):
         parts += ["--always", shlex.quote(told["always"])]
     parts += ["--since", told.get("span") or "7d"]
-    return [("Command, for every request of the span", " ".join(parts))]
+    return [(_("Command, for every request of the span"), " ".join(parts))]
 
 
 pages.register("replay/", "replay", replay_view)

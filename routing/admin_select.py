@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -25,7 +29,7 @@ from routing.models import RoutingSettings
 MAY_SEE = "providers.view_providermodel"
 MAY_CHANGE = "routing.change_policy"
 MAY_READ_AGAIN = "providers.change_provider"
-_MOST_SHOWN = 500
+ON_A_PAGE = 50
 
 
 @never_cache
@@ -36,20 +40,24 @@ def select_view(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         return _do(request)
     shown = model_choices.listed()
-    wanted = request.GET.get("capability", "").strip()
-    rows = [_row(live, shown) for live in shown.models if not wanted or wanted in _words(live)]
+    asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "capability")}
+    words = {live.model.route: _words(live) for live in shown.models}
+    fit = [live for live in shown.models if _fits(live, words[live.model.route], **asked)]
+    number = request.GET.get("page", "")
+    page = Paginator(fit, ON_A_PAGE).get_page(number if number.isascii() else 1)
     context: dict[str, Any] = {
-        "title": "Choose a model",
-        "rows": rows[:_MOST_SHOWN],
-        "left_out": max(0, len(rows) - _MOST_SHOWN),
+        "title": _("Choose a model"),
+        "rows": [_row(live, shown) for live in page],
+        "page": page,
+        "query": urlencode({name: value for name, value in asked.items() if value}),
+        "asked": asked,
         "total": len(shown.models),
         "default": shown.default,
         "fallback": shown.fallback,
         "nameless": RoutingSettings.load().default_policy == live_models.DEFAULT,
         "stale": [(name, reading) for name, reading in _with_times(shown) if reading["problem"]],
         "unread": [name for name, reading in _with_times(shown) if not reading["problem"]],
-        "capability": wanted,
-        "capabilities": sorted({word for live in shown.models for word in _words(live)}),
+        "capabilities": sorted({word for told in words.values() for word in told}),
         "may_change": request.user.has_perm(MAY_CHANGE),
         "may_read_again": request.user.has_perm(MAY_READ_AGAIN),
         "follows": any(offers.follows(provider) for provider in Provider.objects.filter(enabled=True)),
@@ -57,6 +65,10 @@ def select_view(request: HttpRequest) -> HttpResponse:
     }
     request.current_app = admin.site.name  # type: ignore[attr-defined]
     return TemplateResponse(request, "admin/select/page.html", {**admin.site.each_context(request), **context})
+
+
+def _fits(live: LiveModel, words: list[str], *, q: str, capability: str) -> bool:
+    return q.lower() in live.model.route.lower() and (not capability or capability in words)
 
 
 def _do(request: HttpRequest) -> HttpResponse:
@@ -69,14 +81,14 @@ def _do(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     live = next((one for one in model_choices.listed().models if one.model.route == request.POST.get("route")), None)
     if live is None:
-        messages.error(request, "Nothing was changed: this model is not live any more.")
+        messages.error(request, _("Nothing was changed: this model is not live any more."))
         return redirect("admin:select")
     try:
         defaults.make_default(live.model.provider.provider_id, live.model.model_id)
     except OwnedByFile as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, f"{live.model.model_id} is the default from the next request on.")
+        messages.success(request, _("%s is the default from the next request on.") % live.model.model_id)
     return redirect("admin:select")
 
 
@@ -87,7 +99,7 @@ def _read_again(request: HttpRequest) -> None:
             messages.error(request, f"{provider.provider_id}: {offer.problem}")
         else:
             count = len(offer.names)
-            deployed = "1 model is deployed" if count == 1 else f"{count} models are deployed"
+            deployed = ngettext("%s model is deployed", "%s models are deployed", count) % count
             messages.success(request, f"{provider.provider_id}: {deployed}.")
 
 
@@ -131,13 +143,13 @@ def _twins(shown: Listing) -> list[tuple[str, str]]:
     document = json.dumps({"document": {"targets": [{"model": name, "provider": provider}]}}, ensure_ascii=False)
     key = '-H "Authorization: Bearer $GATEWAY_KEY"'
     return [
-        ("What is live", f"curl {key} $GATEWAY_URL/api/models"),
+        (_("What is live"), f"curl {key} $GATEWAY_URL/api/models"),
         (
-            "Make a model the default",
+            _("Make a model the default"),
             f"curl -X PATCH {key} -H 'Content-Type: application/json' -d '{document}' $GATEWAY_URL/api/v1/policies/default",
         ),
         (
-            "Choose one for a session",
+            _("Choose one for a session"),
             f"curl {key} -H 'x-session-id: SESSION' -H 'Content-Type: application/json' "
             f"-d '{json.dumps({'model_name': name}, ensure_ascii=False)}' $GATEWAY_URL/api/models/select",
         ),

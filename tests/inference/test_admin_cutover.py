@@ -11,8 +11,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from inference import cutover_chart, cutover_history
-from inference.cutover import Hour, HourOfSide
+from inference import cutover_history, cutover_looks
+from inference.cutover import HOUR, Figures, Hour, HourOfSide, SideFigures
 from inference.models import ShadowPair
 from providers import actor
 from providers.models import AuditEntry
@@ -351,30 +351,20 @@ def test_the_span_is_one_of_those_offered(admin_client: Client) -> None:
     assert "last 24 hours" in page(admin_client, hours="99999999")
 
 
-def test_the_chart_is_drawn_to_the_busiest_hour_with_the_failed_part_on_top() -> None:
-    at = datetime(2026, 11, 20, 12, tzinfo=UTC)
-    hours = [
-        Hour(at, HourOfSide(50, 10), HourOfSide(100, 0)),
-        Hour(at + timedelta(hours=1), HourOfSide(), HourOfSide()),
-    ]
-
-    chart = cutover_chart.drawn(hours)
-
-    first = chart.columns[0]
-    assert chart.most == 100
-    assert (first.legacy.y, first.legacy.height, first.legacy.failed) == (0.0, 150.0, 0.0)
-    assert (first.gateway.height, first.gateway.failed, first.gateway.good_height) == (75.0, 15.0, 60.0)
-    assert first.gateway.x + first.gateway.width <= first.legacy.x + 0.01
-    assert chart.columns[1].gateway.height == 0.0
+def test_the_hours_are_drawn_as_requests_and_as_the_share_that_failed() -> None:
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    hours = [Hour(at + n * HOUR, HourOfSide(100, 10), HourOfSide(50 * n, 0)) for n in range(3)]
+    (_title, requests), (_other, failed) = cutover_looks.charts_of(hours)
+    assert [said.text for said in requests.columns[2].said] == ["100", "100"]
+    assert [said.text for said in failed.columns[0].said] == ["10\u202f%", "–"]
 
 
-def test_a_chart_of_nothing_has_no_height() -> None:
-    chart = cutover_chart.drawn([Hour(datetime(2026, 11, 20, tzinfo=UTC), HourOfSide(), HourOfSide())])
-
-    assert (chart.most, chart.columns[0].legacy.height) == (0, 0.0)
-
-
-# What happened
+def test_costs_are_compared_by_the_thousand_requests() -> None:
+    sides = [SideFigures("gateway", requests=500, costs={"USD": Decimal(1)})]
+    sides.append(SideFigures("legacy", requests=100, costs={"USD": Decimal("0.4")}))
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    cost = cutover_looks.versus(Figures(now, now, *sides, hours=()))[-1]
+    assert ("2.00" in cost.gateway, "4.00" in cost.legacy, cost.verdict, cost.tone) == (True, True, "-50 %", "good")
 
 
 def test_changes_are_told_with_before_after_who_and_why() -> None:
