@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -88,6 +88,37 @@ def note(redis_url: str, job_id: object, kind: str, fence: int, **data: object) 
             commands.execute()
     except (redis.RedisError, OSError) as error:
         logger.warning("job %s: event %s was not written: %s", job_id, kind, type(error).__name__)
+
+
+def summary(redis_url: str, job_id: object) -> tuple[list[Event], int]:
+    """What happened beside pieces of the answer, oldest first, and how many pieces there are; nothing where Redis is away.
+
+    Pieces are counted and not looked at.
+    """
+    try:
+        with redis.Redis.from_url(redis_url, socket_timeout=2) as client:
+            found = client.xrange(key(job_id), count=KEPT_EVENTS)
+    except (redis.RedisError, OSError):
+        return [], 0
+    told = [Event(at.decode(), fields[b"k"].decode(), fields[b"d"], int(fields[b"f"])) for at, fields in found]
+    noted = [event for event in told if event.kind != "chunk"]
+    return noted, len(told) - len(noted)
+
+
+def lengths(redis_url: str, job_ids: Sequence[object]) -> list[int]:
+    """How many events each job has; zeros where Redis is away."""
+    if not job_ids:
+        return []
+    try:
+        with (
+            redis.Redis.from_url(redis_url, socket_timeout=2) as client,
+            client.pipeline(transaction=False) as commands,
+        ):
+            for job_id in job_ids:
+                commands.xlen(key(job_id))
+            return commands.execute()
+    except (redis.RedisError, OSError):
+        return [0] * len(job_ids)
 
 
 async def follow(redis_url: str, job_id: object, after: str = BEGINNING) -> AsyncGenerator[Event | None, None]:

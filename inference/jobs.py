@@ -228,6 +228,17 @@ def cancel(job: Job) -> Job:
     return job
 
 
+def retry(job: Job) -> Job:
+    """A new job that asks the same in the same key's name. Raises `ValueError` for one that is not over, and the `GatewayError` of a
+    request that nobody may or can serve any more."""
+    if not job.is_over:
+        raise ValueError("The job is not over.")
+    view = snapshot.refresh().client_keys.get(job.owner)
+    if view is None or view.refusal(time.time()):
+        raise InvalidKey("The client key that asked for this job is not valid any more.")
+    return create(job.request, view.identity)
+
+
 def _say_over(job_id: Any, fence: int) -> None:
     events.note(settings.REDIS_URL, job_id, "over", fence)
 

@@ -74,7 +74,11 @@ class Job(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
-        indexes = [models.Index(fields=["state", "leased_until"]), models.Index(fields=["owner", "-created_at"])]
+        indexes = [
+            models.Index(fields=["state", "leased_until"]),
+            models.Index(fields=["owner", "-created_at"]),
+            models.Index(fields=["-created_at", "-id"], name="job_by_time"),
+        ]
 
     def __str__(self) -> str:
         return f"job {self.id} ({self.state})"

@@ -41,6 +41,7 @@ urlpatterns = [
     re_path(rf"^{_JOB}/?\Z", views.JobView.as_view()),
     re_path(rf"^{_JOB}/events/?\Z", views.JobEventsView.as_view()),
     re_path(rf"^{_JOB}/cancel/?\Z", views.JobCancelView.as_view()),
+    re_path(rf"^{_JOB}/retry/?\Z", views.JobRetryView.as_view()),
     re_path(r"^api/admin/gateway/traces/?\Z", admin_gateway_traces.Traces.as_view()),
     re_path(r"^api/admin/gateway/traces/(?P<trace_id>[^/]{1,128})/?\Z", admin_gateway_traces.Trace.as_view()),
     re_path(r"^api/admin/gateway/metrics/?\Z", admin_gateway_traces.TraceMetrics.as_view()),

@@ -16,7 +16,7 @@ from django.http import Http404, StreamingHttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
+from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -167,6 +167,11 @@ class JobsView(JobView):
         return pages.get_paginated_response(JobOut(pages.paginate_queryset(rows, request, self), many=True).data)
 
 
+class Conflict(exceptions.APIException):
+    status_code = 409
+    default_code = "conflict"
+
+
 class JobCancelView(JobView):
     http_method_names = ["post", "options"]
 
@@ -174,6 +179,20 @@ class JobCancelView(JobView):
     def post(self, request: Request, job_id: uuid.UUID) -> Response:
         """End a job that waits at once, and one that runs within seconds. One that is over stays as it ended."""
         return Response(JobOut(jobs.cancel(self.job())).data)
+
+
+class JobRetryView(JobView):
+    http_method_names = ["post", "options"]
+
+    @extend_schema(request=None, responses={202: JobOut})
+    def post(self, request: Request, job_id: uuid.UUID) -> Response:
+        """Ask the same again as a new job, in the name of the key that asked; 409 for one that is not over."""
+        try:
+            job = jobs.retry(self.job())
+        except ValueError as error:
+            raise Conflict(str(error)) from error
+        shown = JobOut(job).data
+        return Response(shown, status=202, headers={"Location": shown["links"]["self"]})
 
 
 class JobEventsView(JobView):

@@ -1,0 +1,70 @@
+"""Background jobs to look at: found by state, key and model, newest first, a page at a time and never counted. Without what was said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast, Length
+
+from inference import events
+from inference.models import Job
+from routing import visibility
+from routing.models import ClientKey
+
+ROWS = 50
+
+
+class BadCursor(ValueError):
+    """A text that no page gave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`pieces` are those of the answers of running jobs; `keys` the names of owners by prefix."""
+
+    rows: list[Any]
+    pieces: dict[UUID, int]
+    keys: dict[str, str]
+    cursor: str = ""
+
+
+def visible(user: Any) -> QuerySet[Job]:
+    """Those that the user sees. Prompts and answers may be megabytes each and are nobody's business in a list."""
+    rows = Job.objects.defer("request", "result")
+    if visibility.sees_everything(user):
+        return rows
+    return rows.filter(owner__in=visibility.visible(ClientKey.objects.all(), user).values("prefix"))
+
+
+def page(rows: QuerySet[Job], *, state: str = "", key: str = "", model: str = "", cursor: str = "") -> Page:
+    """Raises `BadCursor`."""
+    asked = {"state": state, "owner": key, "model": model}
+    rows = rows.filter(**{name: value for name, value in asked.items() if value})
+    if cursor:
+        at, job_id = _read(cursor)
+        rows = rows.filter(Q(created_at__lt=at) | Q(created_at=at, id__lt=job_id))
+    rows = rows.annotate(result_size=Length(Cast("result", TextField())))
+    found = list(rows.order_by("-created_at", "-id")[: ROWS + 1])
+    more, shown = len(found) > ROWS, found[:ROWS]
+    running = [job.pk for job in shown if job.state == Job.State.RUNNING]
+    pieces = dict(zip(running, events.lengths(settings.REDIS_URL, running), strict=True))
+    owners = {job.owner for job in shown}
+    names = dict(ClientKey.objects.filter(prefix__in=owners).values_list("prefix", "name"))
+    last = shown[-1] if more else None
+    return Page(shown, pieces, names, f"{last.created_at.isoformat()}_{last.pk}" if last is not None else "")
+
+
+def _read(cursor: str) -> tuple[datetime, UUID]:
+    at, _, job_id = cursor.partition("_")
+    try:
+        moment = datetime.fromisoformat(at)
+        if moment.tzinfo is None:
+            raise BadCursor("That is not a cursor of this list.")
+        return moment, UUID(job_id)
+    except ValueError as error:
+        raise BadCursor("That is not a cursor of this list.") from error
