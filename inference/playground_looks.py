@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from typing import Any
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from inference import trace_details
+from inference import trace_details, trace_looks
 from inference.models import Trace
 from inference.offered import MODEL, ROUTE, Name, Offer
 from providers import cells
@@ -18,7 +17,7 @@ from routing.policy_documents import KINDS
 
 NAMED = 3
 """Models or providers that a line names before it counts the others."""
-_TURN = re.compile(r"^(system|developer|user|assistant|tool): ", re.MULTILINE)
+_ROLES = {"": "user", "developer": "system"}
 _ASKED_BY_HAND = ("system", "user", "assistant")
 
 
@@ -100,12 +99,6 @@ def figures(row: Trace, *, may_open: bool) -> dict[str, Any]:
 
 
 def turns(text: str) -> list[dict[str, str]]:
-    """The messages of a captured request, which is kept as one text: each begins with its role."""
-    pieces = _TURN.split(text)
-    if len(pieces) == 1:
-        return [{"role": "user", "content": text}] if text.strip() else []
-    told = [
-        {"role": "system" if role == "developer" else role, "content": said.removesuffix("\n")}
-        for role, said in zip(pieces[1::2], pieces[2::2], strict=True)
-    ]
-    return [turn for turn in told if turn["role"] in _ASKED_BY_HAND]
+    """The messages of a captured request that can be asked again by hand; what has no role was the question."""
+    told = [(_ROLES.get(role, role), said) for role, said in trace_looks.messages(text)]
+    return [{"role": role, "content": said} for role, said in told if role in _ASKED_BY_HAND]
