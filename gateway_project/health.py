@@ -192,7 +192,7 @@ def provider_health(*, with_models: bool = False) -> dict[str, dict[str, Any]]:
 
     `circuit_breaker` is the worst of its models'; `with_models` adds each of which something is known.
     """
-    probes = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id")
+    probes = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-at")
     rows = Provider.objects.annotate(
         models_count=Count("models", filter=Q(models__enabled=True)),
         last_healthy=Subquery(probes.values("healthy")[:1]),

@@ -104,7 +104,7 @@ def _last(code: str) -> str:
 
 
 def _probe_failing(rule: AlertRule, now: datetime) -> Readings:
-    last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id").values("healthy")[:1]
+    last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-at").values("healthy")[:1]
     found = []
     for provider in (
         Provider.objects.filter(enabled=True).annotate(well=Subquery(last)).filter(well=False).only("provider_id")

@@ -12,13 +12,14 @@ from django.utils.safestring import SafeString
 
 from providers import cells, price_list
 from providers.models import PriceOverride
+from providers.short_filters import ShortRelatedFilter
 from providers.tables import RegistryAdmin
 
 
 @admin.register(PriceOverride)
 class PriceOverrideAdmin(RegistryAdmin):
     list_display = ("models", "whose", "state", "price_in", "price_out", "price_cached", "why")
-    list_filter = ("provider",)
+    list_filter = (("provider", ShortRelatedFilter),)
     list_select_related = ("provider",)
     search_fields = ("model_prefix", "note", "provider__provider_id")
     search_help_text = "Search by prefix, provider or note"

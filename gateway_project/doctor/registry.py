@@ -111,7 +111,7 @@ def _page_of(note: str) -> str:
 
 @check("providers", "Every provider passed its last probe", REGISTRY)
 def providers_are_well() -> Told:
-    last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id")
+    last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-at")
     asked = Provider.objects.filter(enabled=True)
     ill = asked.annotate(well=Subquery(last.values("healthy")[:1]), probe=Subquery(last.values("id")[:1]))
     ill = list(ill.filter(well=False).defer("secret_params")[: MOST_ALIKE + 1])
@@ -136,8 +136,9 @@ def providers_are_well() -> Told:
 
 def _ill_since(provider: Provider):
     probes = ProbeResult.objects.filter(provider=provider)
-    well = probes.filter(healthy=True).order_by("-id").values_list("id", flat=True).first() or 0
-    return probes.filter(healthy=False, id__gt=well).order_by("id").values_list("at", flat=True).first()
+    well = probes.filter(healthy=True).order_by("-at").values_list("at", flat=True).first()
+    since = probes.filter(healthy=False) if well is None else probes.filter(healthy=False, at__gt=well)
+    return since.order_by("at").values_list("at", flat=True).first()
 
 
 @check("breakers", "No model is out of service", REGISTRY)

@@ -44,7 +44,7 @@ class Line:
 
 def lines(now: datetime) -> tuple[list[Line], int]:
     """Those that need somebody first, and how many there are beside."""
-    last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-id").values("id")[:1]
+    last = ProbeResult.objects.filter(provider=OuterRef("pk")).order_by("-at").values("id")[:1]
     shown = Provider.objects.filter(enabled=True).annotate(last_probe_id=Subquery(last)).defer("secret_params")
     providers = list(shown[:MOST_READ])
     probes = ProbeResult.objects.in_bulk([row.last_probe_id for row in providers if row.last_probe_id])
