@@ -5,20 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as PlainGroupAdmin
 from django.contrib.auth.admin import UserAdmin as PlainUserAdmin
 from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.forms import ModelMultipleChoiceField
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from gateway_project import admin_doctor, admin_welcome, entitlements, roles  # noqa: F401  (some register pages)
+from gateway_project import (
+    admin_doctor,  # noqa: F401  (registers its page)
+    admin_welcome,  # noqa: F401  (registers its page)
+    entitlements,
+    first_login,
+    role_matrix,
+    roles,
+)
 from providers import audit, cells
 from routing import scope_grants
 
@@ -42,7 +56,7 @@ def _gives_roles(request: HttpRequest) -> bool:
 
 class RolesField(ModelMultipleChoiceField):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label="Roles", **kwargs)
+        super().__init__(*args, label=gettext_lazy("Roles"), **kwargs)
 
     def label_from_instance(self, group: Group) -> str:
         role = roles.ROLES.get(group.name)
@@ -59,6 +73,9 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):
     list_display = ("person", "roles_cell", "teams_cell", "way_in", "seen", "state")
     list_filter = ("groups", "is_active")
     search_fields = ("username", "first_name", "last_name", "email")
+    search_help_text = gettext_lazy("Search by name or address")
+    list_after_template = "gateway/twins.html"
+    change_form_outer_before_template = "gateway_project/user_head.html"
     filter_horizontal = ()
     add_fieldsets = (
         (None, {"classes": ("wide",), "fields": ("username", "usable_password", "password1", "password2")}),
@@ -73,8 +90,8 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):
         rights = ["is_active", "is_staff", "groups"]
         return (
             (None, {"fields": ("username", "password", "first_name", "last_name", "email")}),
-            ("Access", {"fields": [*rights, "is_superuser"] if request.user.is_superuser else rights}),
-            ("Dates", {"fields": ("last_login", "date_joined")}),
+            (_("Access"), {"fields": [*rights, "is_superuser"] if request.user.is_superuser else rights}),
+            (_("Dates"), {"fields": ("last_login", "date_joined")}),
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
@@ -84,7 +101,8 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and db_field.name == "is_staff":
-            field.label, field.help_text = "May sign in here", "What they then see and do is by roles and teams."
+            field.label = gettext_lazy("May sign in here")
+            field.help_text = gettext_lazy("What they then see and do is by roles and teams.")
         return field
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -123,33 +141,80 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):
         for user in queryset:
             self.delete_model(request, user)
 
-    @admin.display(description="User", ordering="username")
+    def get_urls(self) -> list[Any]:
+        wrap = self.admin_site.admin_view
+        own = [path("<int:pk>/invite/", wrap(require_POST(self.invite_view)), name="auth_user_invite")]
+        return own + super().get_urls()
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"twins": _twins(request), **(extra_context or {})})
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        context["may_invite"] = self._may_invite(request, kwargs.get("obj"))
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def invite_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A link that signs the user in once: whoever has it is that user, so it is for those who may give every role."""
+        person = get_object_or_404(User, pk=pk)
+        if not (self.has_change_permission(request, person) and _gives_roles(request)):
+            raise PermissionDenied
+        if not self._may_invite(request, person):
+            messages.error(request, _("They have a password, or may not sign in: there is no link to make."))
+            return redirect("admin:auth_user_change", pk)
+        audit.record("invite", "user", person.get_username(), before=None, after=None)
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        shown = {
+            **self.admin_site.each_context(request),
+            "title": _("Invite"),
+            "person": person,
+            "link": request.build_absolute_uri(first_login.path_for(person)),
+            "twins": _twins(request),
+        }
+        response = TemplateResponse(request, "gateway_project/invited.html", shown)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _may_invite(self, request: HttpRequest, person: Any) -> bool:
+        if person is None or not person.is_active or not person.is_staff or person.has_usable_password():
+            return False
+        return self.has_change_permission(request, person) and _gives_roles(request)
+
+    @admin.display(description=gettext_lazy("User"), ordering="username")
     def person(self, user: User) -> SafeString:
         known_as = " ".join(filter(None, [user.get_full_name(), user.email]))
         return format_html('<span class="gw-name"><strong>{}</strong><small>{}</small></span>', user, known_as)
 
-    @admin.display(description="Roles")
+    @admin.display(description=gettext_lazy("Roles"))
     def roles_cell(self, user: User) -> Any:
-        held = (["superuser"] if user.is_superuser else []) + sorted(group.name for group in user.groups.all())
-        return ", ".join(held) or cells.EMPTY
+        held = ([_("superuser")] if user.is_superuser else []) + sorted(group.name for group in user.groups.all())
+        return format_html_join(" ", "{}", ((cells.pill(name),) for name in held)) or cells.EMPTY
 
-    @admin.display(description="Teams")
+    @admin.display(description=gettext_lazy("Teams"))
     def teams_cell(self, user: Any) -> Any:
         return ", ".join(sorted(member.team.name for member in user.teams.all())) or cells.EMPTY
 
-    @admin.display(description="Signs in by")
+    @admin.display(description=gettext_lazy("Signs in by"))
     def way_in(self, user: User) -> str:
-        return "password" if user.has_usable_password() else "link or sign-on"
+        return _("password") if user.has_usable_password() else _("link or sign-on")
 
-    @admin.display(description="Last seen", ordering="last_login")
+    @admin.display(description=gettext_lazy("Last seen"), ordering="last_login")
     def seen(self, user: User) -> SafeString:
         return cells.ago(user.last_login)
 
-    @admin.display(description="State", ordering="is_active")
+    @admin.display(description=gettext_lazy("State"), ordering="is_active")
     def state(self, user: User) -> SafeString:
         if not user.is_active:
-            return cells.pill("off", "")
-        return cells.pill("active", "good") if user.is_staff else cells.pill("may not sign in", "warn")
+            return cells.pill(_("off"))
+        return cells.pill(_("active"), "good") if user.is_staff else cells.pill(_("may not sign in"), "warn")
+
+
+def _twins(request: HttpRequest) -> list[tuple[str, str]]:
+    address = request.build_absolute_uri("/").rstrip("/")
+    return [
+        (_("Let somebody in by a role"), f"python manage.py invite ada --role operator --base-url {address}"),
+        (_("Let somebody in by a team"), "python manage.py invite marie --team research:manages"),
+        (_("Another password"), "python manage.py changepassword ada"),
+    ]
 
 
 def _not_above(request: HttpRequest, user: Any) -> bool:
@@ -162,6 +227,10 @@ class GroupAdmin(PlainGroupAdmin, ModelAdmin):
 
     list_display = ("name", "meaning", "members_count", "kind")
     list_before_template = "gateway_project/roles_before.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        shown = {"matrix": role_matrix.rows(), "matrix_roles": list(roles.ROLES.values())}
+        return super().changelist_view(request, {**shown, **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).annotate(members_there=Count("user"))
@@ -186,19 +255,19 @@ class GroupAdmin(PlainGroupAdmin, ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         super().delete_queryset(request, queryset.exclude(name__in=roles.ROLES))
 
-    @admin.display(description="Users", ordering="members_there")
+    @admin.display(description=gettext_lazy("Users"), ordering="members_there")
     def members_count(self, group: Any) -> SafeString:
         return cells.number(group.members_there)
 
-    @admin.display(description="Kept by")
+    @admin.display(description=gettext_lazy("Kept by"))
     def kind(self, group: Group) -> str:
-        return "the gateway" if group.name in roles.ROLES else "this installation"
+        return _("the gateway") if group.name in roles.ROLES else _("this installation")
 
-    @admin.display(description="Meaning")
+    @admin.display(description=gettext_lazy("Meaning"))
     def meaning(self, group: Group) -> str:
         return roles.ROLES[group.name].meaning if group.name in roles.ROLES else ""
 
-    @admin.display(description="May")
+    @admin.display(description=gettext_lazy("May"))
     def may(self, group: Group) -> SafeString:
         verbs: dict[str, list[str]] = {}
         held = group.permissions.select_related("content_type").order_by("content_type__app_label", "codename")

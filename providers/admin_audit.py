@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from providers import audit, audit_files, cells
 from providers.models import AuditEntry, AuditHead, RegistryModel
@@ -26,6 +26,7 @@ MOST_VERIFIED_AT_ONCE = 20_000
 """Entries up to which opening the audit list verifies the chain; a longer one is verified on demand."""
 _TONES = {"create": "good", "delete": "bad", "open": "bad", "reveal": "bad"}
 _SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=30)}
+_NOTHING = ("", "null", "[]", "{}")
 _NARROWS = ("action", "target_type", "since")
 
 
@@ -132,6 +133,10 @@ class AuditEntryAdmin(ReadOnlyAdmin):
                 (before or "–")[:40],
                 (after or "–")[:40],
             )
+        if entry.action in ("create", "delete"):
+            count = sum(told[2 if entry.action == "create" else 1] not in (None, *_NOTHING) for told in found)
+            told = ngettext("%(count)d fact", "%(count)d facts", count) % {"count": count}
+            return format_html('<span class="gw-quiet">{}</span>', told)
         names = [name for name, *_ in found]
         return format_html(
             '<span title="{}">{}{}</span>',
@@ -167,12 +172,14 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         entry = self.get_object(request, object_id)
         if entry is None:
             raise Http404
+        found = audit_files.difference(entry)
         same = AuditEntry.objects.filter(target_type=entry.target_type, target_id=entry.target_id)
         shown = {
             "entry": entry,
             "title": f"{entry.action} {entry.target_type} {entry.target_id}",
             "tone": _TONES.get(entry.action, "warn"),
-            "difference": audit_files.difference(entry),
+            "difference": [told for told in found if entry.before is not None or told[2] not in _NOTHING],
+            "empty": sum(entry.before is None and told[2] in _NOTHING for told in found),
             "whole": audit.stands_as_written(entry),
             "before": same.filter(pk__lt=entry.pk).order_by("-pk").first(),
             "after": same.filter(pk__gt=entry.pk).order_by("pk").first(),

@@ -17,18 +17,22 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from providers import actor, cells
 from providers.configuration import ADD, Change
+from providers.pricing import USD
 from providers.tables import SwitchableAdmin
-from routing import budget_actions, budget_cells, budget_status
+from routing import budget_actions, budget_cells, budget_status, visibility
 from routing.admin_subjects import WHOM, CountedForm, CountedPages, RowTeamFilter
 from routing.admin_subjects import title as title_of
 from routing.allowances import REQUEST
-from routing.budget_status import Past, Standing
+from routing.budget_status import Past, Standing, Status
 from routing.budgets import PERIODS
-from routing.models import Budget, BudgetRaise
+from routing.models import Budget, BudgetRaise, ClientKey
+from routing.subjects import EACH_TEAM
 from routing.team_pages import OfTeams
 
 CHANGE = "admin:routing_budget_change"
@@ -36,12 +40,12 @@ LIST = "admin:routing_budget_changelist"
 _SHOWN = 25
 """Standings of one budget on its page."""
 _SPANS = (
-    (1, "an hour"),
-    (8, "eight hours"),
-    (24, "a day"),
-    (24 * 3, "three days"),
-    (24 * 7, "a week"),
-    (24 * 31, "a month"),
+    (1, gettext_lazy("an hour")),
+    (8, gettext_lazy("eight hours")),
+    (24, gettext_lazy("a day")),
+    (24 * 3, gettext_lazy("three days")),
+    (24 * 7, gettext_lazy("a week")),
+    (24 * 31, gettext_lazy("a month")),
 )
 
 
@@ -50,11 +54,11 @@ class BudgetForm(CountedForm):
         model = Budget
         fields = "__all__"
         labels = {
-            "amount": "Amount (USD)",
-            "warn_percent": "Warn at (percent)",
-            "when_away": "Meanwhile",
-            "away_amount": "Up to (USD, each process)",
-            "refuse_unpriced": "Refuse models without a price",
+            "amount": gettext_lazy("Amount (USD)"),
+            "warn_percent": gettext_lazy("Warn at (percent)"),
+            "when_away": gettext_lazy("Meanwhile"),
+            "away_amount": gettext_lazy("Up to (USD, each process)"),
+            "refuse_unpriced": gettext_lazy("Refuse models without a price"),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -65,9 +69,11 @@ class BudgetForm(CountedForm):
 
 
 class RaiseForm(forms.Form):
-    amount = forms.DecimalField(min_value=0, max_digits=20, decimal_places=10, label="How much more (USD)")
-    hours = forms.TypedChoiceField(choices=_SPANS, initial=24, coerce=int, label="For how long, from now")
-    reason = forms.CharField(max_length=500, label="Why (kept in the audit log)")
+    amount = forms.DecimalField(
+        min_value=0, max_digits=20, decimal_places=10, label=gettext_lazy("How much more (USD)")
+    )
+    hours = forms.TypedChoiceField(choices=_SPANS, initial=24, coerce=int, label=gettext_lazy("For how long, from now"))
+    reason = forms.CharField(max_length=500, label=gettext_lazy("Why (kept in the audit log)"))
 
 
 class BudgetChangeList(ChangeList):
@@ -78,7 +84,7 @@ class BudgetChangeList(ChangeList):
         rows = list(self.result_list)
         found = budget_status.of_many(rows)
         for row in rows:
-            row.status = found[row.pk]
+            row.status = _seen_by(request, row, found[row.pk])
         self.result_list = rows
 
 
@@ -88,15 +94,19 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
     list_display = ("title", "period_cell", "used_cell", "pace_cell", "anew_cell", "kind", "state")
     list_filter = ("period", "subject", RowTeamFilter, "hard", "enabled")
     search_fields = ("name", *CountedPages.search_fields)
-    search_help_text = "Search by name, key, team, provider, model or tag"
+    search_help_text = gettext_lazy("Search by name, key, team, provider, model or tag")
     ordering = ("subject", "id")
     list_before_template = "admin/routing/budget/list_before.html"
+    list_after_template = "gateway/twins.html"
     change_form_outer_before_template = "admin/routing/budget/overview.html"
     fieldsets = (
         WHOM,
-        ("How much", {"fields": ("period", "amount", "time_zone", "by_role", "warn_percent", "name", "enabled")}),
-        ("When it is used up", {"fields": ("hard", "strict", "refuse_unpriced")}),
-        ("When Redis does not answer", {"fields": ("when_away", "away_amount")}),
+        (
+            gettext_lazy("How much"),
+            {"fields": ("period", "amount", "time_zone", "by_role", "warn_percent", "name", "enabled")},
+        ),
+        (gettext_lazy("When it is used up"), {"fields": ("hard", "strict", "refuse_unpriced")}),
+        (gettext_lazy("When Redis does not answer"), {"fields": ("when_away", "away_amount")}),
     )
 
     # The list
@@ -108,37 +118,37 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
         shown = {"twins": _twins(request), "no_budgets": not Budget.objects.exists()}
         return super().changelist_view(request, {**shown, **(extra_context or {})})
 
-    @admin.display(description="Budget", ordering="subject")
+    @admin.display(description=gettext_lazy("Budget"), ordering="subject")
     def title(self, row: Budget) -> SafeString:
         return title_of(row, row.name)
 
-    @admin.display(description="Period", ordering="period")
+    @admin.display(description=gettext_lazy("Period"), ordering="period")
     def period_cell(self, row: Budget) -> SafeString:
         return format_html('<span title="{}">{}</span>', PERIODS[row.period], row.period)
 
-    @admin.display(description="Used", ordering="amount")
+    @admin.display(description=gettext_lazy("Used"), ordering="amount")
     def used_cell(self, row: Any) -> SafeString:
         worst, others = row.status.worst, row.status.others
         if worst is None:
-            told = f"each of {others}" if row.period == REQUEST else "each, nothing used"
+            told = _("each of %(count)d") % {"count": others} if row.period == REQUEST else _("each")
             return budget_cells.unused(row.amount, told)
         return budget_cells.bar(worst, worst.who if _is_each(row) else "")
 
-    @admin.display(description="At this pace")
+    @admin.display(description=gettext_lazy("At this pace"))
     def pace_cell(self, row: Any) -> SafeString:
         return budget_cells.pace(row.status.worst) if row.status.worst is not None else cells.EMPTY
 
-    @admin.display(description="Begins anew")
+    @admin.display(description=gettext_lazy("Begins anew"))
     def anew_cell(self, row: Any) -> SafeString:
         return budget_cells.anew(row.status.worst) if row.status.worst is not None else cells.EMPTY
 
-    @admin.display(description="Kind", ordering="hard")
+    @admin.display(description=gettext_lazy("Kind"), ordering="hard")
     def kind(self, row: Budget) -> SafeString:
         if not row.hard:
-            return cells.pill("soft", "", "It only warns.")
+            return cells.pill(_("soft"), "", _("It only warns."))
         if row.strict:
-            return cells.pill("strict", "", "Holds what a request may cost at most: nothing ever goes beyond.")
-        return cells.pill("hard", "", "Holds what a request is likely to cost; refuses when nothing is left.")
+            return cells.pill(_("strict"), "", _("Holds what a request may cost at most: nothing ever goes beyond."))
+        return cells.pill(_("hard"), "", _("Holds what a request is likely to cost; refuses when nothing is left."))
 
     # One budget
 
@@ -164,8 +174,9 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
         row = self.get_object(request, object_id)
         if row is None:
             return {}
-        found, now = budget_status.of(row), timezone.now()
-        past = budget_status.past(row)
+        found, now = _seen_by(request, row, budget_status.of(row)), timezone.now()
+        # Who spent the most of a shared one is not for the members of one team.
+        past = budget_status.past(row) if not _is_each(row) or visibility.sees_everything(request.user) else []
         return {
             "budget": row,
             "standings": [_shown(one) for one in found.standings[:_SHOWN]],
@@ -191,12 +202,15 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
             except ValidationError as error:
                 _tell(form, error)
             else:
-                told = f"{more.amount.normalize():f} USD more until {until:%Y-%m-%d %H:%M} UTC, in every process."
+                told = _("%(amount)s more until %(until)s UTC, in every process.") % {
+                    "amount": f"{more.amount.normalize():f} {USD}",
+                    "until": f"{until:%Y-%m-%d %H:%M}",
+                }
                 self.message_user(request, told, messages.SUCCESS)
                 return redirect(CHANGE, row.pk)
         shown = {
             **self.admin_site.each_context(request),
-            "title": f"Raise {row} for a while",
+            "title": _("Raise %(budget)s for a while") % {"budget": row},
             "budget": row,
             "form": form,
             "standings": [_shown(one) for one in budget_status.of(row).standings[:3]],
@@ -210,7 +224,7 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
         if more is None:
             raise Http404
         more.delete()
-        self.message_user(request, "The raise has ended.", messages.SUCCESS)
+        self.message_user(request, _("The raise has ended."), messages.SUCCESS)
         return redirect(CHANGE, row.pk)
 
     def usual_view(self, request: HttpRequest) -> HttpResponse:
@@ -222,11 +236,11 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
             if applied.message:
                 self.message_user(request, applied.message, messages.ERROR)
             else:
-                self.message_user(request, "The usual budgets are set up.", messages.SUCCESS)
+                self.message_user(request, _("The usual budgets are set up."), messages.SUCCESS)
             return redirect(LIST)
         shown = {
             **self.admin_site.each_context(request),
-            "title": "The usual budgets",
+            "title": _("The usual budgets"),
             "changes": [_changed(one) for one in budget_actions.apply_usual(write=False).changes],
         }
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
@@ -241,6 +255,19 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
         if not self.may_write(request, row):
             raise PermissionDenied
         return row
+
+
+def _seen_by(request: HttpRequest, row: Budget, found: Status) -> Status:
+    """Of a budget for each key or team, members see where those of their own teams stand."""
+    teams = visibility.teams_of(request.user)
+    if teams is None or not _is_each(row):
+        return found
+    ids = (
+        teams
+        if row.subject == EACH_TEAM
+        else set(ClientKey.objects.filter(team__in=teams).values_list("pk", flat=True))
+    )
+    return Status(tuple(one for one in found.standings if one.name in ids))
 
 
 def _is_each(row: Budget) -> bool:
@@ -297,10 +324,10 @@ def _twins(request: HttpRequest) -> list[tuple[str, str]]:
     base, key = request.build_absolute_uri("/api/v1"), '-H "Authorization: Bearer $GATEWAY_KEY"'
     body = '{"subject": "team", "team": "research", "period": "month", "amount": "500"}'
     return [
-        ("Where all of them stand", "python manage.py budgets"),
-        ("The usual ones in one step", "python manage.py budgets --usual --apply"),
-        ("The budgets", f"curl {key} {base}/budgets"),
-        ("Add one", f"curl -X POST {key} -H \"Content-Type: application/json\" \\\n  -d '{body}' {base}/budgets"),
+        (_("Where all of them stand"), "python manage.py budgets"),
+        (_("The usual ones in one step"), "python manage.py budgets --usual --apply"),
+        (_("The budgets"), f"curl {key} {base}/budgets"),
+        (_("Add one"), f"curl -X POST {key} -H \"Content-Type: application/json\" \\\n  -d '{body}' {base}/budgets"),
     ]
 
 
@@ -308,11 +335,11 @@ def _twins_of(request: HttpRequest, row: Budget) -> list[tuple[str, str]]:
     base, key = request.build_absolute_uri("/api/v1"), '-H "Authorization: Bearer $GATEWAY_KEY"'
     body = '{"amount": "50", "reason": "The fair", "expires_at": "2027-01-31T00:00:00Z"}'
     return [
-        ("Where it stands", f"python manage.py budgets {row.pk}"),
-        ("The same over HTTP", f"curl {key} {base}/budgets/{row.pk}/status"),
-        ("More of it for a day", f'python manage.py budgets {row.pk} --raise 50 --hours 24 --reason "The fair"'),
+        (_("Where it stands"), f"python manage.py budgets {row.pk}"),
+        (_("The same over HTTP"), f"curl {key} {base}/budgets/{row.pk}/status"),
+        (_("More of it for a day"), f'python manage.py budgets {row.pk} --raise 50 --hours 24 --reason "The fair"'),
         (
-            "The same over HTTP",
+            _("The same over HTTP"),
             f"curl -X POST {key} -H \"Content-Type: application/json\" \\\n  -d '{body}' {base}/budgets/{row.pk}/raises",
         ),
     ]

@@ -9,6 +9,8 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from providers import cells
 from providers.tables import SwitchableAdmin
@@ -56,42 +58,45 @@ class RateLimitAdmin(CountedPages, OfTeams, SwitchableAdmin):
     list_filter = ("subject", RowTeamFilter, "enabled")
     ordering = ("subject", "id")
     list_before_template = "admin/routing/ratelimit/list_before.html"
+    list_after_template = "gateway/twins.html"
     fieldsets = (
         WHOM,
         (
-            "How much",
+            gettext_lazy("How much"),
             {
                 "fields": (*LIMITS, "enabled"),
-                "description": "An empty number is no limit. A key's or a team's own number takes the place of the one for each.",
+                "description": gettext_lazy(
+                    "An empty number is no limit. A key's or a team's own number takes the place of the one for each."
+                ),
             },
         ),
     )
 
-    @admin.display(description="For whom", ordering="subject")
+    @admin.display(description=gettext_lazy("For whom"), ordering="subject")
     def title(self, row: RateLimit) -> SafeString:
         return title_of(row)
 
-    @admin.display(description="Requests / min", ordering="requests_per_minute")
+    @admin.display(description=gettext_lazy("Requests / min"), ordering="requests_per_minute")
     def rpm(self, row: RateLimit) -> SafeString:
         return cells.number(row.requests_per_minute)
 
-    @admin.display(description="Requests / day", ordering="requests_per_day")
+    @admin.display(description=gettext_lazy("Requests / day"), ordering="requests_per_day")
     def rpd(self, row: RateLimit) -> SafeString:
         return cells.number(row.requests_per_day)
 
-    @admin.display(description="Tokens / min", ordering="tokens_per_minute")
+    @admin.display(description=gettext_lazy("Tokens / min"), ordering="tokens_per_minute")
     def tpm(self, row: RateLimit) -> SafeString:
         return cells.number(row.tokens_per_minute)
 
-    @admin.display(description="Tokens / day", ordering="tokens_per_day")
+    @admin.display(description=gettext_lazy("Tokens / day"), ordering="tokens_per_day")
     def tpd(self, row: RateLimit) -> SafeString:
         return cells.number(row.tokens_per_day)
 
-    @admin.display(description="At once", ordering="concurrent_requests")
+    @admin.display(description=gettext_lazy("At once"), ordering="concurrent_requests")
     def at_once(self, row: RateLimit) -> SafeString:
         return cells.number(row.concurrent_requests)
 
-    @admin.display(description="Used now")
+    @admin.display(description=gettext_lazy("Used now"))
     def now_cell(self, row: Any) -> SafeString:
         if row.now is None:
             return cells.EMPTY
@@ -111,12 +116,12 @@ def _twins(request: HttpRequest) -> dict[str, Any]:
     body = '{"subject": "each_key", "requests_per_minute": 60, "tokens_per_minute": 100000}'
     return {
         "twins": [
-            ("The limits", f"curl {key} {base}/limits"),
+            (_("The limits"), f"curl {key} {base}/limits"),
             (
-                "Add one",
+                _("Add one"),
                 f"curl -X POST {key} -H \"Content-Type: application/json\" \\\n  -d '{body}' {base}/limits",
             ),
-            ("What a key has left, asked with that key", f"curl {key} {base}/me"),
-            ("In a file", "python manage.py export_config gateway.yaml"),
+            (_("What a key has left, asked with that key"), f"curl {key} {base}/me"),
+            (_("In a file"), "python manage.py export_config gateway.yaml --sections limits"),
         ]
     }

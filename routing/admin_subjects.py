@@ -6,26 +6,30 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from routing.subjects import EACH_KEY, NAMED_BY, SUBJECTS, Counted
+from routing import visibility
+from routing.subjects import EACH_KEY, NAMED_BY, OF_EACH, SUBJECTS, Counted
 from routing.team_pages import TeamFilter
 
 KINDS = {
     "all": "",
-    "each_key": "where it has none of its own",
-    "each_team": "where it has none of its own",
-    "key": "client key",
-    "team": "team",
-    "model": "model",
-    "provider": "provider",
-    "tag": "tag",
+    "each_key": _("where it has none of its own"),
+    "each_team": _("where it has none of its own"),
+    "key": _("client key"),
+    "team": _("team"),
+    "model": _("model"),
+    "provider": _("provider"),
+    "tag": _("tag"),
 }
-WHOM: tuple[str | None, dict[str, Any]] = (
-    "For whom",
+WHOM: tuple[Any, dict[str, Any]] = (
+    _("For whom"),
     {"fields": ("subject", *NAMED_BY.values())},
 )
 
@@ -63,7 +67,13 @@ class CountedPages:
         "model__model_id",
         "tag",
     )
-    search_help_text = "Search by key, team, provider, model or tag"
+    search_help_text = _("Search by key, team, provider, model or tag")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        """Members see, beside what is of their teams, what stands for each key or team: it bounds theirs too."""
+        rows = super().get_queryset(request)  # type: ignore[misc]
+        teams = visibility.teams_of(request.user)
+        return rows | self.model._default_manager.filter(subject__in=OF_EACH) if teams else rows  # type: ignore[attr-defined]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """A link may say for whom: `?client_key=7` is enough."""
@@ -73,9 +83,9 @@ class CountedPages:
                 told["subject"] = subject
         return told
 
-    @admin.display(description="State", ordering="enabled")
+    @admin.display(description=_("State"), ordering="enabled")
     def state(self, row: Counted) -> SafeString:
-        word, tone = ("on", "good") if row.enabled else ("off", "")
+        word, tone = (gettext("on"), "good") if row.enabled else (gettext("off"), "")
         return format_html('<span class="gw-pill {}" title="{}">{}</span>', f"gw-{tone}", row.managed_by, word)
 
 
@@ -94,5 +104,5 @@ def title(row: Counted, name: str = "") -> SafeString:
     kind = KINDS[row.subject]
     who = row.subject_name.removeprefix(f"{row.subject} ")
     top, below = (name, who if row.subject.startswith("each_") else f"{kind} {who}".strip()) if name else (who, kind)
-    more = f"from {row.managed_by}" if row.managed_by else below
+    more = gettext("from %(file)s") % {"file": row.managed_by} if row.managed_by else below
     return format_html('<span class="gw-name"><strong>{}</strong><small>{}</small></span>', top, more)

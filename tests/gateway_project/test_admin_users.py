@@ -1,5 +1,8 @@
+import re
+
 import pytest
 from django.contrib.auth.models import Group, User
+from django.test import Client
 from django.urls import reverse
 
 from providers.models import AuditEntry
@@ -91,3 +94,31 @@ def _permissions(*codenames):
     from django.contrib.auth.models import Permission
 
     return Permission.objects.filter(codename__in=codenames)
+
+
+def test_somebody_without_a_password_is_let_in_by_a_link_that_is_shown_once(client, boss):
+    ada = User.objects.create_user("ada", is_staff=True)
+    assert "Make a link" in client.get(page_of(ada)).content.decode()
+    shown = client.post(reverse("admin:auth_user_invite", args=[ada.pk]))
+    link = re.search(r'<pre id="gw-invite">http://testserver(/welcome/[^<]+)</pre>', shown.content.decode())[1]
+    assert "no-store" in shown["Cache-Control"]
+    entry = AuditEntry.objects.get(action="invite")
+    assert (entry.actor, entry.target_id) == ("user:boss", "ada")
+    visitor = Client()
+    assert visitor.get(link).status_code == 302
+    assert visitor.session["_auth_user_id"] == str(ada.pk)
+
+
+def test_nobody_makes_a_link_for_a_superuser_or_for_who_has_a_password(client, boss):
+    root = User.objects.create_superuser("root")
+    known = User.objects.create_user("known", password="a-password-of-her-own", is_staff=True)
+    assert client.post(reverse("admin:auth_user_invite", args=[root.pk])).status_code == 403
+    assert client.post(reverse("admin:auth_user_invite", args=[known.pk])).status_code == 302
+    assert not AuditEntry.objects.filter(action="invite").exists()
+
+
+def test_the_page_of_roles_says_what_each_may(client, boss):
+    told = re.sub(
+        r"\s+", " ", re.sub(r"<[^>]+>", " ", client.get(reverse("admin:auth_group_changelist")).content.decode())
+    )
+    assert "Budgets and their raises sees sees sees sees and changes sees and changes" in told

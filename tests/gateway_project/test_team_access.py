@@ -311,3 +311,24 @@ def test_a_jobs_page_is_for_those_who_own_its_key(teams, rows):
     page = client.get(reverse("admin:inference_job_changelist")).content.decode()
     assert "zz-ours" in page
     assert MARK not in page
+
+
+def test_a_member_sees_what_stands_for_each_key_but_not_where_others_stand(member, rows):
+    shared = Budget.objects.create(subject="each_key", period="month", amount=100, name="for each of us")
+    RateLimit.objects.create(subject="each_key", requests_per_minute=77)
+    assert "77" in member.get(reverse("admin:routing_ratelimit_changelist")).content.decode()
+    for address in (
+        reverse("admin:routing_budget_changelist"),
+        reverse("admin:routing_budget_change", args=[shared.pk]),
+    ):
+        html = member.get(address).content.decode()
+        assert "for each of us" in html
+        assert MARK not in html
+        assert "76.54" not in html
+
+
+def test_a_member_reads_the_names_of_colleagues_without_links_that_refuse_them(member, teams):
+    TeamMember.objects.create(team=teams[OURS], user=User.objects.create_user("colleague"))
+    html = member.get(reverse("admin:routing_team_change", args=[teams[OURS].pk])).content.decode()
+    assert "colleague" in html
+    assert "/admin/auth/user/" not in html
