@@ -21,6 +21,7 @@ from providers.forms import ProviderModelForm
 from providers.models import ProviderModel
 from providers.provider_filters import ProviderTypeFilter
 from providers.provider_rows import shown_base_url
+from providers.short_filters import ShortRelatedFilter
 from providers.tables import SwitchableAdmin
 
 _PRICES = ("price_in", "price_out", "price_cached", "price_source")
