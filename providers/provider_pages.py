@@ -10,7 +10,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -34,6 +33,7 @@ from providers import (
 from providers.models import Provider
 from providers.offer_prices import filled, priced
 from providers.provider_rows import losing_their_only_provider, standings
+from providers.provider_switching import switch
 
 MOST_LIVE = 200
 """Rows whose cells one answer brings."""
@@ -213,18 +213,6 @@ class ProviderPages:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         frame = {"opts": Provider._meta, "original": context.get("provider"), "title": title, "media": self.media}
         return TemplateResponse(request, template, {**self.admin_site.each_context(request), **frame, **context})
-
-
-def switch(providers: Iterable[Provider], *, on: bool) -> list[Provider]:
-    """Those that were not so already, each with its entry in the audit log."""
-    changed = []
-    with transaction.atomic():
-        for provider in providers:
-            if provider.enabled != on:
-                provider.enabled = on
-                provider.save(update_fields=["enabled"])
-                changed.append(provider)
-    return changed
 
 
 def _knowing(rows: Iterable[Any], known: Any) -> Iterable[Any]:

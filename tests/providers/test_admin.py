@@ -10,8 +10,8 @@ from django.test import Client
 from django.urls import reverse
 
 from providers import audit, probes, revision
-from providers.provider_rows import losing_their_only_provider
 from providers.models import ApiKey, AuditEntry, ConnectionParameter, ProbeResult, Provider, ProviderModel
+from providers.provider_rows import losing_their_only_provider
 from tests.fakes.upstream import FakeUpstream, failure
 from tests.page_forms import form_of_page
 
