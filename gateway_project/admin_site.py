@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.translation import gettext_lazy as _
 from unfold.sites import UnfoldAdminSite
 
 from providers import pages
@@ -16,7 +17,7 @@ from providers import pages
 class GatewayAdminSite(UnfoldAdminSite):
     site_title = "LLM Gateway"
     site_header = "LLM Gateway"
-    index_title = "Overview"
+    index_title = _("Overview")
     index_template = "gateway/dashboard.html"
 
     def get_urls(self) -> list[Any]:

@@ -20,6 +20,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -76,7 +77,7 @@ def first_login(request: HttpRequest, token: str) -> HttpResponse:
     messages.info(
         request,
         format_html(
-            'You are signed in by a one-time link. <a href="{}">Set a password</a> to come back.',
+            _('You are signed in by a one-time link. <a href="{}">Set a password</a> to come back.'),
             reverse("first_password"),
         ),
     )
@@ -92,7 +93,7 @@ def first_password(request: HttpRequest) -> HttpResponse:
     form = SetPasswordForm(request.user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         update_session_auth_hash(request, form.save())
-        messages.success(request, "Your password is set.")
+        messages.success(request, _("Your password is set."))
         return redirect("admin:index")
     return render(request, "gateway_project/first_password.html", {"form": form})
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from routing import visibility
 from routing.models import ClientKey, Team
@@ -72,7 +73,7 @@ class ManagedByTeams(OfTeams):
 class TeamFilter(admin.SimpleListFilter):
     """By team, of those that the user sees. `name` is the field of the rows that holds the team's id."""
 
-    title = "team"
+    title = _("team")
     parameter_name = "team"
     name = "team_id"
 

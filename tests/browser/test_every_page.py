@@ -29,7 +29,18 @@ from tests.gateway_project.test_access_matrix import names
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
-NO_PAGES = {"logout", "jsi18n", "autocomplete", "view_on_site", "app_list", "search", "sso_login", "sso_callback"}
+NO_PAGES = {
+    "playground-decision",
+    "playground-told",
+    "logout",
+    "jsi18n",
+    "autocomplete",
+    "view_on_site",
+    "app_list",
+    "search",
+    "sso_login",
+    "sso_callback",
+}
 """An act, data, or what leads to another page."""
 LOST = "/admin/nowhere/"
 MORE = [
