@@ -62,8 +62,11 @@ def _first(model: str, by: str = "pk", **named: Any) -> Callable[[], Any]:
     return find
 
 
+_RESCUED = _first("inference.Trace", "request_id", attempts__gt=1, status=200, stream=True)
+
 SHOTS: tuple[Shot, ...] = (
     Shot("dashboard", "index", kept=(WIDE, PHONE)),
+    Shot("welcome", "welcome"),
     Shot("providers", "providers_provider_changelist", kept=(WIDE,)),
     Shot("provider", "providers_provider_change", _first("providers.Provider", provider_id="anthropic")),
     Shot("provider-failing", "providers_provider_change", _first("providers.Provider", provider_id="deepseek")),
@@ -80,14 +83,14 @@ SHOTS: tuple[Shot, ...] = (
     Shot("replay", "replay"),
     Shot("traces", "inference_trace_changelist", kept=(WIDE, PHONE)),
     Shot("traces-rescued", "inference_trace_changelist", query="?outcome=rescued"),
-    Shot(
-        "trace",
-        "inference_trace_change",
-        _first("inference.Trace", "request_id", attempts__gt=1, status=200, stream=True),
-        kept=(WIDE,),
-    ),
+    Shot("trace", "inference_trace_change", _RESCUED, kept=(WIDE,)),
     Shot("trace-failed", "inference_trace_change", _first("inference.Trace", "request_id", status=502)),
-    Shot("spend", "spend", kept=(WIDE,)),
+    Shot("trace-decision", "inference_trace_change", _RESCUED, "?tab=decision"),
+    Shot("trace-timeline", "inference_trace_change", _RESCUED, "?tab=timeline"),
+    Shot("trace-cost", "inference_trace_change", _RESCUED, "?tab=cost"),
+    Shot("trace-content", "inference_trace_change", _first("inference.TraceContent", "request_id"), "?tab=content"),
+    Shot("usage", "spend", kept=(WIDE,)),
+    Shot("playground", "playground", kept=(WIDE,)),
     Shot("budgets", "routing_budget_changelist", kept=(WIDE,)),
     Shot("budget", "routing_budget_change", _first("routing.Budget", team__name="web-shop")),
     Shot("limits", "routing_ratelimit_changelist"),
@@ -104,11 +107,13 @@ SHOTS: tuple[Shot, ...] = (
     Shot("alert-channels", "inference_alertchannel_changelist"),
     Shot("jobs", "inference_job_changelist"),
     Shot("job", "inference_job_change", _first("inference.Job", state="failed")),
+    Shot("workers", "workers"),
     Shot("cutover", "routing_rollout_changelist"),
     Shot("imports", "providers_importrun_changelist"),
     Shot("import", "providers_importrun_change", _first("providers.ImportRun", kind="apply"), kept=(WIDE,)),
     Shot("audit", "providers_auditentry_changelist"),
     Shot("audit-entry", "providers_auditentry_change", _first("providers.AuditEntry", target_type="policy")),
+    Shot("configuration", "configuration"),
     Shot("doctor", "doctor"),
     Shot("users", "auth_user_changelist"),
     Shot("roles", "auth_group_changelist"),
