@@ -27,6 +27,7 @@ from inference.errors import GatewayError
 from inference.models import Job, Trace
 from providers import audit, cells
 from providers.tables import ReadOnlyAdmin
+from routing.models import ClientKey
 
 LIST = "admin:inference_job_changelist"
 MAY_ACT = "inference.change_job"
@@ -117,6 +118,7 @@ class JobAdmin(ReadOnlyAdmin):
             {
                 "title": _("Job"),
                 "job": job,
+                "key": ClientKey.objects.filter(prefix=job.owner).first(),
                 "list": reverse(LIST),
                 "state": _state(job),
                 "failure": failure(job),
@@ -242,7 +244,7 @@ def _size(characters: int | None) -> str:
     return f"{characters / 1024:.1f}\u202fkB" if characters >= 1024 else f"{characters}\u202fB"
 
 
-def _happened(job: Job, noted: list[events.Event]) -> list[tuple[Any, str, str]]:
+def _happened(job: Job, noted: list[events.Event]) -> list[tuple[datetime, str, str]]:
     """When, what, and more about it; from the row, and from the log while that is kept."""
     told: list[tuple[datetime, str, str]] = [(job.created_at, _("asked for"), "")]
     for event in noted:
@@ -256,7 +258,7 @@ def _happened(job: Job, noted: list[events.Event]) -> list[tuple[Any, str, str]]
     if job.finished_at is not None:
         words = dict(STATES)[job.state]
         told.append((job.finished_at, str(words).lower(), failure(job)))
-    return [(cells.ago(at), what, more) for at, what, more in sorted(told, key=lambda one: one[0])]
+    return [(at, what, more) for at, what, more in sorted(told, key=lambda one: one[0])]
 
 
 def _said(job_id: Any) -> dict[str, str]:

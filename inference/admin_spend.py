@@ -121,7 +121,10 @@ def _told(form: SpendForm, sight: Sight, now: datetime, view: str) -> dict[str, 
         "csv": "" if measure.timed else links.file("csv"),
         "json": links.file("json"),
         "savings_link": links.here(savings="on") + "#savings",
-        "twins": _twins(question, (*groups, step), bool(measure.timed)),
+        "twins": [
+            *_twins(question, (*groups, step), bool(measure.timed)),
+            (_("Keep it as a view"), saved_view_tabs.command("usage", urlencode(form.words))),
+        ],
     }
     if measure.timed:
         return shown | _timed(form, question, step, sight, links)

@@ -108,6 +108,7 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
                 "twins": [
                     ("REST", _curl("/api/v1/traces", words)),
                     (_("Command"), _command(words)),
+                    (_("Keep it as a view"), saved_view_tabs.command("requests", query)),
                 ],
                 **(extra_context or {}),
             },

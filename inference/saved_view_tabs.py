@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 from django.http import HttpRequest
@@ -12,7 +14,7 @@ from inference import saved_views
 from inference.models import SavedView
 from inference.saved_views import ALL
 
-__all__ = ["ALL", "shown", "where_to_begin"]
+__all__ = ["ALL", "command", "shown", "where_to_begin"]
 
 
 def where_to_begin(request: HttpRequest, page: str) -> str:
@@ -42,6 +44,16 @@ def shown(request: HttpRequest, page: str, query: str) -> dict[str, Any]:
         "shares": [(value, _share_in_words(value, name)) for value, name in saved_views.shares(user)],
         "may_save": bool(query) and (current is None or current.query != query),
     }
+
+
+def command(page: str, query: str) -> str:
+    """The twins of saving what is shown, for everybody."""
+    body = json.dumps({"page": page, "name": "NAME", "query": query})
+    return (
+        f"manage.py saved_views --page {page} --keep NAME --query {shlex.quote(query)}\n"
+        f'curl "$GATEWAY/api/v1/saved-views" -H "Authorization: Bearer $ADMIN_KEY" -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(body)}"
+    )
 
 
 def _current(named: str, query: str, views: list[SavedView]) -> SavedView | None:

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
 from inference import saved_views
 from inference.models import SavedView
 from routing.models import Team, TeamMember
+from tests.callers import caller
 
 pytestmark = pytest.mark.django_db
 
@@ -107,3 +109,19 @@ def test_a_view_of_a_page_that_one_may_not_open_is_not_there() -> None:
     assert not saved_views.seen_by(member("ada")).exists()
     with pytest.raises(ValidationError):
         saved_views.keep(SavedView(page="secrets"), name="x", query="")
+
+
+def test_the_api_keeps_views_for_a_team_or_everybody_and_the_command_lists_them(capsys: Any) -> None:
+    Team.objects.create(name="search")
+    admin = caller("admin")
+    told = {"page": "requests", "name": "cut off", "query": "outcome=cut&evil=//x"}
+    made = admin.post("/api/v1/saved-views", told, format="json")
+    assert (made.status_code, made.json()["query"], made.json()["for_everybody"]) == (201, "outcome=cut", True)
+    one = f"/api/v1/saved-views/{made.json()['id']}"
+    assert admin.patch(one, {"name": "broken", "team": "search"}, format="json").json()["team"] == "search"
+    assert admin.post("/api/v1/saved-views", told | {"query": "status=7"}, format="json").status_code == 400
+    call_command("saved_views", "--keep", "slow", "--query", "slower_than_ms=2000")
+    assert "slower_than_ms=2000" in capsys.readouterr().out
+    assert {view["name"] for view in admin.get("/api/v1/saved-views").json()} == {"broken", "slow"}
+    assert (admin.delete(one).status_code, admin.delete(one).status_code) == (204, 404)
+    assert caller("registry:read").get("/api/v1/saved-views").status_code == 403
