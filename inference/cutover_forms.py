@@ -7,6 +7,8 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDecimalFieldWidget,
@@ -92,33 +94,35 @@ class LegacyForm(_RolloutForm):
     )
 
     legacy_base_url = forms.CharField(
-        label="Base URL",
+        label=lazy("Base URL"),
         required=False,
         max_length=2000,
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "https://legacy.example", "autocomplete": "off"}),
     )
     headers = forms.CharField(
-        label="Extra headers",
+        label=lazy("Extra headers"),
         required=False,
         widget=SecretLines("X-Api-Key: …"),
-        help_text="Name: value, one a line. They are added to every forwarded request, stored encrypted and never shown again.",
+        help_text=lazy(
+            "Name: value, one a line. They are added to every forwarded request, stored encrypted and never shown again."
+        ),
     )
     forget_headers = forms.MultipleChoiceField(
-        label="Stored headers",
+        label=lazy("Stored headers"),
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="Tick those to forget.",
+        help_text=lazy("Tick those to forget."),
     )
     extra_paths = LinesField(required=False)
-    verify_tls = forms.BooleanField(label="Verify TLS", required=False, widget=UnfoldBooleanSwitchWidget())
+    verify_tls = forms.BooleanField(label=lazy("Verify TLS"), required=False, widget=UnfoldBooleanSwitchWidget())
     connect_timeout_seconds = forms.FloatField(
-        label="Seconds to connect", min_value=0.05, widget=UnfoldAdminDecimalFieldWidget()
+        label=lazy("Seconds to connect"), min_value=0.05, widget=UnfoldAdminDecimalFieldWidget()
     )
     reply_timeout_seconds = forms.FloatField(
-        label="Seconds to the first byte", min_value=0.1, widget=UnfoldAdminDecimalFieldWidget()
+        label=lazy("Seconds to the first byte"), min_value=0.1, widget=UnfoldAdminDecimalFieldWidget()
     )
     idle_timeout_seconds = forms.FloatField(
-        label="Seconds of silence", min_value=0.1, widget=UnfoldAdminDecimalFieldWidget()
+        label=lazy("Seconds of silence"), min_value=0.1, widget=UnfoldAdminDecimalFieldWidget()
     )
 
     def __init__(self, row: Rollout, *args: Any, **kwargs: Any) -> None:
@@ -134,7 +138,7 @@ class LegacyForm(_RolloutForm):
         for number, line in enumerate(self.cleaned_data["headers"].splitlines(), start=1):
             name, colon, value = line.partition(":")
             if line.strip() and not colon:
-                raise ValidationError(f"Line {number} is not `Name: value`.")
+                raise ValidationError(_("Line %s is not `Name: value`.") % number)
             if line.strip():
                 given[name.strip()] = value.strip()
         return given
@@ -158,7 +162,7 @@ class ShadowForm(_RolloutForm):
     names = ("shadow_percentage", "shadow_daily_cap", "shadow_retention_hours")
 
     shadow_percentage = forms.DecimalField(
-        label="Copied share, %",
+        label=lazy("Copied share, %"),
         min_value=0,
         max_value=100,
         max_digits=5,
@@ -166,12 +170,12 @@ class ShadowForm(_RolloutForm):
         widget=UnfoldAdminDecimalFieldWidget(),
     )
     shadow_daily_cap = forms.DecimalField(
-        label="Daily cap, USD",
+        label=lazy("Daily cap, USD"),
         min_value=0,
         max_digits=12,
         decimal_places=4,
         widget=UnfoldAdminDecimalFieldWidget(),
     )
     shadow_retention_hours = forms.IntegerField(
-        label="Hours kept", min_value=1, max_value=24 * 365, widget=UnfoldAdminIntegerFieldWidget()
+        label=lazy("Hours kept"), min_value=1, max_value=24 * 365, widget=UnfoldAdminIntegerFieldWidget()
     )

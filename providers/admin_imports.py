@@ -98,11 +98,19 @@ class ImportRunAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy("Search by source or by whom")
     ordering = ("-id",)
     list_before_template = "admin/providers/importrun/list_before.html"
+    list_after_template = "admin/providers/importrun/list_after.html"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("providers.add_importrun")
 
     # The list
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        twins = _twins(
+            import_summaries.command_of(ImportRun.Kind.DRY_RUN, {"legacy_keys": 1}),
+            (_("Over REST"), _rest("GET", "/api/v1/imports")),
+        )
+        return super().changelist_view(request, {"twins": twins, **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("sealed").select_related("undoes")

@@ -7,6 +7,8 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -55,43 +57,47 @@ class StartForm(forms.Form):
         widget=forms.HiddenInput(),
     )
     source_url = forms.CharField(
-        label="Source database",
+        label=lazy("Source database"),
         max_length=2000,
         widget=SecretInput("mysql+pymysql://user:password@host/bo_admin"),
-        help_text="mysql+pymysql://, postgresql+psycopg:// or sqlite:/// with its credentials. It is opened for reading only.",
+        help_text=lazy(
+            "mysql+pymysql://, postgresql+psycopg:// or sqlite:/// with its credentials. It is opened for reading only."
+        ),
     )
     legacy_keys = forms.CharField(
-        label="Legacy encryption keys",
+        label=lazy("Legacy encryption keys"),
         required=False,
         strip=False,
         max_length=100_000,
         widget=SecretLines("one a line"),
-        help_text="Fernet keys or passphrases that the legacy system used over the years, one a line. "
-        "Without them, encrypted keys are reported and not imported.",
+        help_text=lazy(
+            "Fernet keys or passphrases that the legacy system used over the years, one a line. "
+            "Without them, encrypted keys are reported and not imported."
+        ),
     )
     naive_timezone = forms.ChoiceField(
-        label="Time zone of the source",
+        label=lazy("Time zone of the source"),
         initial="UTC",
         widget=UnfoldAdminSelectWidget(),
-        help_text="Legacy tables hold times without a zone; they are read in this one.",
+        help_text=lazy("Legacy tables hold times without a zone; they are read in this one."),
     )
     environments = WordsField(
         required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "development, staging, production"}),
-        help_text="Whose keys and parameters to import, with commas. Empty is all.",
+        help_text=lazy("Whose keys and parameters to import, with commas. Empty is all."),
     )
     only = WordsField(
-        label="Only these providers",
+        label=lazy("Only these providers"),
         required=False,
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "openai_prod, azure_openai_prod"}),
-        help_text="Provider ids, with commas. Empty is all.",
+        help_text=lazy("Provider ids, with commas. Empty is all."),
     )
     batch_size = forms.IntegerField(
         initial=1000,
         min_value=1,
         max_value=LARGEST_BATCH,
         widget=UnfoldAdminIntegerFieldWidget(),
-        help_text="Rows that are read, compared and written at a time.",
+        help_text=lazy("Rows that are read, compared and written at a time."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -127,7 +133,7 @@ class UndoForm(forms.Form):
     """Taking a run back is asked for by its number, with a reason for the audit log."""
 
     confirmation = forms.CharField(max_length=20)
-    reason = forms.CharField(max_length=500, error_messages={"required": "Say why: the audit log keeps it."})
+    reason = forms.CharField(max_length=500, error_messages={"required": lazy("Say why: the audit log keeps it.")})
 
     def __init__(self, run: ImportRun, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -136,5 +142,5 @@ class UndoForm(forms.Form):
     def clean_confirmation(self) -> str:
         given = self.cleaned_data["confirmation"].strip().removeprefix("#")
         if given != self._number:
-            raise ValidationError(f"Type {self._number} to confirm.")
+            raise ValidationError(_("Type %s to confirm.") % self._number)
         return given

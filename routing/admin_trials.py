@@ -21,6 +21,8 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 from django.views.decorators.http import require_GET, require_POST
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
@@ -44,23 +46,26 @@ class GateForm(forms.Form):
         required=False,
         min_value=0,
         max_value=100,
-        label="Errors: at most so many points above",
-        help_text="Empty: not looked at.",
+        label=lazy("Errors: at most so many points above"),
+        help_text=lazy("Empty: not looked at."),
         widget=UnfoldAdminTextInputWidget,
     )
     max_latency_ratio = forms.DecimalField(
         required=False,
         min_value=1,
         max_value=100,
-        label="Time to the reply: at most so many times",
-        help_text="Empty: not looked at.",
+        label=lazy("Time to the reply: at most so many times"),
+        help_text=lazy("Empty: not looked at."),
         widget=UnfoldAdminTextInputWidget,
     )
     min_requests = forms.IntegerField(
-        min_value=1, max_value=1_000_000, label="Requests of each before it judges", widget=UnfoldAdminTextInputWidget
+        min_value=1,
+        max_value=1_000_000,
+        label=lazy("Requests of each before it judges"),
+        widget=UnfoldAdminTextInputWidget,
     )
     window_minutes = forms.DecimalField(
-        min_value=1, max_value=43_200, label="Looks back, in minutes", widget=UnfoldAdminTextInputWidget
+        min_value=1, max_value=43_200, label=lazy("Looks back, in minutes"), widget=UnfoldAdminTextInputWidget
     )
 
     def gate(self) -> dict[str, Any]:
@@ -81,13 +86,13 @@ class StartForm(GateForm):
         required=False,
         coerce=int,
         empty_value=None,
-        label="Try again",
-        help_text="A version of before; otherwise the document counts.",
+        label=lazy("Try again"),
+        help_text=lazy("A version of before; otherwise the document counts."),
         widget=UnfoldAdminSelectWidget,
     )
     document = forms.CharField(
         required=False,
-        label="Document to try",
+        label=lazy("Document to try"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 14, "class": "gw-code", "spellcheck": "false"}),
     )
     percentage = forms.DecimalField(
@@ -95,11 +100,11 @@ class StartForm(GateForm):
         max_value=100,
         max_digits=5,
         decimal_places=2,
-        label="Share of the clients, %",
+        label=lazy("Share of the clients, %"),
         widget=UnfoldAdminTextInputWidget,
     )
     note = forms.CharField(
-        required=False, max_length=500, label="Why (kept with the version)", widget=UnfoldAdminTextInputWidget
+        required=False, max_length=500, label=lazy("Why (kept with the version)"), widget=UnfoldAdminTextInputWidget
     )
 
     def __init__(self, policy: Policy, data: Any = None) -> None:
@@ -110,7 +115,7 @@ class StartForm(GateForm):
         others = policy.versions.exclude(number=policy.version).order_by("-number")[:VERSIONS_OFFERED]
         self.documents = {version.number: version.document for version in others}
         self.fields["version"].choices = [
-            ("", "the document below"),
+            ("", _("the document below")),
             *((version.number, f"v{version.number} {version.note}"[:80]) for version in others),
         ]
 
@@ -126,7 +131,7 @@ class StartForm(GateForm):
         try:
             told["read"] = yaml.safe_load(told.get("document") or "")
         except yaml.YAMLError as error:
-            self.add_error("document", f"It does not read as YAML or JSON: {error}")
+            self.add_error("document", _("It does not read as YAML or JSON: %s") % error)
         return told
 
     def take(self, error: ValidationError) -> None:
@@ -196,7 +201,7 @@ def trial_view(request: HttpRequest, pk: int) -> HttpResponse:
             messages.error(request, str(error))
             return redirect(PAGE, pk)
         else:
-            messages.success(request, f"{_percent(form.cleaned_data['percentage'])} of the clients get it now.")
+            messages.success(request, _("%s of the clients get it now.") % _percent(form.cleaned_data["percentage"]))
             return redirect(PAGE, pk)
     return _page(request, policy, start=form)
 
@@ -207,7 +212,7 @@ def share_view(request: HttpRequest, pk: int) -> HttpResponse:
     form = ShareForm(request.POST)
     if not form.is_valid():
         _need(request, "change", policy)
-        messages.error(request, f"Nothing was changed. {_said(form)}")
+        messages.error(request, _("Nothing was changed: %s") % _said(form))
         return redirect(PAGE, pk)
     # Whoever took the policy from a file may still take its clients from a candidate.
     _need(request, "change", policy if form.share() else None)
@@ -230,7 +235,7 @@ def gate_view(request: HttpRequest, pk: int) -> HttpResponse:
     _need(request, "change", policy)
     form = GateForm(request.POST)
     if not form.is_valid():
-        messages.error(request, f"Nothing was changed. {_said(form)}")
+        messages.error(request, _("Nothing was changed: %s") % _said(form))
         return redirect(PAGE, pk)
     return _step(request, pk, lambda: trials.change(policy, gate=form.gate()), "The gate is as you said.")
 
@@ -267,11 +272,11 @@ def _step(request: HttpRequest, pk: int, step: Any, done: str) -> HttpResponse:
     try:
         step()
     except (NoTrial, TrialRunning) as error:
-        messages.error(request, f"Nothing was changed: {error}")
+        messages.error(request, _("Nothing was changed: %s") % error)
     except ValidationError as error:
-        messages.error(request, f"Nothing was changed. {' '.join(error.messages)}")
+        messages.error(request, _("Nothing was changed: %s") % " ".join(error.messages))
     else:
-        messages.success(request, f"{done} Every process follows within two seconds.")
+        messages.success(request, f"{done} {_('Every process follows within two seconds.')}")
     return redirect(PAGE, pk)
 
 
@@ -308,7 +313,9 @@ def _page(request: HttpRequest, policy: Policy, start: StartForm | None = None) 
         "slider": round(trial.percentage),
         "tone": {trials.RUNNING: "warn", trials.ROLLED_BACK: "bad"}.get(trial.state, ""),
         "found_at": _moment(trial.finding),
-        "differences": policy_documents.differences(policy.document, trial.document or {}) if has_candidate else [],
+        "differences": policy_documents.told_differences(policy.document, trial.document or {})
+        if has_candidate
+        else [],
         "gate_form": GateForm(initial=_gate_initial(trial.gate or _USUAL)),
         "start": (start or StartForm(policy)) if offers_start and may_change else None,
         "live": f"{reverse('admin:routing_policy_trial_live', args=[policy.pk])}?state={trial.state}",
@@ -318,7 +325,7 @@ def _page(request: HttpRequest, policy: Policy, start: StartForm | None = None) 
     }
     site = admin.site
     request.current_app = site.name  # type: ignore[attr-defined]
-    title = f"Version on trial: {policy.name}"
+    title = _("Version on trial: %s") % policy.name
     return TemplateResponse(
         request, "admin/routing/policy/trial.html", {**site.each_context(request), "title": title, **context}
     )

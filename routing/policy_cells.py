@@ -56,7 +56,7 @@ def targets(document: Mapping[str, Any]) -> SafeString:
         return body
     shown = ", ".join(later[:2]) + (f" +{len(later) - 2}" if len(later) > 2 else "")
     small = format_html('<small class="gw-then" title="{}">{}</small>', ", ".join(later), _("then %s") % shown)
-    return format_html("{}{}", body, small)
+    return format_html('<span class="gw-target-cell">{}{}</span>', body, small)
 
 
 def target_in_words(target: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ same document back for the same meaning, so two versions can be compared member 
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -188,6 +189,19 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tup
     old, new = dict(_flat(before)), dict(_flat(after))
     places = [*old, *(place for place in new if place not in old)]
     return [(place, old.get(place), new.get(place)) for place in places if old.get(place) != new.get(place)]
+
+
+def told_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:
+    """The same for people: lists with commas, everything else as JSON says it."""
+    return [(place, _in_words(old), _in_words(new)) for place, old, new in differences(before, after)]
+
+
+def _in_words(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,6 @@ What a configuration file owns is shown and left alone; an override stands over 
 
 from __future__ import annotations
 
-import json
 import time
 from decimal import Decimal
 from typing import Any
@@ -343,19 +342,11 @@ def _versions(row: Policy) -> list[dict[str, Any]]:
         {
             "row": version,
             "active": version.number == row.version,
-            "changed": _differences(before.document, version.document) if before is not None else [],
+            "changed": policy_documents.told_differences(before.document, version.document)
+            if before is not None
+            else [],
             "first": before is None and version.number == 1,
-            "back": _differences(row.document, version.document),
+            "back": policy_documents.told_differences(row.document, version.document),
         }
         for version, before in zip(held, befores, strict=True)
     ][:VERSIONS_SHOWN]
-
-
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str | None, str | None]]:
-    return [(place, _in_words(old), _in_words(new)) for place, old, new in policy_documents.differences(before, after)]
-
-
-def _in_words(value: Any) -> str | None:
-    if value is None:
-        return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
