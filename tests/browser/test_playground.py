@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Visit, logged_in
+from tests.browser.conftest import COLOURS, WIDE, Visit, logged_in
 from tests.browser.test_cutover import ADA, prepared
 from tests.inference.test_forwarding_processes import Installation
 
@@ -94,6 +94,11 @@ def test_answers_stream_side_by_side_with_their_figures_reasons_and_code(playing
     rescued.get_by_text("Why this one?").click()
     expect(rescued.locator(".gw-play-tries")).to_contain_text("broken/broken-chat")
     expect(rescued.locator(".gw-play-candidates")).to_contain_text("fake-chat")
+
+    for theme, width in playing.both_themes_and_widths():
+        if width == WIDE:
+            assert playing.axe(*(() if theme == "light" else COLOURS)) == []
+    playing.show("light", WIDE)
 
     # As code, which is what was sent.
     rescued.get_by_role("button", name="Show as code").click()
