@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,10 +117,10 @@ def get(url: str) -> int:
         return 0
 
 
-def until(condition) -> None:
+def until(condition, said: Sequence[str] = ()) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "it took too long"
+        assert time.monotonic() < deadline, "\n".join(["it took too long", *said[-40:]])
         time.sleep(0.05)
 
 
@@ -204,10 +204,10 @@ class TestRunning:
         def running() -> set[int]:
             return {pid for pid, command in gateway.tree().items() if program in command.replace("-A ", "")}
 
+        until(running)
         before = running()
-        assert before
         os.kill(min(before), signal.SIGKILL)
-        until(lambda: running() - before)
+        until(lambda: running() - before, gateway.lines)
         gateway.until_it_serves()
 
     def test_it_answers_after_all_that(self, gateway):

@@ -86,6 +86,10 @@ class Worker:
             time.sleep(0.05)
         return self
 
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
         if self.process is not None and self.process.poll() is None:

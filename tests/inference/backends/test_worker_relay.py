@@ -31,11 +31,21 @@ QUICK = Times(queue=3.0, no_worker=1.0, silence=3.0, beat=0.25)
 
 
 @pytest.fixture(scope="module")
-def worker(plugins: Path, django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) -> Iterator[Worker]:
-    with django_db_blocker.unblock():
-        worker = Worker(plugins, tmp_path_factory.mktemp("worker") / "log").start()
+def the_worker(plugins: Path, tmp_path_factory: Any) -> Iterator[Worker]:
+    worker = Worker(plugins, tmp_path_factory.mktemp("worker") / "log")
     yield worker
     worker.stop()
+
+
+@pytest.fixture
+def worker(the_worker: Worker, registry: None) -> Worker:
+    """A running one: that of the test before, unless it was killed."""
+    return the_worker if the_worker.runs else the_worker.start()
+
+
+@pytest.fixture
+def no_worker(the_worker: Worker) -> None:
+    the_worker.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -175,56 +185,41 @@ async def test_a_cancel_that_nobody_heard_is_found_by_the_next_heartbeat(
     await chunks.aclose()
 
 
-async def test_a_killed_worker_is_an_error_and_the_next_call_works(
-    plugins: Path, tmp_path: Path, worker: Worker, backend: WorkerRelay
-) -> None:
+async def test_a_killed_worker_is_an_error_and_the_next_call_works(worker: Worker, backend: WorkerRelay) -> None:
     await workers.aside(slow)
+    chunks = backend.chunks(call(long_text()))
+    await first_of(chunks)
     await workers.aside(worker.kill)
-    second = await workers.aside(Worker(plugins, tmp_path / "log").start)
-    try:
-        chunks = backend.chunks(call(long_text()))
-        await first_of(chunks)
-        await workers.aside(second.kill)
-        with pytest.raises(WorkerLost) as caught:
-            await gathered(chunks)
-        assert (caught.value.status, caught.value.code) == (502, "worker_lost")
-    finally:
-        await workers.aside(second.stop)
+    with pytest.raises(WorkerLost) as caught:
+        await gathered(chunks)
+    assert (caught.value.status, caught.value.code) == (502, "worker_lost")
     await workers.aside(worker.start)
     answer = await gathered(backend.chunks(call("still there")))
     assert "".join(chunk.text for chunk in answer) == "still there"
 
 
-async def test_a_stopping_worker_says_so_instead_of_falling_silent(
-    plugins: Path, tmp_path: Path, worker: Worker, backend: WorkerRelay
-) -> None:
+async def test_a_stopping_worker_says_so_instead_of_falling_silent(worker: Worker, backend: WorkerRelay) -> None:
     await workers.aside(slow)
-    await workers.aside(worker.stop)
-    second = await workers.aside(Worker(plugins, tmp_path / "log").start)
     chunks = backend.chunks(call(long_text()))
     await first_of(chunks)
-    stopping = asyncio.create_task(workers.aside(second.stop))
+    stopping = asyncio.create_task(workers.aside(worker.stop))
     with pytest.raises(WorkerLost, match="stopping"):
         await gathered(chunks)
     await stopping
-    await workers.aside(worker.start)
 
 
 async def test_without_a_worker_the_call_is_refused_and_its_prompt_taken_back(
-    backend: WorkerRelay, store: redis.Redis, worker: Worker
+    no_worker: None, backend: WorkerRelay, store: redis.Redis
 ) -> None:
-    await workers.aside(worker.kill)
     store.delete(relay.SERVED)
     with pytest.raises(EngineError) as caught:
         await gathered(backend.chunks(call(SECRET_PROMPT)))
     assert (caught.value.status, caught.value.code) == (503, "no_worker")
     assert caught.value.retry_after == QUICK.no_worker
     assert [key for key in store.keys("gw:relay:*") if len(key) == len("gw:relay:") + 32] == []
-    await workers.aside(worker.start)
 
 
-async def test_the_celery_message_holds_the_id_alone(backend: WorkerRelay, store: redis.Redis, worker: Worker) -> None:
-    await workers.aside(worker.kill)
+async def test_the_celery_message_holds_the_id_alone(no_worker: None, backend: WorkerRelay, store: redis.Redis) -> None:
     waiting = asyncio.create_task(gathered(backend.chunks(call(SECRET_PROMPT))))
     assert await workers.aside(workers.eventually, lambda: store.llen(relay.QUEUE) == 1)
     message = store.lindex(relay.QUEUE, 0)
@@ -233,7 +228,6 @@ async def test_the_celery_message_holds_the_id_alone(backend: WorkerRelay, store
     assert (len(args[0]), kwargs) == (32, {})
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    await workers.aside(worker.start)
 
 
 async def test_a_redelivered_message_does_nothing(worker: Worker, backend: WorkerRelay, store: redis.Redis) -> None:
