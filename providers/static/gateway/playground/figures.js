@@ -21,6 +21,7 @@ export function pace(tokens, times) {
 export function figures(said, texts) {
   const told = said.told;
   const used = told ?? fromUsage(said.usage);
+  if (said.error && !used?.output_tokens) return refused(said, texts);
   const tokens = used && el("span", {}, count(used.input_tokens), " → ", count(used.output_tokens));
   const rows = [
     ["first", texts.first_token, seconds(said.times.first)],
@@ -32,6 +33,11 @@ export function figures(said, texts) {
   if (used?.reasoning_tokens) rows.push(["", texts.reasoning, count(used.reasoning_tokens)]);
   rows.push(["cost", texts.cost, told ? told.cost || texts.unpriced : said.requestId && !said.looked ? "…" : "–"]);
   return el("dl", { class: "gw-play-figures" }, ...rows.map((row) => figure(row, said.best?.[row[0]], texts)));
+}
+
+/** Of a request that nobody answered: how long that took, as soon as it is known. */
+function refused({ told }, texts) {
+  return told && el("dl", { class: "gw-play-figures" }, figure(["", texts.total, seconds(told.duration_ms / 1000)], false, texts));
 }
 
 function figure([, name, value], best, texts) {

@@ -81,7 +81,7 @@ export class AnswerNode {
     }
     this.#calls.replaceChildren(...said.calls.filter(Boolean).map((call) => callNode(call, this.#texts)));
     this.#problem.replaceChildren(...problemNodes(said, this.#texts));
-    this.#foot.replaceChildren(...this.#footNodes());
+    this.#foot.replaceChildren(...this.#footNodes().filter(Boolean));
   }
 
   #footNodes() {
@@ -95,7 +95,15 @@ export class AnswerNode {
       iconButton("code", texts.code, () => this.#actions.code(said)),
       iconButton("refresh", texts.regenerate, () => this.#actions.regenerate(said)),
     ];
-    nodes.push(el("div", { class: "gw-play-tools" }, this.#decision(), el("span", { class: "gw-grow" }), ...tools));
+    nodes.push(
+      el(
+        "div",
+        { class: "gw-play-tools" },
+        this.#decision(),
+        el("span", { class: "gw-grow" }),
+        el("span", { class: "gw-play-acts" }, ...tools),
+      ),
+    );
     return nodes;
   }
 
