@@ -33,7 +33,7 @@ from inference import (
 from inference.spend_forms import BY, FILTERS, SpendForm
 from inference.spend_reports import TAG, BadReport, Line, Question, Sight
 from inference.usage_links import Links
-from inference.usage_looks import CURRENCY, MOST_SHOWN
+from inference.usage_looks import APART, CURRENCY, MOST_SHOWN
 from inference.usage_measures import MEASURES, TIMED
 from providers import cells, pages
 from routing import snapshot, visibility
@@ -128,16 +128,15 @@ def _told(form: SpendForm, sight: Sight, now: datetime, view: str) -> dict[str, 
     }
     if measure.timed:
         return shown | _timed(form, question, step, sight, links)
-    over_time = spend_reports.report(form.question(now, *groups, step), sight, most=_MOST_DRAWN)
-    # Where even that is not all, the chart lacks its end, and the sums are asked for by themselves.
-    found = spend_reports.report(question, sight) if over_time.cut else spend_reports.narrower(over_time, *groups)
+    found = spend_reports.report(question, sight)
     past = form.before(question, *groups)
-    before = spend_reports.report(past, sight, most=_MOST_DRAWN) if past is not None else None
+    before = spend_reports.report(past, sight) if past is not None else None
     in_one_currency = [line for line in found.lines if line.currency == usage_looks.main_currency(found.totals)]
     by_size = usage_looks.sorted_lines(in_one_currency, "", measure)
     if measure.kind == usage_measures.SHARE:  # of the busiest: a group with one request is either 0 or 100 %
         by_size = sorted(by_size, key=lambda line: -line.requests)
-    largest = list(dict.fromkeys(usage_looks.series_name(line) for line in by_size))
+    largest = list(dict.fromkeys(usage_looks.series_name(line) for line in by_size[:APART]))
+    over_time = spend_reports.over_time(form.question(now, *groups, step), by_size[:APART], sight)
     cumulative = bool(form.cleaned_data["cumulative"]) and measure.adds_up
     chart, colours = usage_looks.drawn(over_time, step, measure, links, cumulative=cumulative, largest=largest)
     sort = form.cleaned_data["sort"]

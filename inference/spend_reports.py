@@ -25,6 +25,8 @@ HOUR, DAY, WEEK, MONTH = "hour", "day", "week", "month"
 TIMES = (HOUR, DAY, WEEK, MONTH)
 GROUPS = (KEY, TEAM, MODEL, PROVIDER, POLICY, TAG, OPERATION, *TIMES)
 MOST_ROWS = 10_000
+OTHERS = "\0others"
+"""In place of a name: every group but those that are told by themselves."""
 LONGEST = timedelta(days=3_660)
 LONGEST_BY_HOUR = timedelta(days=62)
 _YEARS = (1970, 9000)
@@ -169,12 +171,49 @@ def report(question: Question, sight: Sight = EVERYTHING, *, most: int = MOST_RO
     return Report(question, tuple(lines), tuple(totals), cut)
 
 
-def narrower(told: Report, *group_by: str) -> Report:
-    """The same by some of its groups, without asking again; of a report that is not cut."""
-    lines = sorted(
-        _regrouped(told.lines, group_by), key=lambda line: (-line.cost, -line.requests, *line.names.values())
-    )
-    return replace(told, question=replace(told.question, group_by=group_by), lines=tuple(lines))
+def over_time(question: Question, apart: Sequence[Line], sight: Sight = EVERYTHING) -> Report:
+    """The groups of these lines by the question's time; what all others come to is one more line of each time, under `OTHERS`.
+
+    So a chart of a few groups asks for a few rows, however many groups there are.
+    """
+    groups = tuple(name for name in question.group_by if name not in TIMES)
+    of_tags = TAG in groups or bool(question.tag)
+    whole = _named(_told(question, question.times, sight, of_tags, MOST_ROWS), question.times)
+    named = Q(pk__in=[])
+    for line in apart:
+        named |= _is_group(line)
+    found = _named(_told(question, question.group_by, sight, of_tags, MOST_ROWS, named), question.group_by)
+    told = {_moment(line): line for line in _regrouped(found, question.times)}
+    rest = [_without(line, told.get(_moment(line)), groups) for line in whole]
+    rest = [line for line in rest if line.cost or any(getattr(line, name) for name in _COUNTED)]
+    return Report(question, (*found, *rest), tuple(_regrouped(whole, ())), False)
+
+
+def _moment(line: Line) -> tuple[Any, ...]:
+    return (line.currency, *line.by.values())
+
+
+def _without(line: Line, some: Line | None, groups: Sequence[str]) -> Line:
+    """What is left of a line when some of it is told by itself."""
+    others = dict.fromkeys(groups, OTHERS)
+    if some is not None:
+        sums = {name: getattr(line, name) - getattr(some, name) for name in (*_COUNTED, "cost", "correction")}
+        line = replace(line, **sums)
+    return replace(line, names={**others, **line.names}, by={**others, **line.by})
+
+
+def _is_group(line: Line) -> Q:
+    it = Q(currency=line.currency)
+    for group, value in line.by.items():
+        if group == MODEL and value:
+            it &= is_model(value)
+        elif group == TEAM and value is None:
+            it &= Q(team_id=None)
+        else:
+            it &= Q(
+                **{{KEY: "client_key_prefix", TEAM: "team_id", MODEL: "model_id"}.get(group, _COLUMNS[group][0]): value}
+            )
+    return it
 
 
 def _regrouped(lines: Iterable[Line], group_by: Sequence[str]) -> list[Line]:
@@ -193,8 +232,11 @@ def _added_up(lines: Sequence[Line], group_by: Sequence[str]) -> Line:
     return Line(named, {name: first.by[name] for name in group_by}, first.currency, **sums, last_at=latest)
 
 
-def _told(question: Question, group_by: Sequence[str], sight: Sight, of_tags: bool, most: int) -> list[dict[str, Any]]:
+def _told(
+    question: Question, group_by: Sequence[str], sight: Sight, of_tags: bool, most: int, where: Q | None = None
+) -> list[dict[str, Any]]:
     rows = narrowed(question, sight, TagRollup.objects.all() if of_tags else UsageRollup.objects.all())
+    rows = rows if where is None else rows.filter(where)
     columns = ["currency", *(column for name in group_by for column in _COLUMNS.get(name, ()))]
     order = ["-sum_cost", "-sum_requests", *columns]
     for name in question.times if group_by else ():

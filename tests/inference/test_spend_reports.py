@@ -153,14 +153,33 @@ def test_lines_are_cut_and_said_to_be() -> None:
     assert total(told).requests == 3
 
 
-def test_a_report_tells_fewer_groups_without_asking_again(django_assert_num_queries: Any) -> None:
-    record(at=NOON, cost=Decimal(1))
-    record(at=NOON - DAY, cost=Decimal(2))
-    record(at=NOON - DAY, cost=Decimal(5), model_id="b")
-    fine = report(asked("model", "day"))
-    with django_assert_num_queries(0):
-        told = spend_reports.narrower(fine, "model")
-    assert told == report(asked("model"))
+def test_over_time_some_groups_are_told_apart_and_all_others_together(django_assert_num_queries: Any) -> None:
+    for number, model in enumerate(("a", "b", "c", "d"), 1):
+        record(at=NOON - DAY, cost=Decimal(number), model_id=model)
+        record(at=NOON, cost=Decimal(number), model_id=model)
+    largest = report(asked("model")).lines[:2]
+    with django_assert_num_queries(2):
+        told = spend_reports.over_time(asked("model", "day"), largest)
+    noon = NOON.replace(hour=0, minute=0)
+    found = {(line.names["model"], line.by["day"]): line.cost for line in told.lines}
+    days = [(noon - DAY).isoformat(), noon.isoformat()]
+    assert found == {
+        (name, day): Decimal(cost)
+        for name, cost in (("up/d", 4), ("up/c", 3), (spend_reports.OTHERS, 3))
+        for day in days
+    }
+    assert total(told).cost == report(asked("model")).totals[0].cost == Decimal(20)
+
+
+def test_over_time_groups_without_a_name_are_told_apart_too() -> None:
+    record(at=NOON, cost=Decimal(2), team_id=None)
+    record(at=NOON, cost=Decimal(1), team_id=7)
+    (largest, _) = report(asked("team")).lines
+    told = spend_reports.over_time(asked("team", "day"), [largest])
+    assert [(line.by["team"], line.cost) for line in told.lines] == [
+        (None, Decimal(2)),
+        (spend_reports.OTHERS, Decimal(1)),
+    ]
 
 
 @pytest.mark.parametrize(
