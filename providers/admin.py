@@ -162,7 +162,8 @@ class ProviderAdmin(ProviderPages, ProviderColumns, RegistryAdmin):
             shown = {"groups": type_gallery.groups(wanted), "wanted": wanted}
             return self._page(request, "admin/providers/provider/choose_type.html", _("Add a provider"), **shown)
         title = _("Add %(kind)s") % {"kind": kind.label}
-        return super().add_view(request, form_url, {"title": title, **(extra_context or {})})
+        alone = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().add_view(request, form_url, {"title": title, **alone, **(extra_context or {})})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

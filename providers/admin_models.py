@@ -120,7 +120,7 @@ class ProviderModelAdmin(SwitchableAdmin):
     def price_out(self, row: Any) -> SafeString:
         return model_cells.price(row.prices.output_cost_per_million, row.prices.currency)
 
-    @admin.display(description=lazy("Cached / M"))
+    @admin.display(description=lazy("Cache / M"))
     def price_cached(self, row: Any) -> SafeString:
         return model_cells.price(row.prices.cached_input_cost_per_million, row.prices.currency)
 

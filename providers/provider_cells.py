@@ -116,7 +116,7 @@ def strip(parts: Sequence[Cell]) -> SafeString:
         ),
     )
     return format_html(
-        '<svg class="gw-strip-small" viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>{}</svg>',
+        '<svg class="gw-strip-small" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}"><title>{}</title>{}</svg>',
         len(parts) * _PITCH - 1,
         _HEIGHT,
         said,

@@ -93,5 +93,6 @@ def _tile(kind: ProviderType) -> Tile:
 
 
 def _fits(kind: ProviderType, wanted: str) -> bool:
-    text = " ".join((kind.name, kind.label, kind.help, str(kind.defaults.get("base_url", "")))).lower()
+    told = (kind.name, kind.label, kind.help, str(kind.defaults.get("base_url", "")), "local" if kind.local else "")
+    text = " ".join(told).lower()
     return all(word in text for word in wanted.lower().split())
