@@ -131,6 +131,15 @@ def parts(trace: Trace) -> list[tuple[str, str, str]]:
     whole = max(trace.duration_ms, 0.001)
     upstream = max(0.0, min(trace.upstream_ms, whole - trace.queue_ms - trace.overhead_ms))
     rest = max(0.0, whole - trace.queue_ms - trace.overhead_ms - upstream)
+    if not trace.provider_id and trace.side != LEGACY:  # nobody was asked: all of it was ours
+        return [
+            (kind, _percent(spent / whole), f"{what}: {time(spent)}")
+            for kind, spent, what in (
+                (trace_details.WAITED, trace.queue_ms, _("waited for its turn")),
+                (trace_details.GATEWAY, whole - trace.queue_ms, _("the gateway itself")),
+            )
+            if spent > 0
+        ]
     spans = (
         (trace_details.WAITED, trace.queue_ms, _("waited for its turn")),
         (trace_details.GATEWAY, trace.overhead_ms, _("the gateway itself")),

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -16,6 +19,7 @@ from django.utils import timezone
 
 from inference.models import Trace, TraceContent, UsageRecord
 from routing.teams import Team, TeamMember
+from tests.inference.ledger import record
 
 pytestmark = pytest.mark.django_db
 
@@ -157,3 +161,100 @@ def test_who_may_not_look_at_requests_does_not(client: Client, django_user_model
 def test_without_any_request_the_page_teaches(admin_client: Client) -> None:
     assert "No requests yet" in admin_client.get(LIST).content.decode()
     assert "No request of the hours" in admin_client.get(LIST, {"key": "gw-x"}).content.decode()
+
+
+def test_filters_in_use_are_chips_that_go_one_by_one(admin_client: Client) -> None:
+    a_request("good")
+    html = admin_client.get(LIST, {"outcome": "answered", "hours": "24", "nonsense": "1"}).content.decode()
+    assert 'href="?outcome=answered"' in html
+    assert 'href="?hours=24"' in html
+    assert "nonsense" not in html
+
+
+def test_the_chart_counts_what_is_listed_or_is_not_there(admin_client: Client) -> None:
+    team = Team.objects.create(name="search")
+    record(3, team_id=team.pk)
+    record(2, status=502, error_code="upstream_unreachable", error_owner="provider")
+    record(1, status=499, error_code="client_closed_request", tags=",a,")
+    record(1, error_code="stream_broken")
+
+    def bars(**asked: Any) -> tuple[int, int] | None:
+        page = admin_client.get(LIST, asked)
+        counts = page.context["counts"]
+        if counts is not None:
+            assert counts.answered + counts.failed == len(page.context["rows"])
+        return None if counts is None else (counts.answered, counts.failed)
+
+    assert bars() == (3, 4)
+    assert bars(hours="1") == (3, 4)
+    assert bars(outcome="failed") == (0, 4)
+    assert bars(outcome="cut") == (0, 1)
+    assert bars(team=team.pk) == (3, 0)
+    assert bars(tag="a") == (0, 1)
+    assert bars(error="upstream_unreachable", owner="provider") == (0, 2)
+    assert bars(served_by="up/gpt-test", outcome="answered") == (3, 0)
+    for unknown in ({"model": "gpt-test"}, {"slower_than_ms": "1"}, {"outcome": "rescued"}, {"error": "x", "tag": "a"}):
+        assert bars(**unknown) is None, unknown
+    assert "would mislead" in admin_client.get(LIST, {"model": "gpt-test"}).content.decode()
+
+
+def test_neighbours_are_of_the_search_that_led_here(admin_client: Client) -> None:
+    for number, status in enumerate((200, 502, 200, 502, 200)):
+        a_request(str(number), 10 - number, status=status)
+    page = admin_client.get(page_of("2"))
+    assert (page.context["newer"].split("/")[-3], page.context["older"].split("/")[-3]) == ("req_3", "req_1")
+    among_failed = admin_client.get(page_of("1"), {"outcome": "failed"})
+    assert "req_3" in among_failed.context["newer"]
+    assert among_failed.context["older"] == ""
+    assert among_failed.context["back"].endswith("?outcome=failed")
+
+
+def test_the_cost_is_reckoned_before_ones_eyes(admin_client: Client) -> None:
+    a_request("1")
+    prices = {"input": "2", "output": "8", "cached_input": "0.5", "source": "list", "note": "list price"}
+    line: dict[str, Any] = {
+        "request_id": "req_1", "at": timezone.now(), "operation": "chat", "requested_model": "writer", "status": 200,
+        "input_tokens": 1000, "cached_tokens": 400, "output_tokens": 100, "prices": json.dumps(prices),
+    }  # fmt: skip
+    UsageRecord.objects.create(**line, cost=Decimal("0.0022"))
+    html = admin_client.get(page_of("1"), {"tab": "cost"}).content.decode()
+    for figure in ("0.0012", "0.0002", "0.0008", "0.0022"):
+        assert f">{figure}" in html
+    assert "do not come to" not in html
+    UsageRecord.objects.create(**line | {"attempt": 1}, cost=Decimal("0.5"))
+    assert "do not come to" in admin_client.get(page_of("1"), {"tab": "cost"}).content.decode()
+
+
+def test_a_row_unfolds_and_the_list_renews_itself_by_fragments(admin_client: Client) -> None:
+    a_request("1")
+    part = {"X-Fragment": "1"}
+    fall = admin_client.get(page_of("1"), headers=part)
+    assert fall.templates[0].name == "admin/traces/_waterfall.html"
+    rows = admin_client.get(LIST, {"view": "all"}, headers=part).content.decode()
+    assert "req_1" in rows
+    assert "<html" not in rows
+    assert "data-live=" not in admin_client.get(LIST).content.decode()
+    assert "data-live=" in admin_client.get(LIST, {"live": "1"}).content.decode()
+
+
+def test_what_was_kept_is_shown_as_talk_and_as_curl(admin_client: Client) -> None:
+    a_request("1", stream=True)
+    asked = "system: be brief\nuser: what's <up>?"
+    TraceContent.objects.create(request_id="req_1", at=timezone.now(), request=asked, answer="much")
+    page = admin_client.get(page_of("1"), {"tab": "content"})
+    assert page.context["messages"] == [("system", "be brief"), ("user", "what's <up>?")]
+    command = shlex.split(page.context["curl"].replace("\\\n", ""))
+    body = json.loads(command[-1])
+    assert body["messages"][1] == {"role": "user", "content": "what's <up>?"}
+    assert body["stream"] is True
+
+
+def test_the_command_lists_what_the_page_does(capsys: pytest.CaptureFixture[str]) -> None:
+    a_request("good")
+    a_request("bad", status=502, error_code="upstream_unreachable")
+    call_command("traces", "--outcome", "failed", "--json")
+    assert [row["request_id"] for row in json.loads(capsys.readouterr().out)["results"]] == ["req_bad"]
+    call_command("traces", "--outcome", "failed")
+    assert "req_bad" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="--status"):
+        call_command("traces", "--status", "7")
