@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -20,9 +21,9 @@ from routing import visibility
 MAY_SEE = "providers.view_provider"
 TONES = {ERROR: "bad", "warning": "warn", examining.WELL: "good"}
 TWINS = (
-    ("The same as a command; it ends with 0, 1 (warnings) or 2 (errors)", "manage.py doctor --live"),
-    ("For programs", "manage.py doctor --live --json"),
-    ("Over REST", 'curl "$GATEWAY/api/v1/doctor?live=true" -H "Authorization: Bearer $ADMIN_KEY"'),
+    (gettext_lazy("The same as a command; it ends with 0, 1 (warnings) or 2 (errors)"), "manage.py doctor --live"),
+    (gettext_lazy("For programs"), "manage.py doctor --live --json"),
+    (gettext_lazy("Over REST"), 'curl "$GATEWAY/api/v1/doctor?live=true" -H "Authorization: Bearer $ADMIN_KEY"'),
 )
 
 

@@ -12,6 +12,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -29,16 +30,16 @@ TESTS, ADDS_KEYS = "providers.change_provider", "routing.add_clientkey"
 ASKS, CONFIGURES = "admin:playground", "admin:configuration"
 TWINS = (
     (
-        "Add the fake provider over REST",
+        gettext_lazy("Add the fake provider over REST"),
         'curl "$GATEWAY/api/v1/providers" -H "Authorization: Bearer $ADMIN_KEY" -H "Content-Type: application/json" \\\n'
         '  -d \'{"provider_id": "fake", "provider_type": "fake", "models": [{"model_id": "fake-chat", "model_type": "chat"}]}\'',
     ),
     (
-        "Create a client key over REST",
+        gettext_lazy("Create a client key over REST"),
         'curl "$GATEWAY/api/v1/client-keys" -H "Authorization: Bearer $ADMIN_KEY" -H "Content-Type: application/json" \\\n'
         '  -d \'{"name": "First key", "scopes": ["generate"]}\'',
     ),
-    ("All of it as a command, with a model of this machine", "manage.py quickstart --setup-only"),
+    (gettext_lazy("All of it as a command, with a model of this machine"), "manage.py quickstart --setup-only"),
 )
 
 

@@ -207,7 +207,7 @@ def _out_of_service(route: RouteHealth) -> Finding:
     )
 
 
-@check("keys", "No key for a provider is about to expire", REGISTRY)
+@check("keys", "Keys for providers can be used, and last", REGISTRY)
 def upstream_keys_last() -> Told:
     now = timezone.now()
     enabled = ApiKey.objects.filter(enabled=True, provider__enabled=True)
@@ -224,6 +224,13 @@ def upstream_keys_last() -> Told:
             "An expired key is not used; without another one, the provider is not asked.",
             Fix("Add its successor.", f"{page('providers_provider_change', key.provider_id)}#api_keys"),
             key.expires_at if over else None,
+        )
+    for provider in Provider.objects.filter(pk__in=enabled.exclude(held_for="").values("provider"))[:MOST_ALIKE]:
+        yield Finding(
+            ERROR,
+            f"Keys of {provider} are held back.",
+            "They were entered for another address than the provider has now, so they are not shown there.",
+            Fix("Enter them anew, or release them.", f"{page('providers_provider_change', provider.pk)}#api_keys"),
         )
     yield f"{counted(enabled.count(), 'key')} in use."
 

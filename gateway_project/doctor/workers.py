@@ -50,7 +50,7 @@ def queues() -> Told:
                 "Whoever serves that queue is away, or too slow for what comes.",
                 Fix(
                     "Start a worker for it, or more of them.",
-                    page("inference_job_changelist"),
+                    page("workers"),
                     f"{_START_WORKER} -Q {queue}",
                 ),
             )
@@ -65,7 +65,7 @@ def answering() -> Told:
             ERROR,
             "No worker answers.",
             "Background jobs, probes, alerts, roll-outs of policies and local models wait for one.",
-            Fix("Start a worker.", command=_START_WORKER),
+            Fix("Start a worker.", page("workers"), _START_WORKER),
         )
         return
     by_queue = {queue["name"] for queues in served.values() for queue in queues or ()}
@@ -75,6 +75,6 @@ def answering() -> Told:
                 ERROR,
                 f"No worker that answers serves the queue {queue}.",
                 "What is put there is never done.",
-                Fix("Start a worker for it.", command=f"{_START_WORKER} -Q {queue}"),
+                Fix("Start a worker for it.", page("workers"), f"{_START_WORKER} -Q {queue}"),
             )
     yield f"{counted(len(served), 'worker')} answer{'s' if len(served) == 1 else ''}: {', '.join(sorted(served))}."

@@ -24,8 +24,8 @@ from providers.charts import Chart, Series, Sparkline
 from routing.rollout import GATEWAY
 
 CURRENCY = "USD"
-_SURE = 0.5
-"""Percent of change below which nothing changed."""
+_SURE, _MUCH = 0.5, 20.0
+"""Percent of change below which nothing changed; and from which a change of the number of requests is good or bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,8 @@ def _change(told: Traffic, now: Any, before: Any, show: Callable[[Any], str], *,
     if abs(percent) < _SURE:
         return Delta("±0\u202f%", "", title)
     text = f"{percent:+.0f}\u202f%" if abs(percent) < 1000 else f"×{float(now) / float(before):.0f}"
-    return Delta(f"{'▲' if percent > 0 else '▼'} {text}", _tone(percent, good), title)
+    tone = "" if good > 0 and abs(percent) < _MUCH else _tone(percent, good)
+    return Delta(f"{'▲' if percent > 0 else '▼'} {text}", tone, title)
 
 
 def _points(told: Traffic, now: float | None, before: float | None) -> Delta | None:
@@ -308,7 +309,8 @@ def _share(share: float) -> str:
 
 
 def _plain(number: float) -> str:
-    return f"{number:,.0f}".replace(",", "\u202f")
+    """Whole, except for the steps of an axis that are not."""
+    return f"{number:,.{0 if number == int(number) else 1}f}".replace(",", "\u202f")
 
 
 def _money(amount: Any) -> str:

@@ -19,6 +19,7 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connection
+from django.db.models import QuerySet
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -140,6 +141,15 @@ def test_a_key_of_ours_that_ends_soon_is_a_warning_and_one_that_ended_an_error()
         )
 
     assert [finding.level for finding in found_by("keys")] == [ERROR, WARNING]
+
+
+def test_keys_that_are_held_back_are_named_with_their_provider() -> None:
+    provider = Provider.objects.create(provider_id="up", provider_type="fake")
+    ApiKey.objects.create(provider=provider, secret=Secret("sk-1"))
+    assert found_by("keys") == []
+    QuerySet(ApiKey).update(held_for="https://elsewhere.example")
+
+    assert [finding.what for finding in found_by("keys")] == ["Keys of up are held back."]
 
 
 def test_a_model_without_a_price_is_named_once() -> None:
