@@ -98,9 +98,7 @@ def test_steps_that_are_done_are_not_asked_about_again() -> None:
     assert welcome.unfinished() == []
 
 
-def test_one_button_adds_a_provider_that_answers_without_a_key(
-    admin_client: Client, without_generation: None
-) -> None:
+def test_one_button_adds_a_provider_that_answers_without_a_key(admin_client: Client, without_generation: None) -> None:
     answer = admin_client.post(reverse("admin:welcome_provider"), follow=True)
 
     assert done() == {PROVIDER, TEST, MODEL}
