@@ -11,6 +11,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     INPUT_CLASSES,
@@ -127,30 +128,35 @@ class ProviderForm(forms.ModelForm):
     timeout_seconds = _timeout(_("Whole answer within"), _("Seconds from the call to its end."))
 
     new_key = forms.CharField(
-        label="API key", required=False, strip=True, widget=SecretInput(), help_text=_REFERENCE_HELP
+        label=_("API key"), required=False, strip=True, widget=SecretInput(), help_text=_REFERENCE_HELP
     )
     extra_params = ObjectField(
-        label="Other parameters",
-        help_text="Connection parameters that this type does not declare, as a JSON object. Secrets in it are moved to encrypted storage.",
+        label=_("Other parameters"),
+        help_text=_(
+            "Connection parameters that this type does not declare, as a JSON object. Secrets in it are moved to encrypted storage."
+        ),
     )
     forget_secrets = forms.MultipleChoiceField(
-        label="Stored secrets",
+        label=_("Stored secrets"),
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="Tick those to forget. Their values are never shown.",
+        help_text=_("Tick those to forget. Their values are never shown."),
     )
-    request_settings = ObjectField(help_text="Timeouts and behaviour of calls to this provider, as a JSON object.")
+    request_settings = ObjectField(help_text=_("Timeouts and behaviour of calls to this provider, as a JSON object."))
     locality = forms.ChoiceField(
         required=False,
-        choices=[("", "as its type and address tell"), (LOCAL, LOCAL), (REMOTE, REMOTE)],
+        choices=[("", _("as its type and address tell")), (LOCAL, LOCAL), (REMOTE, REMOTE)],
         widget=UnfoldAdminSelectWidget(),
-        help_text="Policies that are local only ask no remote provider.",
+        help_text=_("Policies that are local only ask no remote provider."),
     )
     data_tags = WordsField(
-        required=False, help_text="Kinds of data that this provider may get, such as eu or medical, with commas."
+        required=False, help_text=_("Kinds of data that this provider may get, such as eu or medical, with commas.")
     )
     breaker = ObjectField(
-        help_text=f"What differs from the routing settings, as a JSON object: {', '.join(breaker_settings.NAMES)}."
+        help_text=format_lazy(
+            _("What differs from the routing settings, as a JSON object: {names}."),
+            names=", ".join(breaker_settings.NAMES),
+        )
     )
 
     class Meta:
@@ -289,7 +295,7 @@ def _field(parameter: Parameter) -> forms.Field:
 class ApiKeyForm(forms.ModelForm):
     """A key of a provider: its secret can be given and replaced, never read."""
 
-    new_secret = forms.CharField(label="Secret", required=False, strip=True, widget=SecretInput())
+    new_secret = forms.CharField(label=_("Secret"), required=False, strip=True, widget=SecretInput())
 
     expires_at = forms.DateTimeField(required=False, widget=MomentInput())
 
@@ -353,10 +359,10 @@ class ConnectionParameterForm(forms.ModelForm):
 class ProviderModelForm(forms.ModelForm):
     """One model; its lists are written with commas."""
 
-    capabilities = WordsField(required=False, help_text="Such as chat, tools, vision, json_mode, embedding.")
+    capabilities = WordsField(required=False, help_text=_("Such as chat, tools, vision, json_mode, embedding."))
     tasks = WordsField(required=False)
     parameters = ObjectField(
-        help_text="Defaults and engine options as a JSON object, such as model_path or upstream_model_id."
+        help_text=_("Defaults and engine options as a JSON object, such as model_path or upstream_model_id.")
     )
 
     class Meta:

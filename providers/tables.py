@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
@@ -53,7 +54,7 @@ class RegistryAdmin(ModelAdmin):
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         if path := getattr(kwargs.get("obj"), "managed_by", ""):
-            self.message_user(request, f"Read-only: {OwnedByFile(path)}", messages.INFO)
+            self.message_user(request, _("Read-only: %(why)s") % {"why": OwnedByFile(path)}, messages.INFO)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet) -> Any:
@@ -64,8 +65,8 @@ class RegistryAdmin(ModelAdmin):
             if request.POST.get("select_across") != "1":
                 owned = owned.filter(pk__in=chosen)
             if paths := sorted(set(owned.values_list("managed_by", flat=True))):
-                told = f"Rows of the selection that a configuration file owns stay as they are: {', '.join(paths)}."
-                self.message_user(request, told, messages.WARNING)
+                told = _("Rows of the selection that a configuration file owns stay as they are: %(paths)s.")
+                self.message_user(request, told % {"paths": ", ".join(paths)}, messages.WARNING)
             queryset = queryset.filter(managed_by="")
         return super().response_action(request, queryset)
 
@@ -73,7 +74,8 @@ class RegistryAdmin(ModelAdmin):
         with transaction.atomic():
             for row in queryset:
                 if path := owner_of_all(row):
-                    self.message_user(request, f"{row} stays: {OwnedByFile(path)}", messages.WARNING)
+                    told = _("%(row)s stays: %(why)s") % {"row": row, "why": OwnedByFile(path)}
+                    self.message_user(request, told, messages.WARNING)
                 else:
                     row.delete()
 
@@ -83,13 +85,17 @@ class SwitchableAdmin(RegistryAdmin):
 
     actions = ("enable", "disable")
 
-    @admin.action(description="Enable", permissions=["change"])
+    @admin.action(description=_("Enable"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self.message_user(request, f"{self.switch(queryset, on=True)} enabled.", messages.SUCCESS)
+        self.message_user(
+            request, _("%(count)s enabled.") % {"count": self.switch(queryset, on=True)}, messages.SUCCESS
+        )
 
-    @admin.action(description="Disable", permissions=["change"])
+    @admin.action(description=_("Disable"), permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self.message_user(request, f"{self.switch(queryset, on=False)} disabled.", messages.SUCCESS)
+        self.message_user(
+            request, _("%(count)s disabled.") % {"count": self.switch(queryset, on=False)}, messages.SUCCESS
+        )
 
     def switch(self, queryset: QuerySet, *, on: bool) -> int:
         """Set the field, with an entry in the audit log for each row; returns how many were not so already."""

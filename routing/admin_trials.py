@@ -217,9 +217,8 @@ def share_view(request: HttpRequest, pk: int) -> HttpResponse:
     # Whoever took the policy from a file may still take its clients from a candidate.
     _need(request, "change", policy if form.share() else None)
     if policy.candidate_percentage != form.cleaned_data["was"]:
-        messages.error(
-            request, f"Nothing was changed: meanwhile the share became {_percent(policy.candidate_percentage)}."
-        )
+        told = _("Nothing was changed: meanwhile the share became %(share)s.")
+        messages.error(request, told % {"share": _percent(policy.candidate_percentage)})
         return redirect(PAGE, pk)
     return _step(
         request,

@@ -11,7 +11,7 @@ from pathlib import Path
 from django.template.base import Lexer, TokenType
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("LLM Gateway", "API", "CSV", "JSON", "YAML", "ms")
+NAMES = ("LLM Gateway", "API", "CSV", "JSON", "YAML", "curl", "Python", "JavaScript", "USD", "ms")
 """What is called the same in every language."""
 SHOWN_KEYWORDS = {
     *("description", "label", "help_text", "verbose_name", "verbose_name_plural"),
@@ -113,6 +113,8 @@ def is_a_text(text: str) -> bool:
     """Whether a translator would have something to say about it."""
     if text.startswith(("{", "[")):
         return False  # an example of JSON
+    if re.fullmatch(r"[a-z]+(?:[-_/][a-z]+)+", text):
+        return False  # a name that programs read
     left = text
     for name in NAMES:
         left = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "", left)
