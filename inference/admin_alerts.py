@@ -130,7 +130,7 @@ class AlertIncidentAdmin(_OfAlerts, ReadOnlyAdmin):
     def state(self, incident: AlertIncident) -> SafeString:
         return alert_looks.state(incident)
 
-    @admin.display(description=gettext_lazy("Now, and at its worst"))
+    @admin.display(description=gettext_lazy("Reading"))
     def reading(self, incident: AlertIncident) -> SafeString:
         return alert_looks.reading(incident)
 

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from providers import actor, cells
+from providers import actor, cells, charts
 from providers.configuration import ADD, Change
 from providers.pricing import USD
 from providers.tables import SwitchableAdmin
@@ -39,6 +39,8 @@ CHANGE = "admin:routing_budget_change"
 LIST = "admin:routing_budget_changelist"
 _SHOWN = 25
 """Standings of one budget on its page."""
+_LEAST_PERIODS = 6
+"""Of a chart: fewer columns look like a wall."""
 _SPANS = (
     (1, gettext_lazy("an hour")),
     (8, gettext_lazy("eight hours")),
@@ -182,7 +184,8 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
             "standings": [_shown(one) for one in found.standings[:_SHOWN]],
             "others": found.others + max(0, len(found.standings) - _SHOWN),
             "is_each": _is_each(row),
-            "past": _history(past, row),
+            "past": (ended := _history(past, row)),
+            "past_chart": _past_chart(ended, row),
             "raises": [(one, one.expires_at > now) for one in row.raises.all()[:10]],
             "may_raise": row.enabled and request.user.has_perm("routing.add_budgetraise"),
             "may_end": request.user.has_perm("routing.delete_budgetraise"),
@@ -288,24 +291,36 @@ def _shown(one: Standing) -> dict[str, Any]:
 
 
 def _history(past: list[Past], row: Budget) -> list[dict[str, Any]]:
-    """Oldest first; bars as high as what was spent, the highest of them all, or the amount."""
-    if not any(one.used for one in past):
-        return []
-    highest = max(row.amount, *(one.used for one in past))
-    return [_ended(one, row, float(one.used / highest * 100)) for one in reversed(past)]
+    """Oldest first, from the first period in which anything was spent; nothing where nothing ever was."""
+    found = [_ended(one, row) for one in reversed(past)]
+    first = next((number for number, one in enumerate(found) if one["amount"]), None)
+    return [] if first is None else found[max(0, min(first, len(found) - _LEAST_PERIODS)) :]
 
 
-def _ended(one: Past, row: Budget, height: float) -> dict[str, Any]:
+def _past_chart(past: list[dict[str, Any]], row: Budget) -> charts.Chart | None:
+    """What was spent within the amount of today, and what went beyond it."""
+    if not past:
+        return None
+    within = [float(min(one["amount"], row.amount)) for one in past]
+    beyond = [float(max(Decimal(0), one["amount"] - row.amount)) for one in past]
+    series = [charts.Series(_("Spent"), within)]
+    if any(beyond):
+        series.append(charts.Series(_("beyond the amount of today"), beyond, "bad"))
+    return charts.stacked(
+        [one["from"] for one in past], series, lambda told: f"{cells.amount(Decimal(repr(told)))}\u202f{USD}"
+    )
+
+
+def _ended(one: Past, row: Budget) -> dict[str, Any]:
     percent = float(one.used / row.amount * 100) if row.amount else 100.0
     pattern = {"month": "%Y-%m", "day": "%Y-%m-%d"}.get(row.period, "%Y-%m-%d %H:%M")
     return {
         "from": one.span.start.strftime(pattern),
-        "title": f"{one.span.start.isoformat()} to {one.span.end.isoformat()}",
+        "title": _("%(begin)s to %(end)s") % {"begin": one.span.start.isoformat(), "end": one.span.end.isoformat()},
         "who": one.who if one.used else "",
         "used": cells.money(one.used),
         "percent": f"{percent:.0f}",
-        "height": f"{height:.1f}",
-        "tone": "bad" if percent >= 100 else "warn" if percent >= row.warn_percent else "good",
+        "amount": one.used,
     }
 
 
