@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from decimal import Decimal
 
 import orjson
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
 from django.db import close_old_connections
 
 from gateway_project import asgi
-from inference.models import Trace
+from inference.models import Trace, UsageRecord
 from providers.models import Provider, ProviderModel
-from routing import issuing, snapshot
-from routing.models import ClientKey
+from routing import issuing, permits, playground_keys, snapshot
+from routing.models import Budget, ClientKey
 from tests.inference.door import Client, chat_body
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,6 +88,30 @@ async def test_a_request_is_served_and_its_row_is_in_the_database_after_the_stop
     assert (row.request_id, row.output_tokens) == (answer.headers["x-gateway-request-id"], 2)
     used = await ClientKey.objects.aget()
     assert (used.last_used_from, used.last_used_at is not None) == ("127.0.0.1", True)
+
+
+async def test_a_person_s_question_is_on_the_budget_of_the_key_that_it_is_asked_with(key) -> None:
+    @sync_to_async
+    def permit_for_ada() -> str:
+        """Her own key is made while the process serves; it can afford a question or two."""
+        ProviderModel.objects.update(input_cost_per_million=1, output_cost_per_million=100)
+        text, _, own = playground_keys.permit(User.objects.create_superuser("ada"), playground_keys.OWN)
+        Budget.objects.create(subject="key", client_key=own, amount=Decimal("0.0005"), strict=True)
+        close_old_connections()
+        return text
+
+    async with Process() as process:
+        permit = await permit_for_ada()
+        question = chat_body("one two", max_tokens=2)
+        first = await process.call(permits.TAKEN_AT, question, key=permit)
+        elsewhere = await process.call("/v1/chat/completions", question, key=permit)
+        later = [await process.call(permits.TAKEN_AT, question, key=permit) for _ in range(4)]
+    assert (first.status, elsewhere.status) == (200, 401)
+    assert {answer.error["code"] for answer in later if answer.status == 429} == {"insufficient_quota"}
+    own = await ClientKey.objects.aget(person__username="ada")
+    spent = [row async for row in UsageRecord.objects.filter(client_key_id=own.pk, status=200)]
+    assert sum(row.cost for row in spent) <= Decimal("0.0005")
+    assert {row.tags async for row in Trace.objects.filter(client_key_id=own.pk)} == {",playground,user:ada,"}
 
 
 async def test_other_paths_are_django_s(key) -> None:
