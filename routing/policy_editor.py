@@ -337,7 +337,7 @@ def _explanation(name: str, kind: str, document: PolicyDocument, facts: RequestF
 def _versions(row: Policy) -> list[dict[str, Any]]:
     """Newest first, each with what it changed and with what going back to it would change."""
     held = list(row.versions.order_by("-number")[: VERSIONS_SHOWN + 1])
-    befores = [*held[1:], None]
+    befores = [*held[1:], None][: len(held)]
     return [
         {
             "row": version,

@@ -342,12 +342,17 @@ class _Targets(forms.BaseFormSet):
             return True
         if not any(weights) or _weighed(told) == _weighed(stored):
             return True  # none at all: all are alike, or validation says that nobody has any
-        total = sum(weight or 0 for weight in weights)
+        if None in weights:
+            self._non_form_errors.append(
+                say("Each target needs a share; 0 is for one that is only asked when the others failed.")
+            )
+            return False
+        total = sum(weights)
         if total == WHOLE:
             return True
         self._non_form_errors.append(
             say("The shares add up to %(total)s, not to 100. In the same proportion: %(shares)s.")
-            % {"total": total, "shares": ", ".join(map(str, in_hundredths([weight or 0 for weight in weights])))}
+            % {"total": total, "shares": ", ".join(map(str, in_hundredths(weights)))}
         )
         return False
 

@@ -12,9 +12,13 @@ MOST_LOOKED_AT = 200
 """A policy may target every model of a registry; what thousands of them are up to is no figure for a list."""
 
 
+FALLBACKS_LOOKED_AT = 20
+"""A chain that goes on through other policies may hold every model too; whether somebody is left shows at its beginning."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`lost` are the targets that cannot serve now; `fallbacks` counts what could in their place."""
+    """`lost` are the targets that cannot serve now; `fallbacks` counts what could in their place, of the first of the chain."""
 
     targets: int
     lost: tuple[Dropped, ...]
@@ -44,7 +48,7 @@ def of(
     )
     targets = policy.active.targets[:MOST_LOOKED_AT]
     lost = tuple(found for target in targets if (found := _lost(target, asked, without)) is not None)
-    later = () if not snapshot.defaults.fallback_enabled else policy.active.fallbacks[:MOST_LOOKED_AT]
+    later = () if not snapshot.defaults.fallback_enabled else policy.active.fallbacks[:FALLBACKS_LOOKED_AT]
     own = {target.model.route for target in targets}
     fallbacks = sum(target.model.route not in own and _lost(target, asked, without) is None for target in later)
     return Standing(len(targets), lost, fallbacks, len(targets) == len(policy.active.targets))

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import logged_in
+from providers import actions
+from providers.models import ProviderModel
+from routing import policy_actions
+from routing.models import Policy
+from tests.browser.conftest import Visit, logged_in
 from tests.browser.test_cutover import ADA, prepared
 from tests.inference.test_forwarding_processes import PATIENCE_SECONDS, Installation
 from tests.inference.workers import eventually
@@ -87,3 +91,34 @@ def test_an_edit_an_override_and_a_restore_change_the_next_request(
         assert served_by("fake-chat")
         assert visit.errors == []
         assert visit.outside() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_targets_are_sorted_shared_out_and_stopped_by_hand(visit: Visit, redis_url: str) -> None:
+    models = [{"model_id": name} for name in ("one", "two", "three")]
+    actions.create_provider({"provider_id": "p", "provider_type": "fake"}, models=models)
+    shares = [{"model": "one", "weight": 60}, {"model": "two", "weight": 40}]
+    row = policy_actions.create({"name": "best", "document": {"targets": shares, "strategy": "weighted"}})
+    page = visit.page
+    visit.open(f"/admin/routing/policy/{row.pk}/change/")
+    expect(page.locator("[data-sum]")).to_have_text("The shares add up to 100 %.")
+    page.fill("[name=targets-1-weight]", "80")
+    expect(page.locator("[data-sum]")).to_contain_text("140")
+    page.click("text=Scale to 100")
+    expect(page.locator("[name=targets-0-weight]")).to_have_value("43")
+    page.locator("[data-handle]").first.press("ArrowDown")
+    expect(page.locator("[data-target] input[name$='-model']").first).to_have_value("two")
+    page.click("button:has-text('Add a target')")
+    page.keyboard.type("three")
+    expect(page.locator("[data-sum]")).to_contain_text("Each target needs a share")
+    page.fill("[name=targets-4-weight]", "0")
+    expect(page.locator("#gw-explained")).to_contain_text("p/two")
+    page.click("button:has-text('Save')")
+    expect(page.locator("body")).to_contain_text("Version 2 counts from the next request on.")
+    stored = Policy.objects.get().document["targets"]
+    assert [(one["model"], one.get("weight", 1)) for one in stored] == [("two", 57), ("one", 43), ("three", 0)]
+
+    visit.open("/admin/stop/?route=p/two")
+    page.click("button:has-text('Switch the model off')")
+    expect(page.locator("body")).to_contain_text("p/two is switched off.")
+    assert not ProviderModel.objects.get(model_id="two").enabled

@@ -159,6 +159,7 @@ def test_shares_must_add_up_to_100(admin_client, policy):
     changes = {"strategy": "weighted", "targets__0__weight": "60", "targets__1__model": "two"}
     html = send(admin_client, policy, **changes, targets__1__weight="30").content.decode()
     assert "The shares add up to 90, not to 100. In the same proportion: 67, 33." in html
+    assert "Each target needs a share" in send(admin_client, policy, **changes, targets__1__weight="").content.decode()
     assert send(admin_client, policy, **changes, targets__1__weight="40").status_code == 302
     policy.refresh_from_db()
     assert [target["weight"] for target in policy.document["targets"]] == [60, 40]
@@ -302,6 +303,28 @@ def test_the_list_asks_as_much_for_many_policies_as_for_one(admin_client, policy
     admin_client.get(LIST)
     with django_assert_max_num_queries(16):
         admin_client.get(LIST)
+
+
+def test_the_editor_asks_as_much_for_many_targets_as_for_one(admin_client, policy, django_assert_max_num_queries):
+    document = {"targets": ["one", "two", "three"], "fallbacks": ["best"]}
+    row = policy_actions.create({"name": "many", "document": document})
+    for number in range(5):
+        row = policy_actions.update(row, {"document": document | {"max_cost": f"0.{number + 1}"}})
+    page(admin_client, row)
+    with django_assert_max_num_queries(20):
+        page(admin_client, row)
+
+
+def test_the_list_says_who_can_serve_and_who_changed_it(admin_client, policy):
+    policy_actions.create({"name": "nobody", "document": {"targets": ["gone"]}})
+    shares = [{"model": "one", "weight": 75}, {"model": "two", "weight": 25}]
+    policy_actions.create({"name": "shared", "document": {"targets": shares, "strategy": "weighted"}})
+    html = admin_client.get(LIST).content.decode()
+    assert ">1 / 1<" in html
+    assert ">2 / 2<" in html
+    assert ">nobody</span>" in html
+    assert 'style="width:75.00%"' in html
+    assert "then two" in html
 
 
 def test_the_settings_are_changed_with_a_reason(admin_client, policy):

@@ -112,3 +112,10 @@ def test_rest_and_the_command_do_the_same():
     assert not ProviderModel.objects.get(model_id="org/one").enabled
     with pytest.raises(CommandError, match="belongs to a model"):
         call_command("breakers", open="p", stderr=StringIO())
+
+
+@pytest.mark.parametrize("asked", [{"route": "p/org/one"}, {"provider": "p"}, {"policy": "best"}])
+def test_a_dialog_asks_the_database_little(admin_client, asked, django_assert_max_num_queries):
+    shown(admin_client, **asked)
+    with django_assert_max_num_queries(12):
+        shown(admin_client, **asked)

@@ -30,11 +30,12 @@ document.addEventListener("DOMContentLoaded", () => {
     const weights = rows().filter(counts).map((row) => field(row, "weight").value.trim());
     const total = weights.reduce((so_far, weight) => so_far + (Number(weight) || 0), 0);
     const none = weights.every((weight) => weight === "");
-    const right = total === 100 || none;
+    const missing = !none && weights.includes("");
+    const right = (total === 100 && !missing) || none;
     sum.hidden = !weighted || weights.length < 2;
     even.hidden = sum.hidden || right;
     sum.className = `gw-sum gw-pill ${right ? "gw-good" : "gw-bad"}`;
-    sum.textContent = none ? sum.dataset.none : right ? sum.dataset.good : sum.dataset.bad.replace("NUMBER", total);
+    sum.textContent = none ? sum.dataset.none : missing ? sum.dataset.missing : right ? sum.dataset.good : sum.dataset.bad.replace("NUMBER", total);
     for (const row of rows()) row.classList.toggle("gw-leaving", Boolean(field(row, "DELETE")?.checked));
   }
 
