@@ -92,7 +92,9 @@ class Headings(HTMLParser):
         self._unread = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if not self._unread and (tag in Reader.SILENT or _ICON in (dict(attrs).get("class") or "")):
+        if not self._unread and (
+            tag in (*Reader.SILENT, "select", "textarea") or _ICON in (dict(attrs).get("class") or "")
+        ):
             self._unread = tag
         elif tag in self.KINDS:
             self._open.append((tag, []))
