@@ -38,7 +38,7 @@ COLOURS = ("color-contrast", "link-in-text-block")
 """The rules of axe-core whose findings a theme may change."""
 JUDGE = """async ([rules, spared]) => {
     const only = rules.length ? {runOnly: {type: 'rule', values: rules}} : {};
-    const found = await axe.run({include: [document], exclude: spared}, {resultTypes: ['violations'], ...only});
+    const found = await axe.run({include: [document], exclude: spared}, {resultTypes: ['violations'], preload: false, ...only});
     return found.violations.filter(rule => ['serious', 'critical'].includes(rule.impact)).flatMap(rule => rule.nodes.map(
         node => [rule.id, node.target.flat().join(' '), node.failureSummary.split('\\n').slice(1).join(' ').trim()].join(' | ')));
 }"""
