@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-import redis
-from django.conf import settings
-
 from gateway_project import clock
 from gateway_project.celery import QUEUES, app
 from gateway_project.doctor.findings import ERROR, WARNING, WORKERS, Finding, Fix, Told, check, counted, page
+from gateway_project.doctor.stores import ask_redis
 
 LATE_SECONDS = 60.0
 """Something is due every five seconds."""
@@ -37,7 +35,7 @@ def the_clock() -> Told:
 
 @check("queues", "No queue grows", WORKERS)
 def queues() -> Told:
-    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
+    with ask_redis() as client:
         pipeline = client.pipeline(transaction=False)
         for queue in QUEUES:
             pipeline.llen(queue)
@@ -59,6 +57,8 @@ def queues() -> Told:
 
 @check("workers", "Every queue has a worker that answers", WORKERS, live=True, apart=True)
 def answering() -> Told:
+    with ask_redis() as client:
+        client.ping()  # Celery would try again and again, and nobody answers by a broker that is away
     served = app.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
     if not served:
         yield Finding(

@@ -212,6 +212,7 @@ def test_redis_that_is_away_is_said_once(settings: Any) -> None:
 
     assert [verdict.name for verdict, finding in report.findings if "Redis" in finding.what] == ["redis"]
     assert "queues" in [verdict.name for verdict in report.passed_over]
+    assert [verdict.name for verdict in examining.examine(only=["workers"]).passed_over] == ["workers"]
 
 
 def test_a_full_disk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
