@@ -12,6 +12,7 @@ import { AnswerNode, questionNode } from "./playground/turns.js";
 
 const OWN = "own";
 const NEAR_THE_END = 80;
+const GROWS_BY_ITSELF = CSS.supports("field-sizing", "content");
 const byId = (id) => document.getElementById(id);
 
 class Playground {
@@ -46,6 +47,7 @@ class Playground {
     this.keyNames = new Map(this.config.keyList.map((key) => [key.prefix, key.name]));
     if (tab) {
       this.rounds = tab.rounds;
+      for (const said of this.rounds.flatMap((round) => Object.values(round.said))) Object.assign(said, { running: false, looked: true });
       this.parameters.put(tab.fields ?? {});
     }
     this.parameters.put({ ...address.parameters, stream: address.stream });
@@ -449,6 +451,7 @@ class Playground {
   // What follows from a change
 
   changed() {
+    this.grow(byId("gw-play-said"));
     const busy = this.running.size > 0;
     const send = byId("gw-play-send");
     send.classList.toggle("gw-danger", busy);
@@ -474,6 +477,13 @@ class Playground {
       parameters: { ...fields, format: fields.format === "text" ? "" : fields.format },
     });
     if (!busy) state.remember({ columns: this.columns.map(({ id, model }) => ({ id, model })), rounds: this.rounds, fields });
+  }
+
+  /** As high as what is written, in browsers whose style sheets cannot say so. */
+  grow(field) {
+    if (GROWS_BY_ITSELF) return;
+    field.style.height = "auto";
+    field.style.height = `${field.scrollHeight}px`;
   }
 
   tell(text) {
