@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from providers.models import ApiKey, AuditEntry, ProbeResult, Provider
-from routing.models import ClientKey
 from tests.browser.conftest import Visit
 from tests.fakes.upstream import FakeUpstream
 
@@ -139,24 +138,6 @@ def test_a_healthy_a_dead_and_a_wrong_keyed_upstream_are_told_apart(visit: Visit
     page.locator("#changelist-form button[name=index]").first.click()
     expect(page.locator(".gw-verdict")).to_have_count(1)
     assert [html for html in visit.pages if WRONG in html] == []
-
-
-def test_a_client_key_is_shown_once_and_can_be_copied(visit: Visit) -> None:
-    page = visit.page
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-
-    visit.open("/admin/routing/clientkey/add/")
-    page.fill("[name=name]", "Team search")
-    page.click("button[name=_save]")
-    shown = page.locator("#gw-key").inner_text()
-    page.click("[data-copy=gw-key]")
-    expect(page.locator("[data-copy=gw-key]")).to_have_text("Copied")
-
-    assert page.evaluate("navigator.clipboard.readText()") == shown
-    assert shown.startswith(ClientKey.objects.get().prefix)
-    page.click("text=Done")
-    expect(page.locator("#result_list")).to_contain_text("Team search")
-    assert shown not in page.content()
 
 
 def test_the_test_works_without_javascript(visit: Visit, upstream: FakeUpstream) -> None:
