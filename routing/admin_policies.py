@@ -56,9 +56,11 @@ class PolicyChangeList(ChangeList):
         told = policy_traffic.of([row.name for row in rows])
         held, conditions, now = snapshot.refresh(), health.read(), time.time()
         counting = PolicyVersion.objects.filter(policy__in=rows, number=F("policy__version")).defer("document")
+        may_override = request.user.has_perm("routing.change_policy")
         versions = {version.policy_id: version for version in counting}
         for row in rows:
             view = held.policies.get(row.name)
+            row.may_override = may_override
             row.traffic = None if told is None else told.get(row.name, policy_traffic.NONE)
             row.counting = versions.get(row.pk)
             row.standing = None if view is None else policy_standing.of(view, held, conditions, now=now)
@@ -115,8 +117,8 @@ class PolicyAdmin(PolicyEditor):
         return policy_cells.standing(row.standing)
 
     @admin.display(description=_("Stands over it"))
-    def over_cell(self, row: Policy) -> SafeString:
-        return policy_cells.over_it(row)
+    def over_cell(self, row: Any) -> SafeString:
+        return policy_cells.over_it(row, may_override=row.may_override)
 
     @admin.display(description=_("24 h"))
     def traffic_cell(self, row: Any) -> SafeString:

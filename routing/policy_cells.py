@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -140,8 +141,8 @@ def failed(told: Traffic | None) -> SafeString:
     return format_html('<span class="gw-bad-text">{}</span>', shown) if share >= 2 else shown
 
 
-def over_it(row: Policy) -> SafeString:
-    """An override and a trial: what keeps clients from getting what the policy says."""
+def over_it(row: Policy, *, may_override: bool = False) -> SafeString:
+    """An override and a trial: what keeps clients from getting what the policy says; and the way to an override."""
     pills: list[SafeString] = []
     if (override := override_pill(row)) is not None:
         pills.append(override)
@@ -151,6 +152,17 @@ def over_it(row: Policy) -> SafeString:
         link = reverse("admin:routing_policy_trial", args=[row.pk])
         pill = cells.pill(words, "warn", _("Some clients get it already."))
         pills.append(format_html('<a href="{}">{}</a>', link, pill))
+    if may_override and override is None:
+        link = f"{reverse('admin:stop')}?{urlencode({'policy': row.name})}"
+        label = _("Send %s elsewhere") % row.name
+        pills.append(
+            format_html(
+                '<a class="gw-quiet-link" data-dialog href="{}" aria-label="{}">{}</a>',
+                link,
+                label,
+                _("Send elsewhere…"),
+            )
+        )
     return format_html_join("", '<span class="gw-over">{}</span>', ((pill,) for pill in pills)) or cells.EMPTY
 
 
