@@ -27,6 +27,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from inference import policy_replays, replay_sources
 from inference.policy_replays import CannotReplay, Plan
 from providers import cells, pages
+from providers.pricing import USD
 from routing import snapshot, visibility
 from routing.models import Policy
 from routing.policy_documents import BadPolicy
@@ -199,7 +200,7 @@ def _choice(choice: Choice) -> str:
 
 
 def _money(amount: Decimal) -> Any:
-    return cells.money(amount, "USD")
+    return cells.money(amount, USD)
 
 
 def _twins(form: ReplayForm) -> list[tuple[str, str]]:

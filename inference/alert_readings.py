@@ -14,6 +14,7 @@ from inference.alert_models import AlertEvent, AlertRule
 from inference.alert_signals import GATEWAY, MODEL, PROVIDER
 from inference.rollup_models import TrafficRollup
 from providers.models import ProbeResult, Provider
+from providers.pricing import USD
 from routing import budget_status, health, route_health, subjects
 from routing.models import Budget, ClientKey
 from routing.rollout import GATEWAY as HERE
@@ -57,7 +58,7 @@ def _average_latency(rule: AlertRule, now: datetime) -> Readings:
 def _hourly_cost(rule: AlertRule, now: datetime) -> Readings:
     return [
         Reading(subject, name, sums["cost"], f"{sums['requests']} requests in the last hour")
-        for subject, name, sums in _traffic(rule, now - _HOUR, now, currency="USD")
+        for subject, name, sums in _traffic(rule, now - _HOUR, now, currency=USD)
     ]
 
 

@@ -15,6 +15,7 @@ from inference.backends.base import Usage
 from inference.errors import BudgetExhausted, BudgetStoreUnavailable, GatewayError, LimitReached
 from inference.recording import cost_of
 from inference.told_usage import read_usage
+from providers.pricing import USD
 from routing import metering
 from routing.allowances import BUDGET, CALLS, NANO, REQUESTS, TOKENS, Allowance
 from routing.estimates import TOKENS_PER_BYTE, TOKENS_PER_IMAGE, USUAL_OUTPUT_TOKENS
@@ -113,7 +114,7 @@ def settle(
 
 def _nano_usd(model: ModelView | None, cost: Decimal | None) -> int:
     """What counts in budgets: money of other currencies does not."""
-    return nano(cost) if model is not None and model.prices.currency == "USD" else 0
+    return nano(cost) if model is not None and model.prices.currency == USD else 0
 
 
 def refusal(exhausted: Exhausted) -> GatewayError:

@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 
 from inference.refusing import PASSING
 from providers import cells
+from providers.pricing import USD
 from routing import strategies
 
 BUCKETS = 10_000
@@ -248,7 +249,7 @@ def _back(iso: str | None) -> SafeString | None:
 def _money(amount: float | None) -> Any:
     if amount is None:
         return _("price unknown")
-    return _("free") if amount == 0 else cells.money(Decimal(repr(amount)), "USD")
+    return _("free") if amount == 0 else cells.money(Decimal(repr(amount)), USD)
 
 
 def _sentence(text: str) -> str:

@@ -23,6 +23,7 @@ from inference.spool import Begun, Finished, Slot, Spool
 from inference.tokens_seen import in_question
 from inference.told_usage import read_usage
 from providers.prices import of_document
+from providers.pricing import USD
 from routing.rollout import GATEWAY, LEGACY
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _plain(identity: Identity | None, model: ModelView | None, side: str, client
         "" if identity is None or not identity.tags else joined_tags(identity.tags),
         "" if model is None or unnamed else model.provider.provider_id,
         "" if model is None or unnamed else model.model_id,
-        "USD" if model is None else model.prices.currency,
+        USD if model is None else model.prices.currency,
         "" if model is None else model.prices.document,
         model is not None,
     )

@@ -30,6 +30,7 @@ from inference.reasons import Reason, Reasons, asked_text
 from inference.refusing import no_room_to_record
 from inference.row_tallies import tally
 from inference.told_usage import read_usage
+from providers.pricing import USD
 from routing import calibration
 from routing.rollout import GATEWAY, LEGACY
 from routing.types import Identity, ModelView, Prices
@@ -283,7 +284,7 @@ def row_of(entry: Entry) -> Row:
         usage.reasoning_tokens,
         usage.estimated or served is not model,
         cost,
-        "USD" if model is None else model.prices.currency,
+        USD if model is None else model.prices.currency,
         entry.duration * 1000,
         None if first_byte is None else first_byte * 1000,
         entry.upstream * 1000,

@@ -14,6 +14,7 @@ from inference import asking
 from inference.errors import GatewayError
 from inference.models import Trace
 from inference.wire import openai
+from providers.pricing import USD
 from routing import asked
 from routing.asked import OPERATIONS, BadRequest
 from routing.replay import Past
@@ -113,7 +114,7 @@ def _of_row(row: _Row, keys: Keys) -> Past | None:
         row.input_tokens if counted else None,
         row.output_tokens if counted else None,
         row.cached_tokens,
-        row.cost if row.currency == "USD" else None,
+        row.cost if row.currency == USD else None,
         row.estimated and counted,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from providers.pricing import USD
 from routing.rollout import LEGACY
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ def tally(metrics: Metrics, entries: Sequence[Entry], rows: Sequence[Row]) -> No
         provider, model = row.provider_id, row.model_id
         tokens[provider, model, "input"] += row.input_tokens
         tokens[provider, model, "output"] += row.output_tokens
-        if row.cost is not None and row.currency == "USD":
+        if row.cost is not None and row.currency == USD:
             cost[provider, model] += row.cost
         elif row.status < 400:
             metrics.unpriced[provider, model] += 1
         for paid in row.paid:
             tokens[paid.provider_id, paid.model_id, "input"] += paid.input_tokens
             tokens[paid.provider_id, paid.model_id, "output"] += paid.output_tokens
-            if paid.cost is not None and paid.currency == "USD":
+            if paid.cost is not None and paid.currency == USD:
                 cost[paid.provider_id, paid.model_id] += paid.cost
         metrics.answered[provider, model].observe(entry.duration)
         if entry.ruling is not None:

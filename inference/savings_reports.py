@@ -17,9 +17,10 @@ from django.db.models import Sum
 
 from inference.models import TagRollup, UsageRollup
 from inference.spend_reports import EVERYTHING, BadReport, Question, Sight, narrowed
+from providers.pricing import USD
 from routing.types import ModelView, Snapshot
 
-CURRENCY = "USD"
+CURRENCY = USD
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
 
 

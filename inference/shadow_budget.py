@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from providers import pricing, provider_types
+from providers.pricing import USD
 from routing.types import ModelView
 
 WORST_INPUT_COST_PER_MILLION = Decimal(150)
@@ -25,7 +26,7 @@ WORST_OUTPUT_COST_PER_MILLION = Decimal(600)
 MOST_OUTPUT_TOKENS = 4096
 """Counted where neither the request nor the model sets a bound."""
 
-CURRENCY = "USD"
+CURRENCY = USD
 
 _NANO = Decimal(10) ** 9
 _KEPT_SECONDS = 3 * 24 * 3600

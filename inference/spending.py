@@ -11,12 +11,13 @@ from typing import Any
 from django.db.models import Q, QuerySet, Sum
 
 from inference.models import TagRollup, UsageRecord, UsageRollup
+from providers.pricing import USD
 from routing import subjects
 from routing.rollout import GATEWAY
 from routing.spending import Spending
 
 _COLUMNS = {subjects.KEY: "client_key_id", subjects.TEAM: "team_id"}
-_COUNTED = {"side": GATEWAY, "currency": "USD"}
+_COUNTED = {"side": GATEWAY, "currency": USD}
 _HOUR = timedelta(hours=1)
 
 

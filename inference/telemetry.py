@@ -24,6 +24,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from inference import telemetry_names as names
 from inference import trace_ids
 from inference.attempts import Attempt
+from providers.pricing import USD
 
 if TYPE_CHECKING:
     from inference.recording import Entry, Row
@@ -181,7 +182,7 @@ def _about(entry: Entry, row: Row) -> dict[str, Any]:
         told[names.REQUEST_MAX_TOKENS] = entry.asked[1]
     if row.first_byte_ms is not None:
         told[names.RESPONSE_FIRST_CHUNK] = row.first_byte_ms / 1000
-    if row.cost is not None and row.currency == "USD":
+    if row.cost is not None and row.currency == USD:
         told[names.COST] = float(row.cost)
     further = {
         names.RESPONSE_MODEL: row.model_id,

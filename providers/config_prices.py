@@ -14,11 +14,12 @@ from providers.importers.config_forms import Problem
 from providers.importers.config_values import LeftOut, Read, Reader, Unusable, moment, price, text
 from providers.importers.documents import place
 from providers.models import PriceOverride, Provider
+from providers.pricing import USD
 
 
 def _currency(value: Any) -> Read:
     """As it is stored; without one, the usual one."""
-    return Read(text(3)(value).value.upper() or "USD")
+    return Read(text(3)(value).value.upper() or USD)
 
 
 _FIELDS: Mapping[str, Reader] = {
@@ -133,4 +134,4 @@ def _name(document: Document) -> str:
 
 
 def _usual(field: str) -> str:
-    return "USD" if field == "currency" else ""
+    return USD if field == "currency" else ""

@@ -11,6 +11,7 @@ from django.utils import timezone
 from providers import connection, locality, provider_types
 from providers.models import ConnectionParameter, PriceOverride, Provider, ProviderModel
 from providers.prices import OVERRIDE, Book, PriceRule, Prices
+from providers.pricing import USD
 from providers.provider_types import ProviderType
 
 
@@ -51,7 +52,7 @@ def entered_on(row: Any) -> Prices:
         row.input_cost_per_million,
         row.output_cost_per_million,
         row.cached_input_cost_per_million,
-        row.currency.upper() or "USD",
+        row.currency.upper() or USD,
     )
 
 

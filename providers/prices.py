@@ -21,6 +21,7 @@ from decimal import Decimal
 
 from providers import price_list, pricing
 from providers.price_list import ListPrice
+from providers.pricing import USD
 
 OWN, OVERRIDE, LIST, FREE = "own", "override", "list", "free"
 
@@ -32,7 +33,7 @@ class Prices:
     input_cost_per_million: Decimal | None = None
     output_cost_per_million: Decimal | None = None
     cached_input_cost_per_million: Decimal | None = None
-    currency: str = "USD"
+    currency: str = USD
     source: str = ""
     """Where they come from: `own` (the model's row), `override`, `list`, `free`, or empty where nothing is known."""
     note: str = ""

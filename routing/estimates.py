@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from providers.pricing import USD
 from routing.types import ModelView, RequestFacts, RouteCondition
 
 TOKENS_PER_BYTE = 0.25
@@ -18,7 +19,7 @@ USUAL_OUTPUT_TOKENS = 500
 WORTH_READING = 4096
 """Bytes of a prompt from which `tokens_in` is asked: below, no text fills a context that anybody serves."""
 
-_CURRENCY = "USD"
+_CURRENCY = USD
 _SIGNS = bytes(range(0x21, 0x30)) + bytes(range(0x3A, 0x41)) + bytes(range(0x5B, 0x61)) + bytes(range(0x7B, 0x7F))
 _SIGNS_PER_TOKEN = 2
 _LONGEST_WORDS = 20

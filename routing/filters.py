@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from providers.capabilities import meant_for, serves
 from providers.cost_tiers import rank
+from providers.pricing import USD
 from routing import estimates
 from routing.policy_documents import Requirements
 from routing.types import NOMINAL, Asked, Dropped, Identity, ModelView, RequestFacts
@@ -229,7 +230,7 @@ def too_expensive(model: ModelView, asked: Asked) -> Dropped | None:
     cost = estimates.cost(asked.facts, model, asked.conditions.of(model.route))
     if cost is None:
         currency = model.prices.currency
-        why = "its price is not known" if currency == "USD" else f"its price is told in {currency}"
+        why = "its price is not known" if currency == USD else f"its price is told in {currency}"
         return Dropped(model.route, "price_unknown", f"{why}, so no limit of cost can be kept")
     if cost <= asked.max_cost:
         return None

@@ -24,6 +24,7 @@ from time import monotonic, time
 
 from django.conf import settings
 
+from providers.pricing import USD
 from routing.allowances import BUDGET, CALLS, EMPTY, MONEY, NANO, REQUEST, REQUESTS, TOKENS, Allowance, AllowanceIndex
 from routing.allowances import CLOSED as CLOSED_WHEN_AWAY
 from routing.metering_sharing import LEDGER_AWAY, Sharing
@@ -48,7 +49,7 @@ SOON_SECONDS = 1.0
 _NO_FOR_SECONDS = 0.25
 _MOST_BUNDLES = 20_000
 _PER_MILLION = 1_000_000
-_USD = "USD"
+_USD = USD
 
 
 class Exhausted(Exception):

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_POST
 
 from providers import cells, ownership
 from providers.actions import AlreadyExists
+from providers.pricing import USD
 from providers.tables import SwitchableAdmin
 from routing import (
     explain,
@@ -330,7 +331,7 @@ def _explanation(name: str, kind: str, document: PolicyDocument, facts: RequestF
         facts, decide(facts, registry, conditions, now=now), registry, conditions, now=now, most=CANDIDATES_SHOWN
     )
     cost = told["estimate"]["cost_usd"] if told["estimate"] else None
-    shown = _("price unknown") if cost is None else cells.money(Decimal(str(cost)), "USD")
+    shown = _("price unknown") if cost is None else cells.money(Decimal(str(cost)), USD)
     return {"told": told, "label": policy_cells.label_of(told["strategy"]), "cost": shown}
 
 

@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from providers import pricing
+from providers.pricing import USD
 from routing import estimates
 from routing.decide import decide
 from routing.types import NOMINAL, UNSEEN, Dropped, ModelView, RequestFacts, RouteDecision, Snapshot
@@ -216,7 +217,7 @@ def cost(past: Past, model: ModelView | None) -> Decimal | None:
     """USD that the request's tokens cost at a model; None when that is not known. What was cached counts as cached only where it
     was."""
     told, answered = past.input_tokens, past.output_tokens
-    if model is None or model.prices.currency != "USD" or (told is None and not past.estimated):
+    if model is None or model.prices.currency != USD or (told is None and not past.estimated):
         return None
     facts, prices = past.facts, model.prices
     return pricing.cost(

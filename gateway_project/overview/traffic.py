@@ -21,9 +21,10 @@ from inference.rollup_models import DURATION, FIRST_BYTE, OVERHEAD
 from inference.rollup_windows import NO_TIMES, NOTHING, Amounts, Times
 from providers import cells, charts
 from providers.charts import Chart, Series, Sparkline
+from providers.pricing import USD
 from routing.rollout import GATEWAY
 
-CURRENCY = "USD"
+CURRENCY = USD
 _SURE, _MUCH = 0.5, 20.0
 """Percent of change below which nothing changed; and from which a change of the number of requests is good or bad."""
 

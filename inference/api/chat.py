@@ -34,6 +34,7 @@ from inference.errors import GatewayError
 from inference.recording import cost_of
 from inference.refusing import refusal
 from inference.wire import problems, sse
+from providers.pricing import USD
 from routing import health, snapshot, strategies
 from routing.decide import decide
 from routing.types import Identity, ModelView, RequestFacts, RouteDecision, Snapshot
@@ -385,7 +386,7 @@ def _model(provider_id: str, model_id: str) -> ModelView | None:
 
 def _cost(model: ModelView | None, usage: Usage) -> float | None:
     """USD; None where the price is not known, or is in another currency."""
-    if model is None or model.prices.currency != "USD":
+    if model is None or model.prices.currency != USD:
         return None
     told = cost_of(model, usage)
     return None if told is None else float(told)

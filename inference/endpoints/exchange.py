@@ -38,6 +38,7 @@ from inference.told_usage import read_usage, usage_tail
 from inference.trace_ids import child
 from inference.wire import errors, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
+from providers.pricing import USD
 from routing.client_addresses import address_of
 from routing.rollout import GATEWAY
 from routing.snapshot import current
@@ -264,7 +265,7 @@ class Exchange:
             body = account.added_to(body, self.trail, self.cost, why=self.wants_reason)
         now = perf_counter()
         headers = self._headers(now)
-        if self.cost is not None and self.trail.model is not None and self.trail.model.prices.currency == "USD":
+        if self.cost is not None and self.trail.model is not None and self.trail.model.prices.currency == USD:
             headers.append((b"x-gateway-cost-usd", h.money(self.cost)))
         headers.append((b"content-type", reply.content_type))
         headers.append((b"content-length", b"%d" % len(body)))
