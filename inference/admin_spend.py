@@ -43,6 +43,8 @@ from routing.types import Snapshot
 MAY_SEE = "inference.view_usagerecord"
 MAY_SEE_PRICES = "providers.view_providermodel"
 _MOST_DRAWN = 100_000
+MOST_OFFERED = 200
+"""Names that a field offers while it is filled in."""
 
 
 @never_cache
@@ -262,12 +264,12 @@ def _tone(one: savings_reports.Elsewhere) -> str:
 def _names(held: Snapshot, user: Any) -> dict[str, Any]:
     keys = visibility.visible(ClientKey.objects.all(), user).order_by("name").values_list("prefix", "name")
     if not visibility.sees_everything(user):
-        return {"keys": keys[:500]}
+        return {"keys": keys[:MOST_OFFERED]}
     return {
-        "keys": keys[:500],
-        "models": sorted({model.route for model in held.models})[:2000],
-        "provider_ids": sorted({model.provider.provider_id for model in held.models})[:500],
-        "policies": sorted({policy.name for policy in held.each_policy()})[:500],
+        "keys": keys[:MOST_OFFERED],
+        "models": sorted({model.route for model in held.models})[:MOST_OFFERED],
+        "provider_ids": sorted({model.provider.provider_id for model in held.models})[:MOST_OFFERED],
+        "policies": sorted({policy.name for policy in held.each_policy()})[:MOST_OFFERED],
     }
 
 

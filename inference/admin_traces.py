@@ -124,7 +124,8 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
         if trace is None:
             raise Http404(f"No request of the id {object_id!r} is kept.")
         if _FRAGMENT in request.headers:
-            return TemplateResponse(request, "admin/traces/_waterfall.html", _waterfall(trace))
+            glance = {"trace": trace, "trace_tags": trace_details.tags(trace), **_waterfall(trace)}
+            return TemplateResponse(request, "admin/traces/glance.html", glance)
         tab = request.GET.get("tab", "summary")
         if tab not in dict(TABS):
             tab = "summary"

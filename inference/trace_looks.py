@@ -83,7 +83,6 @@ def row(trace: Trace) -> dict[str, Any]:
         "cost": cells.money(trace.cost, trace.currency),
         "flags": flags(trace),
         "parts": parts(trace),
-        "tags": trace_details.tags(trace),
     }
 
 

@@ -229,7 +229,7 @@ def test_a_row_unfolds_and_the_list_renews_itself_by_fragments(admin_client: Cli
     a_request("1")
     part = {"X-Fragment": "1"}
     fall = admin_client.get(page_of("1"), headers=part)
-    assert fall.templates[0].name == "admin/traces/_waterfall.html"
+    assert fall.templates[0].name == "admin/traces/glance.html"
     rows = admin_client.get(LIST, {"view": "all"}, headers=part).content.decode()
     assert "req_1" in rows
     assert "<html" not in rows
