@@ -40,6 +40,7 @@ class Line:
     p95: Any
     requests: str
     failures: str
+    slowest: str
 
 
 def lines(now: datetime) -> tuple[list[Line], int]:
@@ -78,6 +79,7 @@ def _line(
         cells.milliseconds(told.p95),
         links.requests(now - _DAY, provider=provider.provider_id),
         links.requests(now - _DAY, provider=provider.provider_id, outcome="failed"),
+        links.requests(now - _DAY, provider=provider.provider_id, slower_than_ms=round(told.p95)) if told.p95 else "",
     )
 
 
