@@ -125,7 +125,7 @@ def stacked(labels: Sequence[str], series: Sequence[Series], show: Show, links: 
     colours = _colours(series)
     amounts = [[max(0.0, value or 0.0) for value in one.values] for one in series]
     totals = [sum(values) for values in zip(*amounts, strict=True)] if series else [0.0] * len(labels)
-    top, grid = _grid(max(totals, default=0.0), show)
+    top, grid = _grid(totals, show)
     columns = []
     for number, label in enumerate(labels):
         parts, y = [], HEIGHT
@@ -143,7 +143,7 @@ def lines(labels: Sequence[str], series: Sequence[Series], show: Show, links: Se
     """A line for each series, broken where it has no value."""
     colours = _colours(series)
     known = [value for one in series for value in one.values if value is not None]
-    top, grid = _grid(max(known, default=0.0), show)
+    top, grid = _grid(known, show)
     drawn = tuple(_line(one.values, colour, top) for one, colour in zip(series, colours, strict=True))
     columns = tuple(
         _column(number, label, labels, series, colours, show, links, (), "") for number, label in enumerate(labels)
@@ -181,12 +181,17 @@ def _colours(series: Sequence[Series]) -> list[str]:
     return colours
 
 
-def _grid(most: float, show: Show) -> tuple[float, tuple[Tick, ...]]:
-    """The value at the top, and the lines from zero to it, at steps of 1, 2, 2.5 or 5 times a power of ten."""
+def _grid(values: Sequence[float], show: Show) -> tuple[float, tuple[Tick, ...]]:
+    """The value at the top, and the lines from zero to it, at steps of 1, 2, 2.5 or 5 times a power of ten; at whole ones where
+    nothing but whole numbers is drawn."""
+    most = max(values, default=0.0)
     if most <= 0:
         return 1.0, (Tick(show(0.0), 0.0),)
+    is_counted = all(float(value).is_integer() for value in values)
     power = 10.0 ** math.floor(math.log10(most / _STEPS))
-    step = next(power * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if power * factor * _STEPS >= most * 0.999999)
+    steps = [power * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0)]
+    fitting = [step for step in steps if step * _STEPS >= most * 0.999999 and (step.is_integer() or not is_counted)]
+    step = fitting[0] if fitting else 1.0
     count = math.ceil(most / step - 1e-6)
     return step * count, tuple(Tick(show(step * number), 100 * number / count) for number in range(count + 1))
 

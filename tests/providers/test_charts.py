@@ -31,6 +31,11 @@ def test_the_grid_ends_at_a_round_number() -> None:
     assert drawn.columns[0].parts[0].height == pytest.approx(73 / 80 * HEIGHT, abs=0.01)
 
 
+@pytest.mark.parametrize(("most", "steps"), [(1, ["0", "1"]), (3, ["0", "1", "2", "3"]), (9, ["0", "5", "10"])])
+def test_what_is_counted_is_measured_in_whole_steps(most: int, steps: list[str]) -> None:
+    assert [row.label for row in charts.stacked(["now"], [Series("a", [most])], show).rows] == steps
+
+
 @given(st.floats(1e-9, 1e12))
 def test_every_value_fits_under_the_top_line(value: float) -> None:
     drawn = charts.stacked(["now"], [Series("a", [value])], show)
