@@ -224,7 +224,7 @@ def share_view(request: HttpRequest, pk: int) -> HttpResponse:
         request,
         pk,
         lambda: trials.change(policy, percentage=form.share(), note=form.cleaned_data["note"]),
-        f"{_percent(form.share())} of the clients get it now.",
+        _("%s of the clients get it now.") % _percent(form.share()),
     )
 
 
@@ -236,14 +236,14 @@ def gate_view(request: HttpRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         messages.error(request, _("Nothing was changed: %s") % _said(form))
         return redirect(PAGE, pk)
-    return _step(request, pk, lambda: trials.change(policy, gate=form.gate()), "The gate is as you said.")
+    return _step(request, pk, lambda: trials.change(policy, gate=form.gate()), _("The gate is as you said."))
 
 
 @require_POST
 def promote_view(request: HttpRequest, pk: int) -> HttpResponse:
     policy = get_object_or_404(Policy, pk=pk)
     _need(request, "change", policy)
-    done = f"Version {policy.candidate_version} counts for all."
+    done = _("Version %s counts for all.") % policy.candidate_version
     return _step(request, pk, lambda: trials.promote(policy, note=request.POST.get("note", "")[:500]), done)
 
 
@@ -251,7 +251,7 @@ def promote_view(request: HttpRequest, pk: int) -> HttpResponse:
 def stop_view(request: HttpRequest, pk: int) -> HttpResponse:
     policy = get_object_or_404(Policy, pk=pk)
     _need(request, "change")
-    done = f"Every client gets version {policy.version}."
+    done = _("Every client gets version %s.") % policy.version
     return _step(request, pk, lambda: trials.stop(policy, note=request.POST.get("note", "")[:500]), done)
 
 
@@ -338,8 +338,8 @@ def _figures(trial: Trial) -> dict[str, Any]:
     comparison = trials.compare(trial, timezone.now())
     if comparison is None:
         return {"trial": trial, "comparison": None}
-    tones = {BROKEN: ("breaks its gate", "bad"), KEPT: ("keeps to its gate", "good")}
-    word, tone = tones.get(comparison.verdict.outcome, ("too early to say", ""))
+    tones = {BROKEN: (_("breaks its gate"), "bad"), KEPT: (_("keeps to its gate"), "good")}
+    word, tone = tones.get(comparison.verdict.outcome, (_("too early to say"), ""))
     return {
         "trial": trial,
         "comparison": comparison,
@@ -353,15 +353,15 @@ def _figures(trial: Trial) -> dict[str, Any]:
 def _rows(comparison: Comparison) -> list[Row]:
     candidate, active = comparison.candidate, comparison.active
     return [
-        Row("Requests", cells.number(candidate.requests), cells.number(active.requests)),
-        Row("Failed", _rate(candidate), _rate(active), *_points(candidate, active)),
+        Row(_("Requests"), cells.number(candidate.requests), cells.number(active.requests)),
+        Row(_("Failed"), _rate(candidate), _rate(active), *_points(candidate, active)),
         Row(
-            "Median until the reply",
+            _("Median until the reply"),
             cells.milliseconds(candidate.latency_ms),
             cells.milliseconds(active.latency_ms),
             *_ratio(candidate.latency_ms, active.latency_ms),
         ),
-        Row("Cost of a request", _money(candidate), _money(active), *_ratio(candidate.cost, active.cost)),
+        Row(_("Cost of a request"), _money(candidate), _money(active), *_ratio(candidate.cost, active.cost)),
     ]
 
 
