@@ -31,7 +31,7 @@ def of_key(request: HttpRequest, key: ClientKey) -> list[tuple[str, str]]:
         ),
         (http, f"curl -X POST {_KEY} {_JSON} -d '{{\"overlap_seconds\": 86400}}' {base}/rotate"),
         (_("Suspend, and resume"), f"python manage.py client_keys suspend {key.prefix}"),
-        (http, f"curl -X PATCH {_KEY} {_JSON} -d '{{\"enabled\": false}}' {base}"),
+        (http, f"curl -X POST {_KEY} {base}/suspend"),
         (_("Revoke for good"), f'python manage.py client_keys revoke {key.prefix} --reason "It leaked"'),
         (http, f'curl -X POST {_KEY} {_JSON} -d \'{{"reason": "It leaked"}}\' {base}/revoke'),
         (
