@@ -144,15 +144,12 @@ def scripted_fake(kind: provider_types.ProviderType) -> Stand:
 def local_model(kind: provider_types.ProviderType) -> Stand:
     view = registry.provider(kind.name, connection={**kind.defaults, "model_path": "builtin:demo", "context_size": 512})
     missing = registry.model(view, "missing", parameters={"model_path": "/nowhere/model.gguf"})
-    closing = ExitStack()
-    closing.callback(llama_cpp.close)
     return Stand(
         backend=LlamaCpp,
         provider=view,
         chat=registry.model(view, "demo"),
         embedding=registry.model(view, "demo-embedding"),
         prompt="What is a provider?",
-        closing=closing,
         failures={
             "no file": (lambda stand: stand.call(model=missing), errors.ModelUnavailable),
             "prompt over context": (
@@ -173,6 +170,13 @@ STANDS = {
 TYPES = list(provider_types.registered().values())
 ONE_OF_EACH = [provider_types.OPENAI_COMPATIBLE, provider_types.FAKE, provider_types.LLAMA_CPP]
 """Presets differ in where and how they are reached, not in what comes back: the slower promises are kept by one of each."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_engine() -> Iterator[None]:
+    """The local model stays loaded from one promise to the next, as it does for a process."""
+    yield
+    llama_cpp.close()
 
 
 @pytest.fixture
