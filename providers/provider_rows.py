@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, DateTimeField, OuterRef, Q, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from providers import breaker_states, connection, live_figures, provider_types
@@ -52,22 +50,22 @@ def standings(providers: Sequence[Provider]) -> dict[int, Standing]:
     ids = [provider.provider_id for provider in providers]
     pks = [provider.pk for provider in providers]
     probed = _probed(pks)
-    last = ProbeResult.objects.in_bulk([one["last_id"] for one in probed.values() if one["last_id"]])
+    last = ProbeResult.objects.in_bulk([last_id for last_id, _ in probed.values()])
+    began = ProbeResult.objects.filter(pk__in=[first_id for _, first_id in probed.values()])
+    since = dict(began.values_list("provider_id", "at"))
     addresses = _addresses(pks)
     models, keys = _models(pks), _keys(pks)
     breakers, figures = breaker_states.read(ids), live_figures.of(ids)
     off = _switched_off([provider.provider_id for provider in providers if not provider.enabled])
     found = {}
     for provider in providers:
-        told = probed.get(provider.pk, {})
-        probe = last.get(told.get("last_id"))
-        since = told.get("well_since" if probe.healthy else "unwell_since") if probe else None
+        probe = last.get(probed[provider.pk][0]) if provider.pk in probed else None
         counted, held = models.get(provider.pk, (0, 0, 0)), keys.get(provider.pk, (0, 0))
         kind = provider_types.find(provider.provider_type)
         found[provider.pk] = Standing(
             base_url=addresses.get(provider.pk) or shown_base_url(provider),
             last_probe=probe,
-            since=since,
+            since=since.get(provider.pk),
             breaker=breakers.get(provider.provider_id),
             figures=figures.get(provider.provider_id, live_figures.NOTHING),
             models_on=counted[0],
@@ -103,27 +101,20 @@ def losing_their_only_provider(pks: Sequence[int]) -> list[str]:
     return list(lost.order_by("model_id").values_list("model_id", flat=True).distinct())
 
 
-def _probed(pks: Sequence[int]) -> dict[int, dict[str, Any]]:
-    of_it = ProbeResult.objects.filter(provider=OuterRef("pk"))
-    rows = Provider.objects.filter(pk__in=pks).order_by()
-    return {
-        row["pk"]: row
-        for row in rows.values("pk").annotate(
-            last_id=Subquery(of_it.order_by("-at").values("id")[:1]),
-            well_since=_since(of_it, healthy=True),
-            unwell_since=_since(of_it, healthy=False),
-        )
-    }
-
-
-def _since(probes_of: QuerySet, *, healthy: bool) -> Subquery:
-    """When the present run of this state began: the first probe after the last one of the other state.
-
-    By their time, of which there is an index for each provider: in the order of their ids all providers' probes would be read.
-    """
-    other = ProbeResult.objects.filter(provider=OuterRef("provider"), healthy=not healthy).order_by("-at").values("at")
-    first = probes_of.filter(healthy=healthy, at__gt=Coalesce(Subquery(other[:1]), Value(_BEGINNING))).order_by("at")
-    return Subquery(first.values("at")[:1], output_field=DateTimeField(null=True))
+def _probed(pks: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Ids of each provider's last probe, and of the one with which the present run of good or bad ones began."""
+    found: dict[int, tuple[int, int]] = {}
+    over: set[int] = set()
+    state: dict[int, bool] = {}
+    rows = ProbeResult.objects.filter(provider__in=pks).order_by("-id")
+    for owner, pk, healthy in rows.values_list("provider_id", "id", "healthy"):
+        if owner in over:
+            continue
+        if state.setdefault(owner, healthy) == healthy:
+            found[owner] = (found[owner][0] if owner in found else pk, pk)
+        else:
+            over.add(owner)
+    return found
 
 
 def _addresses(pks: Sequence[int]) -> dict[int, str]:

@@ -84,7 +84,7 @@ def test_the_list_takes_the_same_queries_for_one_provider_and_for_many(
 ) -> None:
     a_probe(a_provider("p0"))
     admin_client.get(reverse(LIST))
-    queries = 13
+    queries = 14
     with django_assert_num_queries(queries):
         admin_client.get(reverse(LIST))
     for number in range(1, 20):
