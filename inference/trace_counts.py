@@ -20,6 +20,7 @@ from inference.models import FailureRollup, TagRollup, TrafficRollup, UsageRollu
 from inference.trace_partitions import horizon
 from inference.trace_search import Search, Sight
 from routing.models import ClientKey
+from routing.rollout import PROBE
 
 USUAL_SPAN = timedelta(hours=24)
 _BY_MINUTE = timedelta(hours=2)
@@ -108,8 +109,10 @@ def _failures(search: Search, sight: Sight) -> tuple[QuerySet[Any], str, tuple[s
 
 
 def _narrowed(search: Search, sight: Sight, rows: QuerySet[Any]) -> QuerySet[Any]:
-    where = Q()
+    where = Q() if search.side else ~Q(side=PROBE)  # as the search itself has it
     for name, column in _PLAIN.items():
+        if name == "side" and search.side == trace_search.ALL_SIDES:
+            continue
         if (wanted := getattr(search, name)) not in ("", None):
             where &= Q(**{column: wanted})
     if search.served_by:

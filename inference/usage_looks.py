@@ -169,9 +169,13 @@ def change(now: Decimal | None, before: Decimal | None, measure: Measure, curren
     share = 100 * (now - before) / before
     better = None if measure.good_up is None or not share else (share > 0) == measure.good_up
     tone = "" if better is None else "up" if better else "down"
-    text = "±0" if abs(share) < Decimal("0.05") else f"{share:+.0f}" if abs(share) >= 10 else f"{share:+.1f}"
+    if share >= 1000:
+        text = f"×{_short(float(round(now / before)))}"
+    else:
+        text = "±0" if abs(share) < Decimal("0.05") else f"{share:+.0f}" if abs(share) >= 10 else f"{share:+.1f}"
+        text += f"{_THIN}%"
     before_text = f"{before:.2f}{_THIN}%" if measure.kind == SHARE else shown(float(before), measure, currency)
-    return Change(f"{text}{_THIN}%", tone, before_text)
+    return Change(text, tone, before_text)
 
 
 # --- The table ----------------------------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ SHOTS: tuple[Shot, ...] = (
     Shot("alert", "inference_alertincident_change", _first("inference.AlertIncident")),
     Shot("alert-rules", "inference_alertrule_changelist"),
     Shot("alert-channels", "inference_alertchannel_changelist"),
+    Shot("workers", "workers"),
     Shot("jobs", "inference_job_changelist"),
     Shot("job", "inference_job_change", _first("inference.Job", state="failed")),
     Shot("workers", "workers"),

@@ -177,6 +177,7 @@ def test_the_chart_counts_what_is_listed_or_is_not_there(admin_client: Client) -
     record(2, status=502, error_code="upstream_unreachable", error_owner="provider")
     record(1, status=499, error_code="client_closed_request", tags=",a,")
     record(1, error_code="stream_broken")
+    record(1, side="probe")
 
     def bars(**asked: Any) -> tuple[int, int] | None:
         page = admin_client.get(LIST, asked)
@@ -187,6 +188,8 @@ def test_the_chart_counts_what_is_listed_or_is_not_there(admin_client: Client) -
 
     assert bars() == (3, 4)
     assert bars(hours="1") == (3, 4)
+    assert bars(side="probe") == (1, 0)
+    assert bars(side="all") == (4, 4)
     assert bars(outcome="failed") == (0, 4)
     assert bars(outcome="cut") == (0, 1)
     assert bars(team=team.pk) == (3, 0)

@@ -129,6 +129,17 @@ def test_a_waiting_job_is_cancelled(key: str) -> None:
     assert jobs.run(uuid.UUID(job_id)) is False
 
 
+def test_a_job_that_is_over_is_asked_again_in_its_keys_name(key: str, other: str, admin: str) -> None:
+    job_id = post(key).json()["id"]
+    path = f"/api/v1/jobs/{job_id}"
+    assert post(key, f"{path}/retry", {}).status_code == 409
+    post(key, f"{path}/cancel", {})
+    assert post(other, f"{path}/retry", {}).status_code == 404
+    again = post(admin, f"{path}/retry", {})
+    assert again.status_code == 202
+    assert get(key, again["Location"]).json()["state"] == "queued"
+
+
 @pytest.mark.parametrize(
     "path", ["/api/v1/jobs", f"/api/v1/jobs/{uuid.UUID(int=1)}", f"/api/v1/jobs/{uuid.UUID(int=1)}/events"]
 )

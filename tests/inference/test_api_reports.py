@@ -88,3 +88,15 @@ def test_the_usual_span_is_a_month():
 
 def test_savings_are_for_admins_because_they_tell_prices():
     assert caller("generate").get(SAVINGS).status_code == 403
+
+
+def test_latency_is_told_to_admins_by_what_it_is_summed_by():
+    record(20, duration_ms=80.0, stream=True, first_byte_ms=12.0)
+    path = "/api/v1/reports/latency"
+    (line,) = caller("admin").get(f"{path}?group_by=provider,week").json()["lines"]
+    assert (line["by"]["provider"], line["requests"]) == ("up", 20)
+    assert 60 < line["duration_ms"]["p50"] < line["duration_ms"]["p99"] <= 100
+    assert 10 < line["first_byte_ms"]["p95"] <= 16
+    refused = caller("admin").get(f"{path}?group_by=key")
+    assert (refused.status_code, "not by key" in refused.content.decode()) == (400, True)
+    assert caller("generate").get(path).status_code == 403
