@@ -227,7 +227,7 @@ def _run(
     who = f"file:{owner}" if owner else actor.current().name
     run = runs.start(ImportRun.Kind.APPLY, source.label, actor=who)
     if reason := actor.current().reason:
-        run.options = {"reason": reason}
+        run.options = {**run.options, "reason": reason}
     return runs.execute(run, lambda: source, prefer="source", progress=progress)
 
 

@@ -133,3 +133,23 @@ def test_an_operator_writes_no_budgets_by_way_of_a_file(client):
     operator.groups.remove(admin)
     assert client.post(APPLY, {"shown": seen, "reason": "once I was one"}).status_code == 403
     assert not Budget.objects.exists()
+
+
+def test_a_reason_lets_nobody_send_stored_keys_elsewhere(client):
+    """Who may not read secrets may not move them by way of a document either, whatever reason they give."""
+    roles.make()
+    operator = User.objects.create_user("linus", is_staff=True)
+    operator.groups.add(Group.objects.get(name="operator"))
+    client.force_login(operator)
+    provider = Provider.objects.create(
+        provider_id="p", provider_type="openai_compatible", connection_params={"base_url": "https://api.example.com/v1"}
+    )
+    ApiKey.objects.create(provider=provider, secret=SECRET)
+    text = (
+        "version: 1\nproviders:\n  p:\n    provider_type: openai_compatible\n"
+        "    connection_params: {base_url: 'https://elsewhere.example/v1'}\n"
+    )
+    client.post(APPLY, {"shown": sealed(compare(client, text)), "reason": "a new address"})
+    provider.refresh_from_db()
+    moved = provider.connection_params["base_url"] != "https://api.example.com/v1"
+    assert not moved or provider.api_keys.get().held_for
