@@ -24,6 +24,9 @@ from routing.rate_limits import LIMITS
 from routing.subjects import EACH_KEY, EACH_TEAM
 from routing.team_pages import OfTeams
 
+# What people call it; the table keeps the name that it was made with.
+RateLimit._meta.verbose_name, RateLimit._meta.verbose_name_plural = gettext_lazy("limit"), gettext_lazy("limits")
+
 
 class LimitChangeList(ChangeList):
     """Asks what is used of all rows of the page at once."""

@@ -222,6 +222,15 @@ def test_the_admins_file_is_narrowed_as_its_list_is(admin_client):
     assert [json.loads(line)["action"] for line in found.splitlines()] == ["create"]
 
 
+def test_the_list_counts_nothing_and_asks_for_no_choices(admin_client, django_assert_num_queries):
+    write_entries(3)
+    url = reverse("admin:providers_auditentry_changelist")
+    admin_client.get(url)
+    with django_assert_num_queries(4) as asked:
+        admin_client.get(url)
+    assert not any("COUNT(" in query["sql"] or "DISTINCT" in query["sql"] for query in asked.captured_queries)
+
+
 def test_one_entry_tells_whether_it_stands_as_it_was_written():
     write_entries(3)
     first, second, third = AuditEntry.objects.order_by("pk")

@@ -252,6 +252,18 @@ def test_the_list_tells_limits_budget_and_where_a_key_was_used(admin_client: Cli
     assert "192.0.2.7" in html
 
 
+def test_the_page_of_a_key_takes_the_same_queries_for_few_requests_and_for_many(
+    admin_client: Client, django_assert_num_queries: Any
+) -> None:
+    key, _ = issuing.issue("CI", ["generate"])
+    RateLimit.objects.create(subject="each_key", tokens_per_minute=9000)
+    for count in (1, 30):
+        ledger.record(count, client_key_id=key.pk, client_key_prefix=key.prefix)
+        admin_client.get(url("overview", key))
+        with django_assert_num_queries(9):
+            admin_client.get(url("overview", key))
+
+
 def test_the_page_of_a_key_tells_what_it_asked_and_what_bounds_it(admin_client: Client) -> None:
     team = Team.objects.create(name="research")
     key, _ = issuing.issue("CI", ["generate"], team=team)
