@@ -52,7 +52,7 @@ def _origin(url: str) -> str:
     url = url.strip()
     try:
         parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme, "")
+        port = parts.port or _PORTS.get(parts.scheme) or ""
     except ValueError:
         return url.rpartition("@")[2]
     if not parts.hostname:

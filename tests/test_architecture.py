@@ -58,7 +58,13 @@ PURE += ("providers.importers.documents", "providers.importers.config_forms", "p
 PURE += ("routing.client_addresses", "routing.policy_limits", "routing.foreign_keys", "routing.key_bounds")
 PURE += ("routing.permits", "inference.offered")
 PURE += ("routing.live_models", "inference.chat_requests", "inference.trace_ids", "inference.roles")
-PURE += ("providers.kamiwaza", "providers.document_text", "providers.config_changes", "providers.config_review")
+PURE += (
+    "providers.kamiwaza",
+    "providers.destinations",
+    "providers.document_text",
+    "providers.config_changes",
+    "providers.config_review",
+)
 PURE += tuple(
     f"providers.importers.{name}"
     for name in ("foreign_forms", "model_policies", "bridge_yaml", "env_forms", "env_text")
