@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ CELL, DAY, NOW = timedelta(minutes=30), timedelta(hours=24), timedelta(minutes=5
 KEPT_SECONDS = 45
 WARN_ABOVE, BAD_ABOVE = 0.02, 0.25
 """Shares of failed tries from which on half an hour is not good any more."""
+_AMOUNTS = tuple(field.name for field in fields(Amounts))
 _SERVED = Q(side=GATEWAY) & ~Q(provider_id="")
 
 
@@ -62,7 +64,7 @@ def of(provider_ids: Sequence[str], now: datetime | None = None) -> Mapping[str,
     for provider_id in provider_ids:
         if provider_id not in day and (provider_id,) not in lately:
             continue
-        amounts, (p50, p95, p99), strip = day.get(provider_id, (NOTHING, (None, None, None), ()))
+        amounts, (p50, p95, p99), strip = _read(day.get(provider_id))
         recent = lately.get((provider_id,), NOTHING)
         found[provider_id] = Figures(
             tries_now=_tries(recent),
@@ -130,16 +132,32 @@ def recent(provider_id: str, most: int) -> list[dict[str, Any]]:
 
 
 _Percentiles = tuple[float | None, float | None, float | None]
+_Kept = tuple[tuple[Any, ...], _Percentiles, datetime | None, tuple[tuple[int, int], ...]]
+"""Plain values, since the cache would take longer over a thousand providers' objects than the database over their sums."""
 
 
-def _day(now: datetime) -> dict[str, tuple[Amounts, _Percentiles, tuple[Cell, ...]]]:
+def _read(kept: _Kept | None) -> tuple[Amounts, _Percentiles, tuple[Cell, ...]]:
+    if kept is None:
+        return NOTHING, (None, None, None), ()
+    amounts, percentiles, start, counts = kept
+    cells = tuple(_cell(start + CELL * number, *both) for number, both in enumerate(counts)) if start else ()
+    return Amounts(*amounts), percentiles, cells
+
+
+def _day(now: datetime) -> dict[str, _Kept]:
     kept = cache.get("provider-days")
     if kept is None:
         amounts = rollup_windows.amounts(now - DAY, now, _SERVED, ["provider_id"])
         took = rollup_windows.times(DURATION, now - DAY, now, _SERVED, ["provider_id"])
         cells = strips(now)
         kept = {
-            key: (one, _percentiles(took.get((key,), NO_TIMES)), cells.get(key, ())) for (key,), one in amounts.items()
+            key: (
+                tuple(getattr(one, name) for name in _AMOUNTS),
+                _percentiles(took.get((key,), NO_TIMES)),
+                cells[key][0].at if key in cells else None,
+                tuple((cell.tries, cell.failed) for cell in cells.get(key, ())),
+            )
+            for (key,), one in amounts.items()
         }
         cache.set("provider-days", kept, KEPT_SECONDS)
     return kept
