@@ -214,8 +214,8 @@ def asked(asks: int, only: str, say: Callable[[str], None]) -> dict[str, dict[st
         with CaptureQueriesContext(connection) as queries:
             answer = client.get(path)
         sent = queries.captured_queries
-        if answer.status_code != 200:
-            continue  # an act, or what leads to another page
+        if answer.status_code != 200 or not answer["Content-Type"].startswith("text/html") or answer.streaming:
+            continue  # an act, data, or what leads to another page
         walls, own = [], []
         for _ in range(asks):
             began, used = time.perf_counter(), time.process_time()
