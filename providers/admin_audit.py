@@ -91,7 +91,7 @@ def _audited(model: type) -> list[Any]:
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("when", "who", "what", "target", "changed", "why", "request")
+    list_display = ("when", "who", "what", "target", "changed", "why", "request_cell")
     list_filter = (ActionFilter, KindFilter, SinceFilter)
     search_fields = ("actor", "target_id", "request_id")
     search_help_text = gettext_lazy("Search by actor, object or request id")
@@ -152,7 +152,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return format_html('<span class="gw-audit-why" title="{0}">{0}</span>', entry.reason)
 
     @admin.display(description=gettext_lazy("Request"), ordering="request_id")
-    def request(self, entry: AuditEntry) -> Any:
+    def request_cell(self, entry: AuditEntry) -> Any:
         if not entry.request_id:
             return cells.EMPTY
         return format_html('<code class="gw-code" title="{0}">{0}</code>', entry.request_id)
