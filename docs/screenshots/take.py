@@ -108,7 +108,6 @@ SHOTS: tuple[Shot, ...] = (
     Shot("workers", "workers"),
     Shot("jobs", "inference_job_changelist"),
     Shot("job", "inference_job_change", _first("inference.Job", state="failed")),
-    Shot("workers", "workers"),
     Shot("cutover", "routing_rollout_changelist"),
     Shot("imports", "providers_importrun_changelist"),
     Shot("import", "providers_importrun_change", _first("providers.ImportRun", kind="apply"), kept=(WIDE,)),
