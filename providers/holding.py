@@ -2,8 +2,8 @@
 gets no secret by it.
 
 Where the person or key that acts may not handle secrets, a change of the destination holds back the provider's keys until they are
-entered anew, until somebody who may handle secrets releases them, or until the provider points back. Secrets that stand in
-the connection parameters cannot be held back, so such a change is refused until they are entered anew or deleted.
+entered anew, until somebody who may handle secrets releases them, or until the provider points back with no deployment left
+elsewhere. Secrets that stand in the connection parameters cannot be held back, so such a change is refused until they are entered anew or deleted.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from providers import actor, connection, destinations, provider_types
@@ -22,11 +23,14 @@ from providers.destinations import Destination
 from providers.secrets import SecretError
 
 if TYPE_CHECKING:
-    from providers.models import ApiKey, Provider
+    from providers.models import ApiKey, Provider, ProviderModel
 
 PERMISSION = "routing.grant_every_scope"
 """What a user of the admin needs to handle secrets: who may give a client key the scope secrets:read may read them."""
 
+_NOT_ITS_HOST = (
+    "base_urls: an address at another host than the provider's would get its key; that takes the right to read secrets."
+)
 _FOR_THE_PROXY = json.dumps(["proxy"])
 """The path of a proxy's URL: its password goes where the URL itself says."""
 
@@ -44,11 +48,22 @@ class _Look:
     here: Mapping[str, Destination]
     secrets: Mapping[str, str]
     parameters: Mapping[tuple[str, str], str]
-    keys: Mapping[int, str]
-    """Fingerprints by primary key."""
+    keys: Mapping[int, tuple[str, str]]
+    """Environment and fingerprint by primary key."""
+    deployments: Mapping[int, list[Any]]
+    """By a model's primary key, the addresses of its own at which it answers; its provider's key goes there."""
 
     def of(self, environment: str) -> Destination:
         return self.here.get(environment, self.usual)
+
+    def hosts(self) -> set[str | None]:
+        """The hosts to which every key goes anyway, whatever its environment."""
+        environments = {settings.GATEWAY_ENVIRONMENT, *(environment for environment, _ in self.keys.values())}
+        return set.intersection(*({_host(self.of(environment).origin)} for environment in environments))
+
+    def strays(self, hosts: Collection[str | None]) -> dict[int, list[Any]]:
+        """Deployments at other hosts."""
+        return {pk: urls for pk, urls in self.deployments.items() if not _all_at(urls, hosts)}
 
 
 @contextmanager
@@ -104,17 +119,27 @@ def release(keys: Iterable[ApiKey]) -> list[ApiKey]:
     return released
 
 
-def check_deployments(provider: Provider, urls: object) -> None:
-    """Of a model whose deployments answer at URLs of their own: they get the provider's key as well, so they stay at its host.
-    Raises `SecretsStay`."""
-    if not isinstance(urls, list) or actor.current().may_handle_secrets():
+def check_deployments(model: ProviderModel) -> None:
+    """Before a model is written whose deployments answer at addresses of their own: they get the provider's key as well, so they
+    stay at its host, and those that stood there before stay as they are. Raises `SecretsStay`."""
+    urls = _deployments(model.parameters)
+    if not urls or actor.current().may_handle_secrets():
         return
-    look = _look(provider)
-    hosts = {urlsplit(place.origin).hostname for place in (look.usual, *look.here.values())} if look else set()
-    if not all(isinstance(url, str) and _host(url) in hosts for url in urls):
-        raise SecretsStay(
-            "base_urls: an address at another host than the provider's would get its key; that takes the right to read secrets."
-        )
+    stored = type(model)._base_manager.filter(pk=model.pk, provider=model.provider).first()
+    if stored is not None and _deployments(stored.parameters) == urls:
+        return
+    look = _look(model.provider)
+    if look is None or not _all_at(urls, look.hosts()):
+        raise SecretsStay(_NOT_ITS_HOST)
+
+
+def _deployments(parameters: object) -> list[Any]:
+    urls = parameters.get("base_urls") if isinstance(parameters, dict) else None
+    return urls if isinstance(urls, list) else []
+
+
+def _all_at(urls: Iterable[Any], hosts: Collection[str | None]) -> bool:
+    return all(isinstance(url, str) and _host(url) in hosts for url in urls)
 
 
 def _host(url: str) -> str | None:
@@ -147,8 +172,13 @@ def _look(provider: Provider) -> _Look | None:
         if row.is_sensitive and row.param_name != "proxy":
             sensitive[row.environment, row.param_name] = connection.text({"it": value}, "it")
     here = {environment: destinations.of(usual | connection.canonical(values)) for environment, values in rows.items()}
-    keys = dict(stored.api_keys.values_list("pk", "fingerprint"))
-    return _Look(destinations.of(usual), here, secrets, sensitive, keys)
+    keys = {
+        pk: (environment, mark)
+        for pk, environment, mark in stored.api_keys.values_list("pk", "environment", "fingerprint")
+    }
+    models = stored.models.filter(parameters__has_key="base_urls").values_list("pk", "parameters")
+    deployments = {pk: urls for pk, parameters in models if (urls := _deployments(parameters))}
+    return _Look(destinations.of(usual), here, secrets, sensitive, keys, deployments)
 
 
 def _settle(provider: Provider, before: _Look, entered: Collection[str]) -> None:
@@ -159,15 +189,25 @@ def _settle(provider: Provider, before: _Look, entered: Collection[str]) -> None
     environments = {*before.here, *after.here, *(key.environment for key in keys)}
     moved = {name for name in environments if not before.of(name).covers(after.of(name))}
     _refuse_to_take_along(before, after, moved, entered)
+    if any(before.deployments.get(pk) != urls for pk, urls in after.strays(after.hosts()).items()):
+        raise SecretsStay(_NOT_ITS_HOST)
     for key in keys:
-        at = after.of(key.environment)
-        if key.held_for and destinations.read(key.held_for).covers(at):
-            key.held_for = ""
-        elif not key.held_for and key.environment in moved and before.keys.get(key.pk) == key.fingerprint:
-            key.held_for = str(before.of(key.environment))[:500]
-        else:
-            continue
-        key.save(update_fields=["held_for"])
+        key.held_for, was = _standing(key, before, after), key.held_for
+        if key.held_for != was:
+            key.save(update_fields=["held_for"])
+
+
+def _standing(key: ApiKey, before: _Look, after: _Look) -> str:
+    """For which destination the key is held back from now on; empty where it may go to the one that it has."""
+    at = after.of(key.environment)
+    if key.held_for:
+        known = destinations.read(key.held_for)
+        back = known.covers(at) and not after.strays({_host(known.origin)})
+        return "" if back else key.held_for
+    environment, fingerprint = before.keys.get(key.pk, ("", ""))
+    if fingerprint != key.fingerprint or before.of(environment).covers(at):
+        return ""
+    return str(before.of(environment))[:500]
 
 
 def _refuse_to_take_along(before: _Look, after: _Look, moved: set[str], entered: Collection[str]) -> None:

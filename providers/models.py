@@ -333,9 +333,7 @@ class ProviderModel(RegistryModel):
             raise ValidationError({"cost_tier": f"One of {', '.join(cost_tiers.COST_TIERS)}, or nothing."})
 
     def guard(self) -> AbstractContextManager[None]:
-        urls = self.parameters.get("base_urls") if isinstance(self.parameters, dict) else None
-        if urls is not None:
-            holding.check_deployments(self.provider, urls)
+        holding.check_deployments(self)
         return nullcontext()
 
     def prepare(self) -> bool:

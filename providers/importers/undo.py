@@ -6,6 +6,7 @@ undone, so it may be killed anywhere and run again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from django.db import connection, models, transaction
 
-from providers import audit, keyring, revision
+from providers import audit, holding, keyring, revision
 from providers.fields import EncryptedField, Sealed
 from providers.importers import rows
 from providers.importers.drafts import Kind
@@ -44,8 +45,15 @@ class Undo:
     def walk(self) -> None:
         for pk in self._providers():
             self._before_each()
-            with transaction.atomic():
-                name = self._provider(pk)
+            name = ""
+            with contextlib.closing(BundleBook()) as self._book:
+                try:
+                    with transaction.atomic(), holding.guarded(Provider(pk=pk)):
+                        name = self._provider(pk)
+                except holding.SecretsStay as error:
+                    self._leave(pk, error.messages[0])
+                else:
+                    self._tally.enter(self._book)
             self._after_each(name)
         self._tell_of_those_deleted_since()
 
@@ -61,11 +69,21 @@ class Undo:
             touched |= set(found.values_list("provider_id", flat=True).distinct())
         return sorted(Provider._base_manager.filter(pk__in=touched).values_list("pk", flat=True))
 
+    def _leave(self, pk: int, why: str) -> None:
+        """Nothing of the provider is taken back."""
+        book = BundleBook()
+        for kind in MODELS:
+            mine = MODELS[kind]._base_manager.filter(**{"pk" if kind == Kind.PROVIDER else "provider_id": pk})
+            for records in self._batches(kind, mine):
+                for record in records:
+                    self._keep(record, EDITED_SINCE, why, book)
+        self._tally.enter(book)
+
     def _provider(self, pk: int) -> str:
+        book = self._book
         provider = Provider._base_manager.select_for_update().filter(pk=pk).first()
         if provider is None:
             return ""  # deleted this very moment, with all its parts
-        book = BundleBook()
         done = self._done = Counter[str]()
         for kind in _PARTS:
             mine = MODELS[kind]._base_manager.filter(provider_id=pk)
@@ -78,7 +96,6 @@ class Undo:
             after = {"run": self._run.pk, "counts": dict(sorted(done.items()))}
             audit.record("undo import", "provider", provider.provider_id, before=None, after=after)
             revision.bump()
-        self._tally.enter(book)
         return provider.provider_id
 
     def _batches(self, kind: str, mine: models.QuerySet) -> Iterator[list[ImportRecord]]:

@@ -10,6 +10,8 @@ from django.urls import reverse
 
 from providers import actor, configuration, destinations, holding
 from providers.destinations import Destination
+from providers.importers import runs
+from providers.importers.state import Digester, state
 from providers.models import ApiKey, ConnectionParameter, ImportRun, Provider, ProviderModel
 from tests.callers import REGISTRY, caller
 from tests.page_forms import form_of_page
@@ -187,6 +189,38 @@ def test_deployments_stay_at_the_providers_host() -> None:
             ProviderModel.objects.create(provider=provider, model_id="n", parameters={"base_urls": [ELSEWHERE]})
 
 
+def deployment(provider: Provider, url: str, model_id: str = "m") -> ProviderModel:
+    return ProviderModel.objects.create(provider=provider, model_id=model_id, parameters={"base_urls": [url]})
+
+
+def test_a_detour_releases_no_key_while_a_deployment_is_left_elsewhere(provider: Provider) -> None:
+    with stranger():
+        move(provider, base_url=ELSEWHERE)
+        left = deployment(provider, ELSEWHERE)
+        move(provider, base_url=HOME)
+        assert held_for(provider), "the deployment would get it"
+        left.delete()
+        move(provider, organization="acme")
+    assert held_for(provider) == ""
+
+
+def test_a_row_of_an_environment_without_keys_opens_no_host_for_deployments(provider: Provider) -> None:
+    with stranger():
+        ConnectionParameter.objects.create(
+            provider=provider, param_name="base_url", environment="nobody", param_value=ELSEWHERE
+        )
+        with pytest.raises(holding.SecretsStay):
+            deployment(provider, ELSEWHERE)
+
+
+def test_deployments_that_the_platform_named_elsewhere_may_be_switched_off(provider: Provider) -> None:
+    model = deployment(provider, ELSEWHERE)
+    with stranger():
+        model.enabled = False
+        model.save()
+    assert not ProviderModel.objects.get().enabled
+
+
 # At the edges
 
 
@@ -251,9 +285,57 @@ def test_an_import_of_somebody_who_may_not_handle_secrets_holds_them_back(provid
     assert ImportRun.objects.get().options["restricted"] is True
 
 
+DOCUMENT = f"providers:\n  p:\n    type: openai_compatible\n    connection_params:\n      base_url: {ELSEWHERE}\n"
+
+
+def test_a_reason_makes_nobody_trusted(provider: Provider) -> None:
+    with stranger(), actor.giving_reason("because"):
+        assert configuration.apply_document(DOCUMENT, label="theirs", write=True).written
+    assert held_for(provider)
+    assert ImportRun.objects.get().options == {"restricted": True, "reason": "because"}
+
+
+def test_a_document_cannot_put_deployments_elsewhere(provider: Provider) -> None:
+    text = f"""
+providers:
+  p:
+    type: openai_compatible
+    connection_params: {{base_url: "{HOME}"}}
+    models:
+      - model_id: m
+        parameters: {{base_urls: ["{ELSEWHERE}"]}}
+"""
+    with stranger():
+        configuration.apply_document(text, label="theirs", write=True)
+    assert not ProviderModel.objects.exists()
+
+
+def test_taking_a_run_back_holds_the_keys_back_too(provider: Provider) -> None:
+    applied = configuration.apply_document(DOCUMENT, label="ours", write=True)
+    ApiKey.objects.create(provider=provider, secret="sk-entered-for-elsewhere", name="new")
+    run = ImportRun.objects.get(pk=applied.run_pk)
+    with stranger():
+        runs.undo(runs.start(ImportRun.Kind.UNDO, run.source_label, actor="user:writer", undoes=run))
+    provider.refresh_from_db()
+    assert provider.connection_params["base_url"] == HOME
+    assert provider.api_keys.get(name="new").held_for == "https://elsewhere.example:443"
+
+
 def test_every_way_of_acting_says_whether_it_may_handle_secrets(settings: Any) -> None:
     ways: list[Callable[[], Any]] = [lambda: actor.giving_reason("why")]
     with stranger():
         for way in ways:
             with way():
                 assert not actor.current().may_handle_secrets()
+
+
+def test_a_run_is_not_taken_back_where_that_would_send_a_stored_secret_elsewhere(provider: Provider) -> None:
+    applied = configuration.apply_document(DOCUMENT, label="ours", write=True)
+    move(provider, headers={"Authorization": CANARY})
+    run = ImportRun.objects.get(pk=applied.run_pk)
+    run.records.update(after=Digester().of_state(state(provider)))  # as if the run had written the header too
+    with stranger():
+        undone = runs.undo(runs.start(ImportRun.Kind.UNDO, run.source_label, actor="user:writer", undoes=run))
+    provider.refresh_from_db()
+    assert provider.connection_params["base_url"] == ELSEWHERE
+    assert "headers.Authorization" in undone.examples["edited_since"][0].detail
