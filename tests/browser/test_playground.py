@@ -200,7 +200,9 @@ def test_what_a_model_writes_is_text_whatever_it_writes(playing: Visit) -> None:
     took = page.evaluate(
         """async () => {
             const { render } = await import("/static/gateway/playground/markdown.js");
-            const shapes = ["*", "[", "`", "> ", "- ", "|", "# " + " ".repeat(50), "**a ", "[a](", "\\n", "x"];
+            const shapes = ["*", "[", "`", "> ", "- ", "|", "# " + " ".repeat(50), "**a ", "[a](", "\\n", "x",
+                "a|b\\n" + " ".repeat(50000) + "-" + " ".repeat(50000) + "x",
+                "# " + " ".repeat(1900) + "a" + " ".repeat(1900) + "\\u2028b\\n"];
             const times = shapes.map(shape => {
                 const began = performance.now();
                 render(shape.repeat(Math.floor(110000 / shape.length)));

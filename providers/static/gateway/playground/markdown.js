@@ -14,8 +14,8 @@ const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*$/;
-const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+const HEADING = /^ {0,3}(#{1,6})\s+(\S.*)$/;
+const TABLE_RULE = /^\|? ?:?-+:? ?(?:\| ?:?-+:? ?)*\|?$/;
 const ADDRESS = /https?:\/\/[^\s<>"'`)\]]+/y;
 
 /** The nodes of a text. `labels` are `copy` and `copied`; `onCopy(button, text)` is what its code blocks do. */
@@ -25,7 +25,7 @@ export function render(text, labels = {}, onCopy = () => {}) {
     place.append(el("pre", { class: "gw-md-plain", dir: "auto" }, ...visible(text)));
     return place;
   }
-  place.append(...blocks(text.replace(/\r\n?/g, "\n").split("\n"), 0, { labels, onCopy }));
+  place.append(...blocks(text.split(/\r\n?|[\n\u2028\u2029]/), 0, { labels, onCopy }));
   return place;
 }
 
@@ -48,12 +48,30 @@ function one(lines, at, depth, how) {
   const fence = FENCE.exec(line);
   if (fence) return fenced(lines, at, fence, how);
   const heading = HEADING.exec(line);
-  if (heading) return [1, el(`h${Math.min(6, heading[1].length + 2)}`, { class: "gw-md-heading", dir: "auto" }, ...inline(heading[2]))];
+  if (heading)
+    return [1, el(`h${Math.min(6, heading[1].length + 2)}`, { class: "gw-md-heading", dir: "auto" }, ...inline(untrailed(heading[2])))];
   if (RULE.test(line)) return [1, el("hr")];
   if (depth < DEEPEST && /^ {0,3}>/.test(line)) return quoted(lines, at, depth, how);
   if (depth < DEEPEST && ITEM.test(line)) return listed(lines, at, depth, how);
-  if (line.includes("|") && at + 1 < lines.length && lines[at + 1].includes("-") && TABLE_RULE.test(lines[at + 1])) return table(lines, at);
+  if (line.includes("|") && rules(lines[at + 1] ?? "")) return table(lines, at);
   return paragraph(lines, at, depth);
+}
+
+/** A heading's words without the signs that may close it. */
+function untrailed(words) {
+  let end = words.length;
+  while (words[end - 1] === "#") end -= 1;
+  return words.slice(0, end).trimEnd();
+}
+
+/** Whether a line stands between the head of a table and its rows. */
+function rules(line) {
+  return line.length <= LONGEST_LINE && line.includes("-") && TABLE_RULE.test(line.trim().replace(/\s+/g, " "));
+}
+
+/** What a line is an item of, or null. */
+function itemOf(line) {
+  return line.length > LONGEST_LINE ? null : ITEM.exec(line);
 }
 
 function fenced(lines, at, [, marks, language], how) {
@@ -84,7 +102,7 @@ function listed(lines, at, depth, how) {
   const node = el(ordered ? "ol" : "ul", first !== 1 && { start: String(first) });
   let end = at;
   while (end < lines.length) {
-    const item = lines[end].length > LONGEST_LINE ? null : ITEM.exec(lines[end]);
+    const item = itemOf(lines[end]);
     if (!item || item[1].length !== margin.length || /\d/.test(item[2]) !== ordered || RULE.test(lines[end])) break;
     const indent = margin.length + 2;
     const inner = [item[3]];
@@ -94,7 +112,7 @@ function listed(lines, at, depth, how) {
       end += 1;
     }
     node.append(el("li", { dir: "auto" }, ...tight(blocks(inner, depth + 1, how))));
-    while (end + 1 < lines.length && lines[end].trim() === "" && ITEM.exec(lines[end + 1])?.[1].length === margin.length) end += 1;
+    while (end + 1 < lines.length && lines[end].trim() === "" && itemOf(lines[end + 1])?.[1].length === margin.length) end += 1;
   }
   return [end - at, node];
 }
@@ -244,7 +262,7 @@ function link(text, at, depth) {
   if (!found) return null;
   const target = web(found.address);
   if (!target) return { node: visible(text.slice(at, found.end)), end: found.end };
-  const says = found.words.includes(target.host);
+  const says = found.words === target.host || web(found.words)?.host === target.host;
   return {
     node: [anchor(target, inline(found.words, depth + 1)), ...(says ? [] : [el("span", { class: "gw-md-host" }, ` (${target.host})`)])],
     end: found.end,
