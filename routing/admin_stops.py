@@ -184,7 +184,7 @@ def _of_provider(request: HttpRequest, provider_id: str) -> dict[str, Any] | Non
         **_effects(routes if row.enabled else set()),
         "twins": [
             (_("Switch it off"), f'manage.py breakers --off {shlex.quote(provider_id)} --reason "why"    # --on'),
-            (_("Over REST"), policy_twins.send("PATCH", f"/api/v1/providers/{row.pk}", {"enabled": False})),
+            (_("Over REST"), policy_twins.send("PATCH", f"/api/v1/providers/{provider_id}", {"enabled": False})),
             (_("Reset it"), policy_twins.send("POST", "/api/v1/breakers/reset", {"provider_id": provider_id})),
         ],
     }
@@ -242,9 +242,12 @@ def _of_policy(request: HttpRequest, name: str) -> dict[str, Any] | None:
 
 def _do_to_policy(request: HttpRequest, name: str) -> str:
     _need(request, POLICIES)
-    if request.POST.get("do") == "restore":
+    do = request.POST.get("do")
+    if do == "restore":
         policy_actions.clear_override(name)
         return _("%s decides for itself again.") % name
+    if do != "override":
+        return ""
     form, held = OverrideForm(request.POST), snapshot.refresh()
     if not form.is_valid():
         raise ValidationError([str(one) for sentences in form.errors.values() for one in sentences])

@@ -11,7 +11,6 @@ from routing.types import Asked, Conditions, Dropped, PolicyTarget, PolicyView, 
 MOST_LOOKED_AT = 200
 """A policy may target every model of a registry; what thousands of them are up to is no figure for a list."""
 
-
 FALLBACKS_LOOKED_AT = 20
 """A chain that goes on through other policies may hold every model too; whether somebody is left shows at its beginning."""
 
@@ -56,7 +55,7 @@ def of(
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What becomes of a policy when routes go: `left` of its `before` targets, and so many fallbacks behind them."""
+    """What becomes of a policy when routes go: `left` of the `before` targets that serve it now, and so many fallbacks behind them."""
 
     policy: str
     before: int
@@ -69,14 +68,15 @@ class Effect:
 
 
 def effects(snapshot: Snapshot, conditions: Conditions, routes: Container[str], *, now: float) -> list[Effect]:
-    """Of taking these routes out of service, on every policy that could use one of them now; the worst first."""
+    """Of taking these routes out of service: on every policy that loses a target by it, or the last fallback that serves it; the
+    worst first."""
     found = []
     for policy in snapshot.each_policy():
-        if not _names_one(policy.active.targets, routes):
+        if not _names_one((*policy.active.targets, *policy.active.fallbacks[:FALLBACKS_LOOKED_AT]), routes):
             continue
         before = of(policy, snapshot, conditions, now=now)
         after = of(policy, snapshot, conditions, now=now, without=routes)
-        if after.serving < before.serving:
+        if after.serving < before.serving or (before.is_served and not after.is_served):
             found.append(Effect(policy.name, before.serving, after.serving, after.fallbacks))
     return sorted(found, key=lambda one: (not one.is_fatal, one.left, one.policy))
 

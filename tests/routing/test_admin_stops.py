@@ -46,7 +46,9 @@ def test_it_says_which_policies_would_lose_their_last_target(admin_client):
     assert "manage.py breakers --open p/org/one" in html
     assert "<html" not in html
     assert "No policy that could use it" in shown(admin_client, route="p/two")
-    assert "nobody could serve it any more" in shown(admin_client, provider="p")
+    of_provider = shown(admin_client, provider="p")
+    assert "nobody could serve it any more" in of_provider
+    assert "/api/v1/providers/p" in of_provider
 
 
 def test_a_breaker_is_opened_and_reset_by_hand(admin_client):
@@ -77,6 +79,8 @@ def test_a_policy_is_sent_elsewhere_for_a_while(admin_client):
     do(admin_client, policy="best", do="restore")
     assert not Override.objects.exists()
     assert "Nothing was changed: no enabled model" in do(admin_client, **fields | {"target": "gone"})
+    assert "there is no such thing to do" in do(admin_client, **fields | {"do": "off"})
+    assert not Override.objects.exists()
 
 
 def test_what_a_file_owns_is_not_switched_here(admin_client):

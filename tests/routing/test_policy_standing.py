@@ -54,6 +54,13 @@ def test_the_effects_of_taking_a_route_away_are_told_the_worst_first():
     assert [(one.policy, one.left, one.is_fatal) for one in told] == [("only", 0, True), ("best", 1, False)]
 
 
+def test_the_last_fallback_that_serves_is_missed_too():
+    conditions = Conditions({f"p/{name}": RouteCondition(breaker="open", retry_at=NOW + 60) for name in ("one", "two")})
+    told = policy_standing.effects(building.build(), conditions, {"p/three"}, now=NOW)
+    assert [(one.policy, one.is_fatal) for one in told] == [("best", True)]
+    assert policy_standing.effects(building.build(), NOMINAL, {"p/three"}, now=NOW) == []
+
+
 def test_what_is_out_already_loses_nobody_anything():
     held = building.build()
     assert policy_standing.effects(held, OPEN, {"p/one"}, now=NOW) == []
