@@ -68,7 +68,7 @@ def read(shown: str, peppers: Mapping[str, bytes], *, now: float) -> Permit:
         pepper_id, prefix, person, until = json.loads(_unpacked(said))
         pepper = peppers[pepper_id]
         genuine = form == _FORM and hmac.compare_digest(_signature(said, pepper), _unpacked(signature))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise PermitRefused from None
     if not genuine:
         raise PermitRefused

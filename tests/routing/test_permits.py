@@ -48,7 +48,18 @@ def test_whatever_was_changed_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "shown", ["", "gwp", "gwp..", "gwp.x.y", "gwp.W10.", "gwp.bnVsbA.AA", "gwp.W1tdLDEsMiwzXQ.AA", "gw-é.é.é"]
+    "shown",
+    [
+        "",
+        "gwp",
+        "gwp..",
+        "gwp.x.y",
+        "gwp.W10.",
+        "gwp.bnVsbA.AA",
+        "gwp.W1tdLDEsMiwzXQ.AA",
+        "gw-é.é.é",
+        "gwp." + "W1tb" * 4096 + ".AA",
+    ],
 )
 def test_what_is_no_permit_is_refused(shown: str) -> None:
     assert not refusal(shown).over
