@@ -78,7 +78,7 @@ def live_view(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def reset_view(request: HttpRequest) -> HttpResponse:
-    """`route` is a provider's id and, unless all of it is meant, a model's."""
+    """Of one model, or without `model_id` of all of a provider with its keys."""
     _need(request, CHANGE)
     provider_id, model_id = request.POST.get("provider_id", ""), request.POST.get("model_id") or None
     try:

@@ -38,7 +38,7 @@ MOVED_SECONDS = 0.5
 
 
 class NotShared(Exception):
-    """Redis does not answer: what was asked for holds in this process only."""
+    """Redis does not answer: what was asked for holds in this process only, or nowhere; the text says which."""
 
 
 @dataclass(slots=True)
@@ -529,7 +529,7 @@ def open_breakers(settings_of: Mapping[str, BreakerSettings]) -> None:
     steps = [Step(route, "open", numbers) for route, numbers in settings_of.items()]
     if not steps:
         return
-    told = _tell(shared_health.steps(steps))
+    told = _tell(shared_health.steps(steps), untold="nobody was told")
     _current.take_later({step.route: breaker for step, (_, breaker) in zip(steps, told.outcomes, strict=True)}, {})
 
 
@@ -541,12 +541,12 @@ def reset_keys(*key_ids: int) -> None:
         _tell(shared_health.put(KEYS, {str(key_id): works for key_id in key_ids}, tell=True))
 
 
-def _tell(call: shared_health.Call[Answer]) -> Answer:
+def _tell(call: shared_health.Call[Answer], *, untold: str = "only this process was told") -> Answer:
     try:
         answer: Answer = shared_health.ask(settings.REDIS_URL, call)[0]
         return answer
     except AWAY as error:
-        raise NotShared(f"Redis does not answer ({type(error).__name__}): only this process was told") from error
+        raise NotShared(f"Redis does not answer ({type(error).__name__}): {untold}") from error
 
 
 def _begin_anew() -> None:
