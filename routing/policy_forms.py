@@ -75,7 +75,7 @@ def _number(label: str, help_text: str = "", least: float = 0.001, most: float =
         min_value=least,
         max_value=most,
         help_text=help_text,
-        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
     )
 
 
@@ -155,7 +155,7 @@ class PolicyForm(forms.Form):
         min_value=Decimal(0),
         max_value=Decimal(1_000_000),
         help_text=_("USD that the estimate of a request may reach."),
-        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
     )
     overridable = _flag(_("May be overridden"))
     captures_content = _flag(
@@ -503,10 +503,10 @@ class SettingsForm(forms.ModelForm):
         }
         widgets = {
             "default_policy": UnfoldAdminTextInputWidget(attrs={"list": KNOWN_NAMES, "autocomplete": "off"}),
-            "max_cost_per_request": UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
+            "max_cost_per_request": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
             "fallback_enabled": UnfoldBooleanSwitchWidget,
             "retries": UnfoldAdminIntegerFieldWidget,
-            "retry_delay_seconds": UnfoldAdminDecimalFieldWidget(attrs={"step": _("any")}),
+            "retry_delay_seconds": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
