@@ -286,10 +286,10 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         return self._page(request, "revoke", _("Revoke %(key)s") % {"key": key.name}, key=key, form=form)
 
     def switch_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Suspend it, or resume it."""
+        """Suspend it, or resume it, as the button said: the page may be older than the key's state."""
         key = self._changeable(request, pk)
         try:
-            key.suspend() if key.enabled else key.resume()
+            key.resume() if request.POST.get("to") == "on" else key.suspend()
         except ValidationError as error:
             self.message_user(request, " ".join(error.messages), messages.ERROR)
         else:

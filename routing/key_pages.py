@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html_join
 from django.utils.translation import gettext as _
 
-from providers import cells, charts
+from providers import audit_files, cells, charts
 from providers.models import AuditEntry
 from providers.pricing import USD
 from routing import allowance_rows, budget_cells, budget_status, key_traffic, visibility
@@ -33,7 +34,7 @@ def overview(request: HttpRequest, key: ClientKey) -> dict[str, Any]:
         told["shows_calls"] = True
     if request.user.has_perm("providers.view_auditentry"):
         rows = AuditEntry.objects.filter(target_id=key.prefix, target_type="clientkey").order_by("-id")
-        told["history"] = [(entry, _changed(entry)) for entry in rows[:_HISTORY]]
+        told["history"] = [(entry, _some(audit_files.changed(entry))) for entry in rows[:_HISTORY]]
     return told
 
 
@@ -42,6 +43,7 @@ def _figures(traffic: Traffic | None) -> dict[str, Any]:
         return {}
     rate = 100 * traffic.failed / traffic.requests if traffic.requests else None
     spent = [cells.money(amount, currency) for currency, amount in sorted(traffic.costs.items())]
+    spent = format_html_join(" + ", "{}", ((cells.money(told[1], told[0]),) for told in sorted(traffic.costs.items())))
     return {
         "kpis": [
             (_("Requests"), cells.number(traffic.requests), charts.sparkline([day.requests for day in traffic.days])),
@@ -52,7 +54,7 @@ def _figures(traffic: Traffic | None) -> dict[str, Any]:
             ),
             (
                 _("Spent"),
-                spent[0] if spent else cells.money(Decimal(0), USD),
+                spent or cells.money(Decimal(0), USD),
                 charts.sparkline([float(day.cost) for day in traffic.days]),
             ),
             (_("Tokens in"), cells.number(traffic.input_tokens), None),
@@ -112,8 +114,5 @@ def _whose(one: Allowance) -> str:
     return {KEY: _("this key"), TEAM: _("its team")}.get(one.subject, _("everybody"))
 
 
-def _changed(entry: AuditEntry) -> str:
-    before = entry.before if isinstance(entry.before, dict) else {}
-    after = entry.after if isinstance(entry.after, dict) else {}
-    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" +{len(names) - 5}" if len(names) > 5 else "")

@@ -208,8 +208,8 @@ def test_looking_at_the_page_rotates_nothing(admin_client: Client) -> None:
 def test_a_key_is_suspended_and_resumed_on_its_page(admin_client: Client) -> None:
     key, secret = issuing.issue("CI", ["generate"])
     assert admin_client.get(url("switch", key)).status_code == 405
-    for good in (False, True):
-        admin_client.post(url("switch", key))
+    for to, good in (("off", False), ("off", False), ("on", True)):
+        admin_client.post(url("switch", key), {"to": to})
         assert is_good(secret.reveal()) is good
 
 
@@ -222,7 +222,7 @@ def test_a_revoked_key_tells_why_and_never_comes_back(admin_client: Client) -> N
 
     assert "leaked in a log" in admin_client.get(url("change", key)).content.decode()
     assert AuditEntry.objects.order_by("-pk")[0].reason == "leaked in a log"
-    admin_client.post(url("switch", key))
+    admin_client.post(url("switch", key), {"to": "on"})
     admin_client.post(reverse(LIST), {"action": "enable", "_selected_action": [str(key.pk)]})
     admin_client.post(url("rotate", key), {"overlap": "0"})
     key.refresh_from_db()

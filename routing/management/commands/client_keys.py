@@ -103,7 +103,7 @@ class Command(TeachingCommand):
             table.add_row(
                 key.prefix,
                 Text(key.name),
-                key.team.name if key.team is not None else "",
+                Text(key.team.name if key.team is not None else ""),
                 Text(models),
                 _day(key.expires_at) or "never",
                 _day(key.last_used_at) or "never",
