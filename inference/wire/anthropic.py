@@ -38,11 +38,12 @@ ERROR_TYPES = {
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_SAME = ("temperature", "top_p", "metadata", "service_tier", "max_tokens")
-_LEFT_OUT = frozenset({"top_k", "thinking", "container", "context_management", "output_config", "inference_geo"})
-_READ = frozenset(
-    {*_SAME, *_LEFT_OUT, "model", "messages", "system", "stream", "stop_sequences", "tools", "tool_choice"}
-)
+_SAME = ("model", "temperature", "top_p", "max_tokens")
+_SAID_OTHERWISE = {"messages", "system", "stream", "stop_sequences", "metadata", "tools", "tool_choice", "mcp_servers"}
+_LEFT_OUT = {"top_k", "thinking", "service_tier", "container", "context_management", "output_config", "inference_geo"}
+_READ = frozenset({*_SAME, *_SAID_OTHERWISE, *_LEFT_OUT})
+_THOUGHTS = ("thinking", "redacted_thinking")
+"""What a model thought is its own, and its next turn does without."""
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -58,13 +59,9 @@ def chat_body(body: bytes, *, counts_only: bool = False) -> bytes:
         raise InvalidRequest("max_tokens: Field required", param="max_tokens")
     if told.get("mcp_servers"):
         raise InvalidRequest("mcp_servers: the gateway calls no MCP servers", param="mcp_servers")
-    said: dict[str, Any] = {name: value for name, value in told.items() if name not in _READ and name != "mcp_servers"}
-    if told.get("model") is not None:
-        said["model"] = told["model"]
+    said: dict[str, Any] = {name: value for name, value in told.items() if name not in _READ}
+    said |= {name: told[name] for name in _SAME if told.get(name) is not None}
     said["messages"] = [*_system(told.get("system")), *_messages(told["messages"])]
-    for name in ("temperature", "top_p", "max_tokens"):
-        if told.get(name) is not None:
-            said[name] = told[name]
     if stops := told.get("stop_sequences"):
         said["stop"] = stops
     if user := _object_of(told, "metadata").get("user_id"):
@@ -75,7 +72,10 @@ def chat_body(body: bytes, *, counts_only: bool = False) -> bytes:
         said |= _tool_choice(choice)
     if told.get("stream") is True and not counts_only:
         said["stream"], said["stream_options"] = True, {"include_usage": True}
-    return orjson.dumps(said)
+    try:
+        return orjson.dumps(said)
+    except orjson.JSONEncodeError:  # it reads more levels than it writes
+        raise InvalidRequest("The request body is nested too deeply.") from None
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -134,10 +134,7 @@ def _assistant(blocks: list[Any], where: str, role: str) -> Iterator[dict[str, A
             arguments = orjson.dumps(block.get("input") or {}).decode()
             called = {"name": str(block.get("name", "")), "arguments": arguments}
             calls.append({"id": str(block.get("id", "")), "type": "function", "function": called})
-        elif kind not in (
-            "thinking",
-            "redacted_thinking",
-        ):  # what it thought is its own, and its next turn does without
+        elif kind not in _THOUGHTS:
             texts.append(_text(block, f"{where}.{place}"))
     said: dict[str, Any] = {"role": role, "content": "".join(texts) or None}
     if calls:
@@ -197,7 +194,9 @@ def _text(block: Any, where: str) -> str:
 
 
 def _image(block: dict[str, Any], where: str) -> dict[str, Any]:
-    source = block.get("source") or {}
+    source = block.get("source")
+    if not isinstance(source, dict):
+        raise InvalidRequest(f"{where}.source: Field required", param=f"{where}.source")
     if source.get("type") == "base64":
         url = f"data:{source.get('media_type', 'image/png')};base64,{source.get('data', '')}"
     elif source.get("type") == "url":

@@ -128,6 +128,10 @@ def test_a_choice_of_tools_is_said_in_the_others_words(choice: dict, expected: d
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]},
             "messages.0.content.0.source.type",
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": "a.png"}]}]},
+            "messages.0.content.0.source",
+        ),
         ({"system": 7}, "system"),
         ({"metadata": []}, None),
         ({"metadata": "x"}, "metadata"),
@@ -150,6 +154,12 @@ def test_what_cannot_be_said_is_refused_by_name(more: dict, param: str | None) -
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         chat_body(body)
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
+    deep = b"[" * 400 + b"]" * 400
+    with pytest.raises(InvalidRequest, match="nested"):
+        chat_body(b'{"max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "gateway_x": %b}' % deep)
 
 
 def test_a_whole_answer_holds_thoughts_text_calls_and_usage() -> None:
