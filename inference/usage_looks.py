@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import Any
@@ -102,7 +103,7 @@ def kpis(totals: Sequence[Line], before: Sequence[Line], links: Links) -> list[K
 
     requests, failed, rescued = both("requests"), both("failed"), both("rescued")
     input_, output, cached = both("input"), both("output"), both("cached")
-    rates = tuple(100 * bad / count if count else Decimal(0) for bad, count in zip(failed, requests, strict=True))
+    rates = tuple(bad / count if count else Decimal(0) for bad, count in zip(failed, requests, strict=True))
     estimated = sum(line.estimated for line in totals)
     return [
         *_spend(totals, before),
@@ -115,7 +116,7 @@ def kpis(totals: Sequence[Line], before: Sequence[Line], links: Links) -> list[K
         ),
         Kpi(
             _("Error rate"),
-            cells.number(float(rates[0]), "%", 2 if 0 < rates[0] < 1 else 1),
+            cells.number(float(100 * rates[0]), "%", 2 if 0 < 100 * rates[0] < 1 else 1),
             _("%(n)s failed") % {"n": number(int(failed[0]))} if failed[0] else _("none failed"),
             links.traces({"outcome": "failed"}) if failed[0] else "",
             change(*rates, MEASURES["error_rate"], "") if requests[1] else None,
@@ -174,8 +175,7 @@ def change(now: Decimal | None, before: Decimal | None, measure: Measure, curren
     else:
         text = "±0" if abs(share) < Decimal("0.05") else f"{share:+.0f}" if abs(share) >= 10 else f"{share:+.1f}"
         text += f"{_THIN}%"
-    before_text = f"{before:.2f}{_THIN}%" if measure.kind == SHARE else shown(float(before), measure, currency)
-    return Change(text, tone, before_text)
+    return Change(text, tone, shown(float(before), measure, currency))
 
 
 # --- The table ----------------------------------------------------------------------------------------------------------------
@@ -275,14 +275,13 @@ def drawn(
     """The chart, and the colours of the groups that are told apart."""
     currency = main_currency(found.totals)
     at = times(found.question, step)
-    places = {moment: number for number, moment in enumerate(at)}
     sums: dict[str, list[list[Decimal]]] = {}
     for line in found.lines:
         if measure.kind == MONEY and line.currency != currency:
             continue
         told = sums.setdefault(series_name(line), [[Decimal(0), Decimal(0)] for _ in at])
         parts = (Decimal(line.failed), Decimal(line.requests)) if measure.kind == SHARE else _value(measure, line)
-        place = told[places[datetime.fromisoformat(line.by[step])]]
+        place = told[_place(datetime.fromisoformat(line.by[step]), at)]
         place[0] += parts[0]
         place[1] += parts[1]
     show, addresses = shower(measure, currency), _addresses(found.question, at, links)
@@ -312,12 +311,17 @@ def drawn_times(
     names = [" · ".join(name) for name in largest[:APART]]
     series = []
     for group, name in zip(largest, names, strict=False):
-        found = {moment: times for (one, moment), times in told.items() if one == group}
-        values = [found[moment].percentile(measure.percent) if moment in found else None for moment in at]
+        found = {_place(moment, at): times for (one, moment), times in told.items() if one == group}
+        values = [found[place].percentile(measure.percent) if place in found else None for place in range(len(at))]
         series.append(Series(unnamed(name), values))
     labels = [label(moment, step) for moment in at]
     chart = charts.lines(labels, series, shower(measure, ""), _addresses(question, at, links))
     return chart, _colours(names)
+
+
+def _place(moment: datetime, beginnings: Sequence[datetime]) -> int:
+    """The step that a moment is in. By instants: an hour that a zone repeats is equal to no hour of another zone."""
+    return max(0, bisect_right([at.astimezone(UTC) for at in beginnings], moment.astimezone(UTC)) - 1)
 
 
 def _colours(names: Sequence[str]) -> dict[str, str]:
@@ -340,9 +344,9 @@ def _addresses(question: Question, at: Sequence[datetime], links: Links) -> list
 def times(question: Question, step: str) -> list[datetime]:
     """Beginnings of all steps that the report touches, also those in which nothing was asked."""
     zone = ZoneInfo(question.time_zone)
-    at = question.start.astimezone(zone)
+    at = question.start.astimezone(zone).replace(minute=0)  # zones may be half an hour off
     if step != HOUR:
-        at = at.replace(hour=0, minute=0, day=1 if step == MONTH else at.day)
+        at = at.replace(hour=0, day=1 if step == MONTH else at.day)
     if step == WEEK:
         at -= timedelta(days=at.weekday())
     found = []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
 from typing import Any
@@ -61,6 +61,22 @@ def test_groups_are_drawn_over_hours_days_and_months(admin_client: Client, by: s
     html = page(admin_client, by=by, span=span)
     assert 'class="gw-fill-0"' in html
     assert html.count("<title>") >= {"24h": 25, "30d": 31, "365d": 13}[span]
+
+
+@pytest.mark.parametrize("measure", ["cost", "error_rate", "p95"])
+def test_hours_are_drawn_in_zones_that_are_half_an_hour_off(admin_client: Client, measure: str) -> None:
+    record(cost=Decimal(1))
+    with timezone.override("Asia/Kolkata"):
+        assert "<title>" in page(admin_client, span="24h", measure=measure)
+
+
+def test_the_hour_that_a_zone_repeats_is_drawn(admin_client: Client) -> None:
+    for hour in (0, 1):
+        record(cost=Decimal(1), at=datetime(2025, 10, 26, hour, 30, tzinfo=UTC))
+    with timezone.override("Europe/Berlin"):
+        html = page(admin_client, span="custom", since="2025-10-25", until="2025-10-27", step="hour")
+    assert "2.00\u202fUSD" in html
+    assert "<title>" in html
 
 
 def test_a_correction_is_shown_beside_the_spend(admin_client: Client) -> None:
@@ -187,6 +203,15 @@ def test_a_span_is_compared_with_the_one_before(admin_client: Client) -> None:
     assert "+100\u202f%" in html
     assert "-50\u202f%" in html
     assert "up/old" not in html.split("gw-usage-table")[1]
+
+
+def test_an_error_rate_is_compared_in_percent(admin_client: Client) -> None:
+    before = timezone.now() - timedelta(days=9)
+    record(1, status=502, at=before)
+    record(3, at=before)
+    record()
+    html = page(admin_client, span="7d", measure="error_rate")
+    assert html.count("25.0\u202f%") == 2  # the figure's and the row's
 
 
 def test_a_heading_sorts_and_turns_the_order(admin_client: Client) -> None:
