@@ -23,7 +23,7 @@ from playwright.sync_api import Browser
 from gateway_project import first_login
 from gateway_project.demo import month
 from inference.models import ShadowPair, Trace
-from providers.models import ImportRun
+from providers.models import ApiKey, ConnectionParameter, ImportRun
 from tests.browser.conftest import COLOURS, PHONE, WIDE, Visit, a_tab, known_as
 from tests.gateway_project.test_access_matrix import names
 
@@ -123,9 +123,13 @@ def _told_apart(person: User, addresses: dict[str, str]) -> tuple[list[str], lis
     headers = {"accept": "text/html", "accept-language": "de"}
     client, wrong, shown = Client(raise_request_exception=False, headers=headers), [], []
     client.force_login(person)
+    secrets = _secrets()
     for name, path in sorted(addresses.items()):
         response = client.get(path)
         html = response.text if response.get("Content-Type", "").startswith("text/html") else ""
+        wrong += [
+            f"{path} | shows a secret" for secret in secrets if not response.streaming and secret in response.text
+        ]
         wrong += [f"{path} | a measure with a decimal comma | {measure}" for measure in COMMA.findall(html)]
         whole = "<html" in html
         if whole and (response.status_code == 200 or path == LOST):
@@ -133,6 +137,15 @@ def _told_apart(person: User, addresses: dict[str, str]) -> tuple[list[str], lis
         elif response.status_code == 404 or response.status_code >= 500:
             wrong.append(f"{path} | no example of {name}: {response.status_code}")
     return wrong, shown
+
+
+def _secrets() -> set[str]:
+    """What no page may show: the keys of providers and whatever else is stored encrypted."""
+    keys = {row.secret.reveal() for row in ApiKey.objects.all()}
+    parameters = {row.secret_value.reveal() for row in ConnectionParameter.objects.exclude(secret_value=None)}
+    secrets = {secret for secret in keys | parameters if not secret.startswith(("env:", "file:"))}
+    assert len(secrets) > 5
+    return secrets
 
 
 def looked_at(visit: Visit, path: str) -> list[str]:
