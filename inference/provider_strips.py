@@ -21,8 +21,10 @@ from inference import rollup_windows
 from inference.models import Trace, TrafficRollup
 from inference.rollup_models import DURATION
 from inference.rollup_windows import NO_TIMES, NOTHING, Amounts, Times
+from inference.trace_search import Sight
 from providers.live_figures import STRIP_CELLS, Cell, Figures, Use
 from routing.rollout import GATEWAY
+from routing.visibility import teams_of
 
 CELL, DAY, NOW = timedelta(minutes=30), timedelta(hours=24), timedelta(minutes=5)
 KEPT_SECONDS = 45
@@ -30,6 +32,10 @@ WARN_ABOVE, BAD_ABOVE = 0.02, 0.25
 """Shares of failed tries from which on half an hour is not good any more."""
 _AMOUNTS = tuple(field.name for field in fields(Amounts))
 _SERVED = Q(side=GATEWAY) & ~Q(provider_id="")
+_SHOWN = (
+    *("request_id", "at", "model_id", "status"),
+    *("error_code", "duration_ms", "attempts", "client_key_prefix"),
+)
 
 
 def strips(now: datetime) -> dict[str, tuple[Cell, ...]]:
@@ -98,37 +104,28 @@ def use_of(provider_ids: Sequence[str], now: datetime | None = None) -> Mapping[
     return found
 
 
-def recent(provider_id: str, most: int) -> list[dict[str, Any]]:
-    """The last requests that this provider served, of a day; newest first."""
-    shown = (
-        "pk",
-        "at",
-        "model_id",
-        "status",
-        "error_code",
-        "duration_ms",
-        "attempts",
-        "client_key_prefix",
-        "operation",
-    )
-    rows = Trace.objects.filter(provider_id=provider_id, side=GATEWAY, at__gte=timezone.now() - DAY)
-    return [
-        {
-            "at": at,
-            "link": reverse("admin:inference_trace_change", args=[pk]),
-            "model_id": model_id,
-            "status": status,
-            "tone": "good" if status < 400 and not error else "warn" if status in (429, 499) else "bad",
-            "error": error,
-            "took_ms": took,
-            "tries": tries,
-            "client": client,
-            "operation": operation,
-        }
-        for pk, at, model_id, status, error, took, tries, client, operation in rows.order_by("-at", "-pk").values_list(
-            *shown
-        )[:most]
-    ]
+def recent(user: Any, provider_id: str, most: int) -> list[dict[str, Any]]:
+    """The last requests that this provider served, of a day, newest first; of those that the user may see."""
+    if not user.has_perm("inference.view_trace"):
+        return []
+    served = Trace.objects.filter(provider_id=provider_id, side=GATEWAY, at__gte=timezone.now() - DAY)
+    rows = Sight(teams=teams_of(user)).narrowed(served).order_by("-at", "-pk")
+    return [_told(row) for row in rows.only(*_SHOWN)[:most]]
+
+
+def _told(trace: Trace) -> dict[str, Any]:
+    well, limited = trace.status < 400 and not trace.error_code, trace.status in (429, 499)
+    return {
+        "at": trace.at,
+        "link": reverse("admin:inference_trace_change", args=[trace.request_id]),
+        "model_id": trace.model_id,
+        "status": trace.status,
+        "tone": "good" if well else "warn" if limited else "bad",
+        "error": trace.error_code,
+        "took_ms": trace.duration_ms,
+        "tries": trace.attempts,
+        "client": trace.client_key_prefix,
+    }
 
 
 _Percentiles = tuple[float | None, float | None, float | None]

@@ -49,7 +49,7 @@ from providers.provider_rows import losing_their_only_provider
 from providers.provider_types import ProviderType
 from providers.tables import RegistryAdmin
 
-_FIRST = (*("base_url", "model_path", "reply"),)
+_FIRST = ("base_url", "model_path", "reply")
 """Parameters of which a type has one, and which is what the provider is."""
 _WAY = ("proxy", "verify_tls", "ca_file", "allow_private")
 """Parameters that say by which way the address is reached."""
@@ -183,7 +183,7 @@ class ProviderAdmin(ProviderPages, ProviderColumns, RegistryAdmin):
         if tab not in provider_tabs.FORMS:
             if request.method == "POST":
                 raise PermissionDenied
-            more |= provider_tabs.of(provider, tab)
+            more |= provider_tabs.of(provider, tab, more["known"], request.user)
             return self._page(request, f"admin/providers/provider/{tab}.html", str(provider), **more)
         more |= {"show_save_and_add_another": False, "show_save_and_continue": False, "show_delete": False}
         return super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -160,7 +162,7 @@ class ProviderModelAdmin(SwitchableAdmin):
                 "used": used.get((row.provider.provider_id, row.model_id), live_figures.UNUSED),
                 "deprecated": model_cells.deprecation(row, shown_base_url(row.provider)),
                 "twins": _twins(request, row),
-                "requests_link": f"{reverse('admin:inference_trace_changelist')}?model_id={row.model_id}",
+                "requests_link": f"{reverse('admin:inference_trace_changelist')}?{urlencode({'served_by': row.route})}",
             }
         return super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
 
@@ -184,7 +186,7 @@ def _twins(request: HttpRequest, row: ProviderModel | None = None) -> list[tuple
                 f'{curl} -X PATCH -H "Content-Type: application/json" -d \'{{"enabled": false}}\' {base}/api/v1/provider-models/ID',
             ),
         ]
-    one = f"{base}/api/v1/provider-models/{row.pk}"
+    one, route = f"{base}/api/v1/provider-models/{row.pk}", shlex.quote(row.route)
     return [
         (_("This model"), f"{curl} {one}"),
         (
@@ -193,6 +195,6 @@ def _twins(request: HttpRequest, row: ProviderModel | None = None) -> list[tuple
         ),
         (
             _("Switch it off, or on"),
-            f"python manage.py breakers --off {row.route}\npython manage.py breakers --on {row.route}",
+            f"python manage.py breakers --off {route}\npython manage.py breakers --on {route}",
         ),
     ]

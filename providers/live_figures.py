@@ -50,14 +50,14 @@ NOTHING, UNUSED = Figures(), Use()
 
 Read = Callable[[Sequence[str]], Mapping[str, Figures]]
 ReadUse = Callable[[Sequence[str]], Mapping[tuple[str, str], Use]]
-Recent = Callable[[str, int], Sequence[Mapping[str, Any]]]
+Recent = Callable[[Any, str, int], Sequence[Mapping[str, Any]]]
 
 
 def _knows_nothing(provider_ids: Sequence[str]) -> Mapping[Any, Any]:
     return {}
 
 
-def _saw_nothing(provider_id: str, most: int) -> Sequence[Mapping[str, Any]]:
+def _saw_nothing(user: Any, provider_id: str, most: int) -> Sequence[Mapping[str, Any]]:
     return ()
 
 
@@ -67,8 +67,8 @@ _recent: Recent = _saw_nothing
 
 
 def register(read: Read, use: ReadUse, recent: Recent) -> None:
-    """`read` by provider id; `use` by provider and model id, of those providers; `recent` the last requests that asked a provider,
-    newest first: mappings of at, link, model_id, status, tone, took_ms, tries, error, client."""
+    """`read` by provider id; `use` by provider and model id, of those providers; `recent` the last requests that asked a provider
+    and that a user may see, newest first: mappings of at, link, model_id, status, tone, took_ms, tries, error, client."""
     global _read, _read_use, _recent
     _read, _read_use, _recent = read, use, recent
 
@@ -81,5 +81,5 @@ def use_of(provider_ids: Sequence[str]) -> Mapping[tuple[str, str], Use]:
     return _read_use(provider_ids)
 
 
-def recent(provider_id: str, most: int = 20) -> Sequence[Mapping[str, Any]]:
-    return _recent(provider_id, most)
+def recent(user: Any, provider_id: str, most: int = 20) -> Sequence[Mapping[str, Any]]:
+    return _recent(user, provider_id, most)

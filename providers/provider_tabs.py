@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db.models import Q
 from django.http import HttpRequest
@@ -12,19 +12,18 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
-from providers import live_figures, policy_uses, price_rows, probes, provider_cells
+from providers import live_figures, policy_uses, price_rows, provider_cells
 from providers.audit_files import difference as difference_of
 from providers.live_figures import STRIP_CELLS
 from providers.models import AuditEntry, Provider
 from providers.ownership import OwnedByFile
 from providers.provider_cells import share
 from providers.provider_filters import label_of
-from providers.provider_rows import standings, verifies_nothing
+from providers.provider_rows import Standing, standings, verifies_nothing
 from providers.provider_twins import twins_of
 
-OVERVIEW, MODELS, KEYS, CONNECTION, SETTINGS, POLICIES, HISTORY = (
-    *("overview", "models", "keys", "connection", "settings", "policies", "history"),
-)
+OVERVIEW, MODELS, KEYS, CONNECTION = "overview", "models", "keys", "connection"
+SETTINGS, POLICIES, HISTORY = "settings", "policies", "history"
 NAMES = {
     OVERVIEW: lazy("Overview"),
     MODELS: lazy("Models"),
@@ -75,25 +74,24 @@ def head(provider: Provider, tab: str, request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def of(provider: Provider, tab: str) -> dict[str, Any]:
+def of(provider: Provider, tab: str, known: Standing, user: Any) -> dict[str, Any]:
     """What a tab shows that is only read."""
-    return {OVERVIEW: _overview, MODELS: _models, POLICIES: _policies, HISTORY: _history}[tab](provider)
+    if tab == OVERVIEW:
+        return _overview(provider, known, user)
+    return {MODELS: _models, POLICIES: _policies, HISTORY: _history}[tab](provider)
 
 
-def _overview(provider: Provider) -> dict[str, Any]:
-    recent = list(provider.probes.order_by("-id")[: probes.KEPT_PER_PROVIDER])
-    last = recent[0] if recent else None
-    streak = list(itertools.takewhile(lambda probe: last and probe.healthy == last.healthy, recent))
-    figures = live_figures.of([provider.provider_id]).get(provider.provider_id, live_figures.NOTHING)
+def _overview(provider: Provider, known: Standing, user: Any) -> dict[str, Any]:
+    figures = known.figures
     return {
-        "last_probe": last,
-        "state_since": streak[-1].at if streak else None,
-        "probes": recent[:STRIP_CELLS][::-1],
+        "last_probe": known.last_probe,
+        "state_since": known.since,
+        "probes": list(provider.probes.order_by("-id")[:STRIP_CELLS])[::-1],
         "figures": figures,
         "error_day": share(figures.error_rate),
         "error_now": share(figures.error_rate_now),
-        "requests": live_figures.recent(provider.provider_id, REQUESTS_SHOWN),
-        "requests_link": f"{reverse('admin:inference_trace_changelist')}?provider_id={provider.provider_id}",
+        "requests": live_figures.recent(user, provider.provider_id, REQUESTS_SHOWN),
+        "requests_link": f"{reverse('admin:inference_trace_changelist')}?{urlencode({'provider': provider.provider_id})}",
     }
 
 

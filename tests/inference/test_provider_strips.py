@@ -1,9 +1,13 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.cache import cache
+from django.utils import timezone
 
 from inference import provider_strips
+from inference.models import Trace
+from routing.models import Team, TeamMember
 from tests.inference.ledger import record
 
 pytestmark = pytest.mark.django_db
@@ -45,3 +49,17 @@ def test_use_is_told_by_model():
     record(1, at=NOW - HALF, provider_id="b", model_id="m")
     used = provider_strips.use_of(["a"], NOW)
     assert {key: one.requests for key, one in used.items()} == {("a", "m"): 2}
+
+
+def test_the_last_requests_lead_to_themselves_and_are_for_who_may_see_them(admin_client, admin_user, django_user_model):
+    team = Team.objects.create(name="research")
+    told = {"provider_id": "a", "model_id": "m", "operation": "chat", "status": 200, "team_id": team.pk}
+    Trace.objects.create(request_id="req_1", at=timezone.now(), **told)
+    (row,) = provider_strips.recent(admin_user, "a", 20)
+    assert admin_client.get(row["link"]).status_code == 200
+    marie = django_user_model.objects.create_user("marie", is_staff=True)
+    assert provider_strips.recent(marie, "a", 20) == []
+    marie.user_permissions.add(Permission.objects.get(codename="view_trace"))
+    assert provider_strips.recent(django_user_model.objects.get(pk=marie.pk), "a", 20) == []
+    TeamMember.objects.create(team=team, user=marie)
+    assert len(provider_strips.recent(django_user_model.objects.get(pk=marie.pk), "a", 20)) == 1

@@ -95,6 +95,14 @@ def test_every_tab_opens_and_names_itself(admin_client: Client, tab: str) -> Non
     assert "sk-tab-canary-0123456789" not in html
 
 
+def test_pages_lead_to_the_requests_that_they_speak_of(admin_client: Client) -> None:
+    row = ProviderModel.objects.create(provider=a_provider(), model_id="org/one+1")
+    overview = admin_client.get(reverse(CHANGE, args=[row.provider_id])).content.decode()
+    assert '?provider=up"' in overview
+    page = admin_client.get(reverse("admin:providers_providermodel_change", args=[row.pk])).content.decode()
+    assert "?served_by=up%2Forg%2Fone%2B1" in page
+
+
 def test_the_live_cells_are_those_of_the_rows_that_are_asked_for(admin_client: Client) -> None:
     first, second = a_provider("first"), a_provider("second", enabled=False)
     ProbeResult.objects.create(provider=first, healthy=True, duration_ms=3)
