@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from providers import capabilities, cells, price_list
 from providers.live_figures import Use
-from providers.models import Provider, ProviderModel
+from providers.models import ProviderModel
 
 
 class Sign(NamedTuple):
@@ -118,11 +118,7 @@ def deprecation(row: ProviderModel, base_url: str = "") -> str:
     parameters = row.parameters if isinstance(row.parameters, dict) else {}
     if date := parameters.get("deprecation_date"):
         return _("The vendor ends it on %(date)s.") % {"date": date}
-    listed = price_list.listing(_provider(row).provider_type, row.model_id, base_url)
+    listed = price_list.listing(row.provider.provider_type, row.model_id, base_url)
     if listed is not None and listed.deprecated:
         return _("The vendor calls it deprecated (%(where)s).") % {"where": listed.note}
     return ""
-
-
-def _provider(row: ProviderModel) -> Provider:
-    return row.provider

@@ -36,19 +36,17 @@ class ProviderColumns:
     """The columns; mixed into the admin of providers. A cell that moves carries its name, so that it can be replaced alone."""
 
     list_display = (
-        *(
-            "name",
-            "type",
-            "state",
-            "circuit",
-            "day",
-            "p95",
-            "errors",
-            "models_count",
-            "priority_cell",
-            "is_on",
-            "tools",
-        ),
+        "name",
+        "type",
+        "state",
+        "circuit",
+        "day",
+        "p95",
+        "errors",
+        "models_count",
+        "priority_cell",
+        "is_on",
+        "tools",
     )
 
     @admin.display(description=lazy("Provider"), ordering="display_name")

@@ -75,12 +75,10 @@ class ProviderPages:
         pks = [int(pk) for pk in request.GET.get("ids", "").split(",") if pk.isdecimal()][:MOST_LIVE]
         rows = list(Provider.objects.filter(pk__in=pks))
         known = standings(rows)
-        cells = (
-            (f"{row.pk}-{name}", getattr(self, name)(row))
-            for row in _knowing(rows, known)
-            for name in provider_cells.LIVE
-        )
-        return HttpResponse(format_html_join("\n", "<div>{}</div>", ((shown,) for _name, shown in cells)))
+        for row in rows:
+            row.known = known[row.pk]  # type: ignore[attr-defined]
+        cells = ((getattr(self, name)(row),) for row in rows for name in provider_cells.LIVE)
+        return HttpResponse(format_html_join("\n", "<div>{}</div>", cells))
 
     def test_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The staged test: a page of its own, or the fragment that a dialog shows."""
@@ -213,9 +211,3 @@ class ProviderPages:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         frame = {"opts": Provider._meta, "original": context.get("provider"), "title": title, "media": self.media}
         return TemplateResponse(request, template, {**self.admin_site.each_context(request), **frame, **context})
-
-
-def _knowing(rows: Iterable[Any], known: Any) -> Iterable[Any]:
-    for row in rows:
-        row.known = known[row.pk]
-        yield row
