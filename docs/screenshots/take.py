@@ -34,13 +34,15 @@ _STILL = "*, *::before, *::after { transition: none !important; animation: none 
 
 @dataclass(frozen=True)
 class Shot:
-    """A page: its file's name, its URL's name, and the row that it is about. `kept` are widths that the README has pictures of."""
+    """A page: its file's name, its URL's name, and the row that it is about. `kept` are widths that the README has pictures of; `after`
+    does something on the page first."""
 
     name: str
     url: str
     row: Callable[[], Any] | None = None
     query: str = ""
     kept: tuple[tuple[int, int], ...] = ()
+    after: Callable[[Any], None] = lambda page: None
 
     def path(self) -> str:
         from django.urls import reverse
@@ -62,36 +64,47 @@ def _first(model: str, by: str = "pk", **named: Any) -> Callable[[], Any]:
     return find
 
 
+def _ask(page: Any) -> None:
+    """In the playground: one question to every column, until all have answered."""
+    page.fill("#gw-play-said", "What is a gateway for?")
+    page.keyboard.press("Enter")
+    columns = page.locator(".gw-play-answer").count()
+    for number in range(columns):
+        page.locator(".gw-play-figures:has-text('USD')").nth(number).wait_for()
+    page.get_by_text("Why this one?").last.click()
+    page.mouse.move(0, 0)
+
+
 _RESCUED = _first("inference.Trace", "request_id", attempts__gt=1, status=200, stream=True)
 
 SHOTS: tuple[Shot, ...] = (
     Shot("dashboard", "index", kept=(WIDE, PHONE)),
     Shot("welcome", "welcome"),
-    Shot("providers", "providers_provider_changelist", kept=(WIDE,)),
+    Shot("providers", "providers_provider_changelist"),
     Shot("provider", "providers_provider_change", _first("providers.Provider", provider_id="anthropic")),
     Shot("provider-failing", "providers_provider_change", _first("providers.Provider", provider_id="deepseek")),
-    Shot("provider-test", "providers_provider_test", _first("providers.Provider", provider_id="echo")),
+    Shot("provider-test", "providers_provider_test", _first("providers.Provider", provider_id="guide")),
     Shot("models", "providers_providermodel_changelist"),
     Shot("model", "providers_providermodel_change", _first("providers.ProviderModel", model_id="claude-sonnet-4-5")),
     Shot("prices", "providers_priceoverride_changelist"),
     Shot("policies", "routing_policy_changelist"),
-    Shot("policy", "routing_policy_change", _first("routing.Policy", name="support-assistant"), kept=(WIDE,)),
+    Shot("policy", "routing_policy_change", _first("routing.Policy", name="support-assistant")),
     Shot("policy-trial", "routing_policy_trial", _first("routing.Policy", name="support-assistant")),
     Shot("routing-settings", "routing_routingsettings_changelist"),
     Shot("health", "health"),
     Shot("explain", "explain", query="?model=smart", kept=(WIDE,)),
     Shot("replay", "replay"),
-    Shot("traces", "inference_trace_changelist", kept=(WIDE, PHONE)),
+    Shot("traces", "inference_trace_changelist"),
     Shot("traces-rescued", "inference_trace_changelist", query="?outcome=rescued"),
-    Shot("trace", "inference_trace_change", _RESCUED, kept=(WIDE,)),
+    Shot("trace", "inference_trace_change", _RESCUED),
     Shot("trace-failed", "inference_trace_change", _first("inference.Trace", "request_id", status=502)),
     Shot("trace-decision", "inference_trace_change", _RESCUED, "?tab=decision"),
     Shot("trace-timeline", "inference_trace_change", _RESCUED, "?tab=timeline"),
     Shot("trace-cost", "inference_trace_change", _RESCUED, "?tab=cost"),
     Shot("trace-content", "inference_trace_change", _first("inference.TraceContent", "request_id"), "?tab=content"),
-    Shot("usage", "spend", kept=(WIDE,)),
-    Shot("playground", "playground", kept=(WIDE,)),
-    Shot("budgets", "routing_budget_changelist", kept=(WIDE,)),
+    Shot("usage", "spend"),
+    Shot("playground", "playground", query="?model=local/demo&model=playground", kept=(WIDE,), after=_ask),
+    Shot("budgets", "routing_budget_changelist"),
     Shot("budget", "routing_budget_change", _first("routing.Budget", team__name="web-shop")),
     Shot("limits", "routing_ratelimit_changelist"),
     Shot("client-keys", "routing_clientkey_changelist"),
@@ -205,6 +218,7 @@ def _taken(base: str, shots: list[Shot], folder: Path | None) -> Iterator[Path]:
                     if answer is None or not answer.ok:
                         raise SystemExit(f"{shot.name}: {paths[shot.name]} answers {answer and answer.status}")
                     page.add_style_tag(content=_STILL)
+                    shot.after(page)
                     page.wait_for_timeout(700)  # charts are drawn, and what is fetched anew is there
                     target = (folder or HERE) / f"{shot.name}-{'wide' if width > 1000 else 'phone'}-{theme}.png"
                     target.parent.mkdir(parents=True, exist_ok=True)

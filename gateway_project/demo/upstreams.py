@@ -40,7 +40,7 @@ MANNERS = {
     "openrouter": Manner(0.9, 55, 0.008),
     "gpu-lab": Manner(0.22, 64, 0.003),
     "gpu-lab/bge-m3": Manner(0.03, 4000, 0.001),
-    "echo": Manner(0.01, 500, 0.0),
+    "guide": Manner(0.01, 500, 0.0),
 }
 
 
