@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,11 +12,10 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.cache import never_cache
 
 from inference import (
     admin_explain,
@@ -37,7 +36,7 @@ from routing.models import ClientKey
 from routing.rollout import LEGACY
 from routing.team_pages import OfTeams
 from routing.teams import Team
-from routing.visibility import teams_of
+from routing.visibility import USE_PLAYGROUND, teams_of
 
 LIST = "admin:inference_trace_changelist"
 LIVE_SECONDS = 5
@@ -89,7 +88,7 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
             **_drawn(counts, form),
         }
         if _FRAGMENT in request.headers:
-            return never_cache(lambda asked: TemplateResponse(asked, "admin/traces/rows.html", context))(request)
+            return TemplateResponse(request, "admin/traces/rows.html", context)
         return self._shown(
             request,
             "admin/traces/list.html",
@@ -106,7 +105,7 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
                 "live_seconds": LIVE_SECONDS,
                 "usage": _usage_of(words),
                 "twins": [
-                    ("REST", _curl("/api/v1/traces", words)),
+                    ("REST", _curl("/api/v1/traces", _as_rest_has_it(words, now))),
                     (_("Command"), _command(words)),
                     (_("Keep it as a view"), saved_view_tabs.command("requests", query)),
                 ],
@@ -219,16 +218,12 @@ def _around(request: HttpRequest, trace: Trace, form: SearchForm, words: dict[st
 
 
 def _playground(trace: Trace, request: HttpRequest) -> str:
-    """Where the request can be asked again by hand; empty where there is no such page."""
-    try:
-        page = reverse("admin:playground")
-    except NoReverseMatch:
-        return ""
-    if trace.operation != "chat" or not trace.requested_model:
+    """Where the request can be asked again by hand; empty where it is no chat, and for those who may not ask there."""
+    if trace.operation != "chat" or not trace.requested_model or not request.user.has_perm(USE_PLAYGROUND):  # type: ignore[union-attr]
         return ""
     kept = TraceContent.objects.filter(request_id=trace.request_id).exists()
     words = {"trace": trace.request_id} if kept else {"model": trace.requested_model}
-    return f"{page}?{urlencode(words)}"
+    return f"{reverse('admin:playground')}?{urlencode(words)}"
 
 
 def _drawn(counts: Counts | None, form: SearchForm) -> dict[str, Any]:
@@ -269,6 +264,7 @@ _OF_USAGE = {
     "provider": "provider",
     "policy": "policy",
     "tag": "tag",
+    "operation": "operation",
 }
 
 
@@ -286,9 +282,18 @@ def _twins(trace: Trace) -> list[tuple[str, str]]:
     return told
 
 
+def _as_rest_has_it(words: dict[str, str], now: datetime) -> dict[str, str]:
+    """The same search: REST takes a moment where the page takes hours."""
+    told = {name: value for name, value in words.items() if name != "hours"}
+    if (hours := words.get("hours", "")).isdecimal() and "since" not in told:
+        told["since"] = (now - timedelta(hours=int(hours))).isoformat(timespec="seconds")
+    return told
+
+
 def _curl(path: str, words: dict[str, Any]) -> str:
+    """What is quoted for an address needs no quoting from a shell but its quotes."""
     sent = f"?{urlencode(words)}" if words else ""
-    return f'curl {shlex.quote(path + sent).replace(path, "$GATEWAY" + path, 1)} -H "Authorization: Bearer $ADMIN_KEY"'
+    return f'curl "$GATEWAY{path}{sent}" -H "Authorization: Bearer $ADMIN_KEY"'
 
 
 def _command(words: dict[str, str]) -> str:

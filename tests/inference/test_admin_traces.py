@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from inference.models import Trace, TraceContent, UsageRecord
 from routing.teams import Team, TeamMember
+from tests.callers import caller
 from tests.inference.ledger import record
 
 pytestmark = pytest.mark.django_db
@@ -89,6 +90,15 @@ def test_a_filter_that_makes_no_sense_is_told_at_its_field(admin_client: Client,
     assert 'role="alert"' in answer.content.decode()
 
 
+def test_the_twin_over_rest_is_the_same_search(admin_client: Client) -> None:
+    a_request("good")
+    a_request("bad", status=502)
+    a_request("early", minutes_ago=400, status=502)
+    (_rest, told), *_others = admin_client.get(LIST, {"outcome": "failed", "hours": "6"}).context["twins"]
+    answer = caller("admin").get(shlex.split(told)[1].removeprefix("$GATEWAY"))
+    assert [row["request_id"] for row in answer.json()["results"]] == ["req_bad"]
+
+
 def test_an_address_of_a_page_that_never_was_says_so(admin_client: Client) -> None:
     assert "leads to no page" in admin_client.get(LIST, {"cursor": "x"}).content.decode()
 
@@ -141,6 +151,16 @@ def test_a_member_of_a_team_sees_its_requests_and_no_others(member: Client) -> N
     assert listed(member) == ["ours"]
     assert member.get(page_of("ours")).status_code == 200
     assert member.get(page_of("theirs")).status_code == 404
+
+
+def test_the_playground_is_offered_to_those_who_may_ask_there(client: Client, django_user_model: Any) -> None:
+    user = django_user_model.objects.create_user("vera", is_staff=True)
+    user.user_permissions.add(*Permission.objects.filter(codename__in=("view_trace", "see_every_team")))
+    client.force_login(user)
+    a_request("one")
+    assert "Open in playground" not in client.get(page_of("one")).content.decode()
+    user.user_permissions.add(Permission.objects.get(codename="use_playground"))
+    assert "Open in playground" in client.get(page_of("one")).content.decode()
 
 
 def test_what_was_said_is_for_those_who_may_read_it(member: Client, admin_client: Client) -> None:
