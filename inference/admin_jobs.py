@@ -6,6 +6,8 @@ What was asked and answered is shown on a page of its own, to those who may read
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -17,9 +19,9 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from inference import events, job_lists, jobs
@@ -61,7 +63,8 @@ class JobAdmin(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        words = {name: told for name in ("state", "key", "model") if (told := request.GET.get(name, "").strip())}
+        asked = {name: request.GET.get(name, "").replace("\0", "").strip() for name in ("state", "key", "model")}
+        words = {name: told for name, told in asked.items() if told}
         cursor, problem = request.GET.get("cursor", ""), ""
         if words.get("state") not in dict(STATES):
             words.pop("state", None)
@@ -96,7 +99,7 @@ class JobAdmin(ReadOnlyAdmin):
                 "older": f"{here}?{urlencode({**words, 'cursor': found.cursor})}" if found.cursor else "",
                 "twins": [
                     ("REST", f'curl "$GATEWAY/api/v1/jobs?{urlencode(words)}" -H "Authorization: Bearer $ADMIN_KEY"'),
-                    (_("Command"), "manage.py jobs" + (f" --state {words['state']}" if "state" in words else "")),
+                    (_("Command"), " ".join(["manage.py jobs", *_options(words)])),
                 ],
                 **(extra_context or {}),
             },
@@ -145,10 +148,9 @@ class JobAdmin(ReadOnlyAdmin):
 
     # Acts
 
+    @method_decorator(require_POST)
     def cancel(self, request: HttpRequest, job_id: Any) -> HttpResponse:
         job = self._acted_on(request, job_id)
-        if isinstance(job, HttpResponse):
-            return job
         if job.is_over:
             messages.info(request, _("The job was over already."))
         else:
@@ -157,10 +159,9 @@ class JobAdmin(ReadOnlyAdmin):
             messages.success(request, _("The job is cancelled.") if over else _("The job ends within a second or two."))
         return HttpResponseRedirect(reverse("admin:inference_job_change", args=[job.pk]))
 
+    @method_decorator(require_POST)
     def retry(self, request: HttpRequest, job_id: Any) -> HttpResponse:
         job = self._acted_on(request, job_id)
-        if isinstance(job, HttpResponse):
-            return job
         try:
             again = jobs.retry(Job.objects.get(pk=job.pk))
         except GatewayError as error:
@@ -173,11 +174,10 @@ class JobAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(reverse("admin:inference_job_change", args=[again.pk]))
         return HttpResponseRedirect(reverse("admin:inference_job_change", args=[job.pk]))
 
-    def _acted_on(self, request: HttpRequest, job_id: Any) -> Any:
+    def _acted_on(self, request: HttpRequest, job_id: Any) -> Job:
         if not request.user.has_perm(MAY_ACT):  # type: ignore[union-attr]
             raise PermissionDenied
-        refusal = require_POST(lambda asked: None)(request)
-        return refusal if refusal is not None else self._job(request, job_id)
+        return self._job(request, job_id)
 
     def _job(self, request: HttpRequest, job_id: Any) -> Job:
         try:
@@ -190,11 +190,11 @@ class JobAdmin(ReadOnlyAdmin):
 
     def _shown(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, template, {**self.admin_site.each_context(request), **context})
 
-        def page(asked: HttpRequest) -> HttpResponse:
-            return TemplateResponse(asked, template, {**self.admin_site.each_context(asked), **context})
 
-        return never_cache(page)(request)
+def _options(words: Mapping[str, str]) -> list[str]:
+    return [f"--{name} {shlex.quote(value)}" for name, value in words.items()]
 
 
 def failure(job: Job) -> str:

@@ -150,6 +150,8 @@ class JobsView(JobView):
         responses=JobOut(many=True),
         parameters=[
             OpenApiParameter("state", str, enum=Job.State.values),
+            OpenApiParameter("key", str, description="Prefix of the client key that asked."),
+            OpenApiParameter("model", str, description="As it was asked for."),
             OpenApiParameter("cursor", str),
             OpenApiParameter("limit", int),
         ],
@@ -162,6 +164,9 @@ class JobsView(JobView):
             if state not in Job.State.values:
                 raise serializers.ValidationError({"state": f"One of: {', '.join(Job.State.values)}."})
             rows = rows.filter(state=state)
+        for name, column in (("key", "owner"), ("model", "model")):
+            if told := request.query_params.get(name):
+                rows = rows.filter(**{column: told})
         pages = NewestFirst()
         pages.ordering = ("-created_at", "-id")
         return pages.get_paginated_response(JobOut(pages.paginate_queryset(rows, request, self), many=True).data)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.urls import reverse
 from inference.models import Job
 from providers.models import AuditEntry
 from routing import snapshot
+from tests.callers import caller
 from tests.inference import workers
 
 pytestmark = pytest.mark.django_db
@@ -71,7 +73,11 @@ def test_jobs_are_found_by_state_key_and_model_page_by_page(admin_client: Client
     first = admin_client.get(LIST)
     assert (len(first.context["rows"]), len(admin_client.get(first.context["older"]).context["rows"])) == (50, 5)
     assert len(admin_client.get(LIST, {"state": "queued"}).context["rows"]) == 11
-    assert len(admin_client.get(LIST, {"model": "m1", "key": "gw-1"}).context["rows"]) == 27
+    narrowed = admin_client.get(LIST, {"model": "m1", "key": "gw-1"})
+    assert len(narrowed.context["rows"]) == 27
+    rest, command = (shlex.split(text) for _, text in narrowed.context["twins"])
+    assert caller("admin").get(rest[1].removeprefix("$GATEWAY")).json()["results"][0]["model"] == "m1"
+    assert command[2:] == ["--key", "gw-1", "--model", "m1"]
     assert admin_client.get(LIST, {"key": "gw-2"}).context["rows"] == []
     assert "leads to no page" in admin_client.get(LIST, {"cursor": "x"}).content.decode()
 
