@@ -32,6 +32,7 @@ from inference.models import ShadowPair
 from inference.shadow_budget import CURRENCY
 from providers import actor, cells
 from providers.secrets import SecretError
+from routing import visibility
 from routing.models import Rollout
 from routing.rollout import GATEWAY, LEGACY
 
@@ -57,6 +58,10 @@ class CutoverAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Its figures are of all teams together, and it names who asks on which side."""
+        return visibility.sees_everything(request.user) and super().has_view_permission(request, obj)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):

@@ -69,9 +69,9 @@ def explain_view(request: HttpRequest) -> HttpResponse:
 def _form(request: HttpRequest) -> ExplainForm:
     """Filled in by what was sent, or by a link's `policy` or `model`."""
     if request.method == "POST":
-        return ExplainForm({**request.POST.dict(), "wanted": _wanted(request.POST)})
+        return ExplainForm(request.user, {**request.POST.dict(), "wanted": _wanted(request.POST)})
     named = request.GET.get("policy") or request.GET.get("model")
-    return ExplainForm({"name": named, "wanted": _wanted(request.GET)} if named else None)
+    return ExplainForm(request.user, {"name": named, "wanted": _wanted(request.GET)} if named else None)
 
 
 def _wanted(sent: QueryDict) -> str:

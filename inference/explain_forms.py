@@ -19,7 +19,9 @@ from unfold.widgets import (
 from providers.capabilities import TASKS
 from routing import strategies
 from routing.models import ClientKey
+from routing.visibility import visible
 
+SEES_KEYS = "routing.view_clientkey"
 KEYS_OFFERED = 500
 _LONGEST = 2_000_000
 
@@ -89,12 +91,14 @@ class ExplainForm(forms.Form):
     beside += ("context_size", "max_tokens", "session_id", "data_tags", "require_vision", "local_only")
     """The wishes that are folded away while none is made."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, user: Any, data: Any = None) -> None:
+        """The keys offered are those that the user may see."""
+        super().__init__(data)
         labels = [(name, strategy.label) for name, strategy in strategies.registered().items()]
         self.fields["strategy"].choices = [("", _("the policy's own")), *labels]  # type: ignore[attr-defined]
-        keys = ClientKey.objects.order_by("name").values_list("prefix", "name")[:KEYS_OFFERED]
-        offered = [(prefix, f"{name} ({prefix})") for prefix, name in keys]
+        keys = visible(ClientKey.objects.all(), user) if user.has_perm(SEES_KEYS) else ClientKey.objects.none()
+        named = keys.order_by("name").values_list("prefix", "name")[:KEYS_OFFERED]
+        offered = [(prefix, f"{name} ({prefix})") for prefix, name in named]
         self.fields["client_key"].choices = [("", _("nobody: everything is allowed")), *offered]  # type: ignore[attr-defined]
 
     def clean_said(self) -> str | dict[str, Any]:

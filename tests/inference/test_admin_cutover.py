@@ -57,10 +57,16 @@ def requests(count: int, **fields: Any) -> None:
 
 def staff(*permissions: str) -> Client:
     user = User.objects.create_user("bob", password="x", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    user.user_permissions.set(Permission.objects.filter(codename__in=[*permissions, "see_every_team"]))
     client = Client()
     client.force_login(user)
     return client
+
+
+def test_who_sees_one_team_only_does_not_see_who_asks_on_which_side() -> None:
+    client = staff("view_rollout")
+    User.objects.get(username="bob").user_permissions.remove(Permission.objects.get(codename="see_every_team"))
+    assert client.get(reverse(HOME)).status_code == 403
 
 
 # Where requests go

@@ -14,8 +14,9 @@ from django.test import Client
 from django.urls import reverse
 
 from inference.models import DecisionRecord, Trace
-from routing import snapshot
-from routing.models import Override, Policy
+from routing import issuing, snapshot
+from routing.models import Override, Policy, Team
+from routing.teams import TeamMember
 from tests.inference import workers
 
 pytestmark = pytest.mark.django_db
@@ -136,3 +137,16 @@ def test_it_needs_the_right_to_see_models_and_for_a_past_request_to_see_requests
     assert client.get(url()).status_code == 200
     assert client.get(url(), {"trace": "req_1"}).status_code == 403
     assert Client().get(url()).status_code == 302
+
+
+def test_only_keys_that_the_user_may_see_are_offered(client: Client) -> None:
+    mine, theirs = Team.objects.create(name="mine"), Team.objects.create(name="theirs")
+    for team in (mine, theirs):
+        issuing.issue(f"key of {team.name}", ["generate"], team=team)
+    user = User.objects.create_user("eve", password="x", is_staff=True)
+    TeamMember.objects.create(team=mine, user=user)
+    user.user_permissions.add(*Permission.objects.filter(codename__in=("view_providermodel", "view_clientkey")))
+    client.force_login(user)
+    page = text(client.get(url()))
+    assert "key of mine" in page
+    assert "key of theirs" not in page
