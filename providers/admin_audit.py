@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect
 from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
@@ -18,7 +22,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from providers import audit, audit_files, cells
+from providers import audit, audit_files, cells, streaming
 from providers.models import AuditEntry, AuditHead, RegistryModel
 from providers.tables import ReadOnlyAdmin
 
@@ -47,6 +51,12 @@ class ActionFilter(admin.SimpleListFilter):
             ("import", gettext_lazy("import")),
             ("undo import", gettext_lazy("undo import")),
             ("acknowledge", gettext_lazy("acknowledge")),
+            ("open", gettext_lazy("open")),
+            ("cancel", gettext_lazy("cancel")),
+            ("retry", gettext_lazy("retry")),
+            ("drop", gettext_lazy("drop")),
+            ("unload", gettext_lazy("unload")),
+            ("invite", gettext_lazy("invite")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
@@ -192,18 +202,21 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         }
         return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
 
-    def export_view(self, request: HttpRequest) -> StreamingHttpResponse:
-        """What the list shows, by the same filters, as a file."""
+    def export_view(self, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+        """What the list shows, by the same filters, as a file; what the list does not understand leads back to it."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         file_format = "json" if request.GET.get("format") == "json" else "csv"
         query = request.GET.copy()
         query.pop("format", None)
         request.GET = query  # type: ignore[assignment]
-        rows = self.get_changelist_instance(request).queryset.order_by("-id")
-        lines = audit_files.csv_lines(rows) if file_format == "csv" else audit_files.json_lines(rows)
+        try:
+            rows = self.get_changelist_instance(request).queryset.order_by("-id")
+        except IncorrectLookupParameters:
+            return redirect("admin:providers_auditentry_changelist")
+        parts = streaming.parts_for(request, streaming.together(audit_files.lines(rows, file_format)))
         kinds = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson; charset=utf-8"}
-        response = StreamingHttpResponse(lines, content_type=kinds[file_format])
+        response = StreamingHttpResponse(parts, content_type=kinds[file_format])
         response["Content-Disposition"] = f'attachment; filename="audit.{file_format}"'
         return response
 
@@ -223,8 +236,8 @@ def _chain_state(*, asked: bool) -> dict[str, Any]:
 def _twins(request: HttpRequest) -> list[tuple[str, str]]:
     base, key = request.build_absolute_uri("/api/v1/audit"), '-H "Authorization: Bearer $ADMIN_KEY"'
     asked = {name: request.GET[name] for name in _NARROWS[:2] if request.GET.get(name)}
-    flags = "".join(f" --{name.replace('target_type', 'type')} {value}" for name, value in asked.items())
-    query = "".join(f"&{name}={value}" for name, value in asked.items())
+    flags = "".join(f" --{name.replace('target_type', 'type')} {shlex.quote(value)}" for name, value in asked.items())
+    query = f"&{urlencode(asked)}" if asked else ""
     http = _("The same over HTTP")
     return [
         (_("These entries"), f"python manage.py audit list{flags}"),

@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -24,7 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from providers import actor, cells, import_reports, import_steps, import_summaries
+from providers import actor, cells, import_reports, import_steps, import_summaries, streaming
 from providers.import_forms import StartForm, UndoForm
 from providers.import_runs import ImportRun
 from providers.importers import runs
@@ -287,8 +286,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         if not run.is_over:
             raise Http404
-        # Each server's own colour of iterator: it would read the other one whole into memory first.
-        parts = import_reports.pieces_aside(run) if isinstance(request, ASGIRequest) else import_reports.pieces(run)
+        parts = streaming.parts_for(request, import_reports.pieces(run))
         named = f"import-{run.pk}-{run.kind}.json"
         return StreamingHttpResponse(
             parts, content_type="application/json", headers={"Content-Disposition": f'attachment; filename="{named}"'}
@@ -331,6 +329,9 @@ class ImportRunAdmin(ReadOnlyAdmin):
                 return _to(import_steps.take_back(run, form.cleaned_data["reason"]).pk)
             except import_steps.NotNow as error:
                 return self._elsewhere(request, error)
+            except import_steps.NoSuchStep as error:  # another one came later meanwhile
+                messages.error(request, str(error))
+                return _to(pk)
         rows = {name: import_summaries.rows_of(run, name) for name in ("created", "updated")}
         return self._page(
             request,

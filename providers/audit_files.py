@@ -33,6 +33,11 @@ def narrowed(*, since: datetime | None = None, until: datetime | None = None, **
     return rows.order_by("-id")
 
 
+def lines(rows: QuerySet[AuditEntry], file_format: str) -> Iterator[str]:
+    """`file_format` is csv or json."""
+    return csv_lines(rows) if file_format == "csv" else json_lines(rows)
+
+
 def csv_lines(rows: QuerySet[AuditEntry]) -> Iterator[str]:
     """With a first line of names. Texts that a table would take for a formula begin with an apostrophe."""
     yield _line(COLUMNS)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from asgiref.sync import sync_to_async
 
 from providers import import_summaries
 from providers.import_runs import ImportRun
@@ -27,13 +26,6 @@ def pieces(run: ImportRun) -> Iterator[bytes]:
         yield between + b",\n    ".join(lines)
         between = b",\n    "
     yield b"\n  ]\n}\n"
-
-
-async def pieces_aside(run: ImportRun) -> AsyncIterator[bytes]:
-    """The same for an asynchronous server: each part is read in the thread that the database belongs to."""
-    parts = pieces(run)
-    while part := await sync_to_async(next)(parts, b""):
-        yield part
 
 
 def _facts(run: ImportRun) -> dict[str, Any]:

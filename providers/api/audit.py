@@ -12,7 +12,7 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from providers import audit_files
+from providers import audit_files, streaming
 from providers.api.resources import AuditFilter
 from providers.models import AuditEntry
 
@@ -49,8 +49,9 @@ class AuditExport(APIView):
         asked = AuditFilter(request.query_params, queryset=AuditEntry.objects.order_by("-id"))
         if not asked.is_valid():
             raise ValidationError(asked.errors)
-        is_csv = isinstance(request.accepted_renderer, CsvLines) and request.accepted_renderer.format == "csv"
-        lines = audit_files.csv_lines(asked.qs) if is_csv else audit_files.json_lines(asked.qs)
-        response = StreamingHttpResponse(lines, content_type=f"{request.accepted_renderer.media_type}; charset=utf-8")
-        response["Content-Disposition"] = f'attachment; filename="audit.{"csv" if is_csv else "json"}"'
+        chosen = request.accepted_renderer
+        lines = audit_files.lines(asked.qs, chosen.format)
+        parts = streaming.parts_for(request._request, streaming.together(lines))
+        response = StreamingHttpResponse(parts, content_type=f"{chosen.media_type}; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="audit.{chosen.format}"'
         return response

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters as filters
-from django.core.handlers.asgi import ASGIRequest
 from django.http import StreamingHttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers, status
@@ -14,7 +13,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from providers import actor, import_reports, import_steps, import_summaries
+from providers import actor, import_reports, import_steps, import_summaries, streaming
 from providers.import_forms import KINDS, StartForm
 from providers.import_runs import ImportRun
 from providers.importers import runs
@@ -135,9 +134,8 @@ class Imports(ReadOnlyResource):
         run = self._run()
         if not run.is_over:
             raise NotPossible("The run is not over: its report comes with its end.")
-        asynchronous = isinstance(request._request, ASGIRequest)
-        pieces = import_reports.pieces_aside(run) if asynchronous else import_reports.pieces(run)
-        return StreamingHttpResponse(pieces, content_type="application/json")
+        parts = streaming.parts_for(request._request, import_reports.pieces(run))
+        return StreamingHttpResponse(parts, content_type="application/json")
 
     @extend_schema(request=NextBody, responses={202: ImportResource})
     @action(detail=True, methods=["post"], url_path="next", url_name="next")

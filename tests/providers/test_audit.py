@@ -220,6 +220,14 @@ def test_the_admins_file_is_narrowed_as_its_list_is(admin_client):
     url = reverse("admin:providers_auditentry_export")
     found = b"".join(admin_client.get(url, {"action": "create", "format": "json"}).streaming_content)
     assert [json.loads(line)["action"] for line in found.splitlines()] == ["create"]
+    assert admin_client.get(url, {"id__exact": "x"}).status_code == 302
+
+
+def test_what_is_copied_from_the_list_runs_nothing_that_an_address_brought(admin_client):
+    url = reverse("admin:providers_auditentry_changelist")
+    html = admin_client.get(url, {"action": "x; curl evil.example&more"}).content.decode()
+    assert "--action &#x27;x; curl evil.example&amp;more&#x27;" in html
+    assert "action=x%3B+curl+evil.example%26more" in html
 
 
 def test_the_list_counts_nothing_and_asks_for_no_choices(admin_client, django_assert_num_queries):

@@ -67,8 +67,7 @@ class Command(TeachingCommand):
         if options["what"] == "list":
             self._list(list(rows[: max(0, options["limit"])]))
             return
-        lines = audit_files.csv_lines(rows) if options["format"] == "csv" else audit_files.json_lines(rows)
-        for line in lines:
+        for line in audit_files.lines(rows, options["format"]):
             self.stdout.write(line, ending="")
 
     def _list(self, entries: list[Any]) -> None:
