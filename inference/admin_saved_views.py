@@ -40,12 +40,13 @@ def _keep(request: HttpRequest, view: SavedView) -> None:
     share = request.POST.get("share", "")
     if share and share not in dict(saved_views.shares(request.user)):
         raise PermissionDenied
+    says_default = "settings" in request.POST and view.owner_id == request.user.pk
     saved_views.keep(
         view,
         name=request.POST.get("name", view.name),
         query=request.POST.get("query"),
         share=share,
-        default=None if "settings" not in request.POST else request.POST.get("default") == "on",
+        default=request.POST.get("default") == "on" if says_default else None,
     )
 
 

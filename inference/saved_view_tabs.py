@@ -35,7 +35,7 @@ def shown(request: HttpRequest, page: str, query: str) -> dict[str, Any]:
         "query": query,
         "all": f"{reverse(saved_views.PAGES[page].url_name)}?view={ALL}",
         "is_all": current is None and not query,
-        "tabs": [(one, saved_views.address(one), one == current, _whose(one, user)) for one in views],
+        "tabs": [(one, saved_views.address(one), one == current, _whose(one, user), _icon(one, user)) for one in views],
         "current": current,
         "is_changed": current is not None and current.query != query,
         "may_change": current is not None and saved_views.may_change(user, current),
@@ -68,6 +68,13 @@ def _whose(view: SavedView, user: Any) -> str:
     if view.team is not None:
         return _("shared with %(team)s") % {"team": view.team.name}
     return "" if view.owner_id == user.pk else _("of %(user)s") % {"user": view.owner}
+
+
+def _icon(view: SavedView, user: Any) -> str:
+    """A pin for the one that the user's own page begins with."""
+    if view.is_default and view.owner_id == user.pk:
+        return "push_pin"
+    return "" if view.owner_id == user.pk and saved_views.share_of(view) == saved_views.OWN else "group"
 
 
 def _share_in_words(value: str, name: str) -> str:

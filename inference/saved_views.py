@@ -23,7 +23,8 @@ from routing.models import Team
 ALL = "all"
 """In an address: no view, and not the one that the page would begin with."""
 MOST_OF_ONE = 50
-_OWN, _EVERYBODY, _TEAM = "own", "everybody", "team-"
+OWN, EVERYBODY, _TEAM = "own", "everybody", "team-"
+"""With whom a view is shared; a team's number follows the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,11 @@ def may_change(user: Any, view: SavedView) -> bool:
 def shares(user: Any) -> list[tuple[str, str]]:
     """With whom the user may share, as values and texts: nobody, each of the user's teams, everybody."""
     teams = visibility.visible(Team.objects.all(), user, "pk").order_by("name").values_list("pk", "name")[:200]
-    return [(_OWN, ""), *((f"{_TEAM}{pk}", name) for pk, name in teams), (_EVERYBODY, "")]
+    return [(OWN, ""), *((f"{_TEAM}{pk}", name) for pk, name in teams), (EVERYBODY, "")]
 
 
 def share_of(view: SavedView) -> str:
-    return _EVERYBODY if view.for_everybody else f"{_TEAM}{view.team_id}" if view.team_id else _OWN
+    return EVERYBODY if view.for_everybody else f"{_TEAM}{view.team_id}" if view.team_id else OWN
 
 
 def keep(view: SavedView, *, name: str, query: str | None = None, share: str = "", default: bool | None = None) -> None:
@@ -73,7 +74,7 @@ def keep(view: SavedView, *, name: str, query: str | None = None, share: str = "
         view.query = _cleaned(view.page, query)
     view.name = name
     if share:
-        view.for_everybody, view.team_id = share == _EVERYBODY, _team(share)
+        view.for_everybody, view.team_id = share == EVERYBODY, _team(share)
     if view._state.adding and SavedView.objects.filter(owner=view.owner, page=view.page).count() >= MOST_OF_ONE:
         raise ValidationError({"name": f"{MOST_OF_ONE} views of one page are enough: delete one first."})
     try:

@@ -74,7 +74,7 @@ class SavedViewView(APIView):
     def patch(self, request: Request, number: str) -> Response:
         """Rename a view, or let it show something else; its page stays."""
         view = _found(number)
-        told = SavedViewIn(data={**request.data, "page": view.page}, partial=True)
+        told = SavedViewIn(data=request.data, partial=True)
         told.is_valid(raise_exception=True)
         return Response(_kept(view, told.validated_data))
 

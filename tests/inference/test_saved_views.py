@@ -80,17 +80,24 @@ def test_only_its_owner_changes_or_deletes_a_view(admin_client: Client) -> None:
     ada = as_(member("ada"))
     saved(ada, share="everybody")
     view = SavedView.objects.get()
+    strangers = (as_(User.objects.create_user("bob", is_staff=True)), as_(member("eve")))
     for action in ("change", "delete"):
         told = {"page": "requests", "action": action, "view": view.pk, "name": "taken"}
-        assert as_(User.objects.get_or_create(username="bob", is_staff=True)[0]).post(PAGE, told).status_code == 403
-        assert (
-            as_(User.objects.get(username="eve") if action == "delete" else member("eve")).post(PAGE, told).status_code
-            == 403
-        )
+        assert [stranger.post(PAGE, told).status_code for stranger in strangers] == [403, 403]
     ada.post(PAGE, {"page": "requests", "action": "change", "view": view.pk, "name": "renamed"})
     assert SavedView.objects.get().name == "renamed"
     admin_client.post(PAGE, {"page": "requests", "action": "delete", "view": view.pk})
     assert not SavedView.objects.exists()
+
+
+def test_a_superuser_who_tidies_up_leaves_the_owners_default(admin_client: Client) -> None:
+    saved(as_(member("ada")), share="everybody", default="on")
+    view = SavedView.objects.get()
+    told = {"page": "requests", "action": "change", "view": view.pk, "name": "renamed", "settings": 1}
+    admin_client.post(PAGE, told)
+    view.refresh_from_db()
+    assert (view.name, view.is_default) == ("renamed", True)
+    assert "push_pin" not in admin_client.get(LIST).content.decode().split("gw-view-tools")[0]
 
 
 def test_a_page_begins_with_its_users_default_and_all_leads_past_it() -> None:
@@ -120,6 +127,7 @@ def test_the_api_keeps_views_for_a_team_or_everybody_and_the_command_lists_them(
     one = f"/api/v1/saved-views/{made.json()['id']}"
     assert admin.patch(one, {"name": "broken", "team": "search"}, format="json").json()["team"] == "search"
     assert admin.post("/api/v1/saved-views", told | {"query": "status=7"}, format="json").status_code == 400
+    assert admin.patch(one, ["name"], format="json").status_code == 400
     call_command("saved_views", "--keep", "slow", "--query", "slower_than_ms=2000")
     assert "slower_than_ms=2000" in capsys.readouterr().out
     assert {view["name"] for view in admin.get("/api/v1/saved-views").json()} == {"broken", "slow"}
