@@ -66,7 +66,7 @@ def test_it_switches_and_says_what_is_lost(provider):
     provider.models.create(model_id="only-here")
     assert "only provider: only-here" in said("disable", "rack", "--reason", "maintenance")
     assert AuditEntry.objects.latest("id").reason == "maintenance"
-    assert "Enabled: rack" in said("enable", "rack")
+    assert "Enabled: rack" in said("enable", "--all")
 
 
 def test_it_releases_keys_that_are_held_back(provider):
@@ -81,5 +81,6 @@ def test_it_releases_keys_that_are_held_back(provider):
 def test_a_name_that_is_not_there_is_an_error(provider):
     with pytest.raises(CommandError, match="no provider named nobody"):
         said("enable", "nobody")
-    with pytest.raises(CommandError, match="--all"):
-        said("enable")
+    for arguments in (["disable"], ["disable", "rack", "--all"]):
+        with pytest.raises(CommandError, match="or say --all"):
+            said(*arguments)

@@ -33,7 +33,8 @@ class Command(BaseCommand):
             one: CommandParser = steps.add_parser(name, help=told)
             if many:
                 one.add_argument("names", nargs="*", metavar="NAME", help="Provider ids.")
-                one.add_argument("--all", action="store_true", help="Every enabled provider.")
+                every = "Every disabled provider." if name == "enable" else "Every enabled provider."
+                one.add_argument("--all", action="store_true", help=every)
             one.set_defaults(run=run)
             return one
 
@@ -102,7 +103,7 @@ class Command(BaseCommand):
         Console(file=self.stdout._out, highlight=False).print(table)
 
     def _show(self, options: dict[str, Any]) -> None:
-        row = self._chosen({"names": [options["name"]], "all": False})[0]
+        row = self._named(options["name"])
         told = _document(row, standings([row])[row.pk])
         told["policies"] = [use.name for use in policy_uses.of(row.provider_id)]
         last = row.probes.order_by("-id").first()
@@ -123,7 +124,7 @@ class Command(BaseCommand):
             raise SystemExit(FAILED)
 
     def _discover(self, options: dict[str, Any]) -> None:
-        row = self._chosen({"names": [options["name"]], "all": False})[0]
+        row = self._named(options["name"])
         offers = discovery.offered(row)
         difference = discovery.compare(row, offers)
         for title, ids in (
@@ -172,15 +173,17 @@ class Command(BaseCommand):
         released = [key for row in self._chosen(options) for key in holding.release(row.api_keys.all())]
         self.stderr.write(f"Released: {', '.join(map(str, released)) or 'nothing, no key was held back'}.")
 
+    def _named(self, name: str) -> Provider:
+        return self._chosen({"names": [name], "all": False})[0]
+
     def _chosen(self, options: dict[str, Any]) -> Sequence[Provider]:
         names = options["names"]
-        if not names and not options["all"]:
+        if bool(names) is options["all"]:
             raise CommandError("name one or more providers, or say --all")
-        rows = (
-            Provider.objects.filter(enabled=True) if options["all"] else Provider.objects.filter(provider_id__in=names)
-        )
-        found = list(rows)
-        if missing := set(names) - {row.provider_id for row in found} if not options["all"] else set():
+        if options["all"]:
+            return list(Provider.objects.filter(enabled=options["step"] != "enable"))
+        found = list(Provider.objects.filter(provider_id__in=names))
+        if missing := set(names) - {row.provider_id for row in found}:
             raise CommandError(f"there is no provider named {', '.join(sorted(missing))}")
         return found
 
