@@ -20,6 +20,7 @@ from gateway_project.doctor.findings import (
     counted,
     page,
 )
+from inference import offered
 from routing import filters, health, snapshot
 from routing.decide import decide
 from routing.models import ClientKey, Policy
@@ -63,13 +64,7 @@ def _permits_anything(key: ClientKey, held: Snapshot) -> bool:
     identity = key.identity
     if any(filters.permits(identity, model) for model in held.models):
         return True
-    return any(
-        filters.permits_policy(identity, [policy.name])
-        and any(
-            filters.permits_provider(identity, target.model.provider.provider_id) for target in policy.active.targets
-        )
-        for policy in held.each_policy()
-    )
+    return any(offered.may_use(policy, identity) for policy in held.each_policy())
 
 
 @check("policies", "Every policy has somebody to serve it now", ACCESS)
@@ -94,7 +89,7 @@ def policies_are_served() -> Told:
     if len(unserved) > MOST_ALIKE:
         yield Finding(
             ERROR,
-            f"Nobody can serve {counted(len(unserved) - MOST_ALIKE, 'more policy').replace('policys', 'policies')} now.",
+            f"Nobody can serve {counted(len(unserved) - MOST_ALIKE, 'more policy', 'more policies')} now.",
             "Only the first of them are told here.",
             Fix("See the list.", page("routing_policy_changelist"), "manage.py validate_policies"),
         )

@@ -80,5 +80,6 @@ def page(name: str, *args: Any, **query: Any) -> str:
     return f"{found}?{urlencode(query)}" if query else found
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}".replace(",", "\u202f")
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 key`, `2 keys`; `many` where that is not `one` with an s."""
+    return f"{number:,}".replace(",", "\u202f") + f" {one if number == 1 else many or f'{one}s'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.core import checks
 from django.db.models import OuterRef, Q, Subquery
@@ -52,7 +52,7 @@ def system_checks() -> Told:
             yield Finding(
                 ERROR if message.level >= checks.ERROR else WARNING,
                 what if len(rest) > 120 else str(message.msg),
-                rest if len(rest) > 120 else "Manage.py check says the same before each start.",
+                rest if len(rest) > 120 else "`manage.py check` says the same before each start.",
                 Fix(str(message.hint or "See the documentation of this check."), _page(str(message.id))),
             )
     yield f"{counted(passed, 'check')} pass."
@@ -134,7 +134,7 @@ def providers_are_well() -> Told:
     yield f"{counted(asked.count(), 'provider')} enabled."
 
 
-def _ill_since(provider: Provider):
+def _ill_since(provider: Provider) -> datetime | None:
     probes = ProbeResult.objects.filter(provider=provider)
     well = probes.filter(healthy=True).order_by("-at").values_list("at", flat=True).first()
     since = probes.filter(healthy=False) if well is None else probes.filter(healthy=False, at__gt=well)
@@ -220,7 +220,7 @@ def upstream_keys_last() -> Told:
         over = key.expires_at <= now
         yield Finding(
             ERROR if over else WARNING,
-            f"A key of {key.provider} {'has expired' if over else f'expires in {(key.expires_at - now).days} days'}.",
+            f"A key of {key.provider} {'has expired' if over else f'expires in {_days(key.expires_at - now)}'}.",
             "An expired key is not used; without another one, the provider is not asked.",
             Fix("Add its successor.", f"{page('providers_provider_change', key.provider_id)}#api_keys"),
             key.expires_at if over else None,
@@ -233,6 +233,10 @@ def upstream_keys_last() -> Told:
             Fix("Enter them anew, or release them.", f"{page('providers_provider_change', provider.pk)}#api_keys"),
         )
     yield f"{counted(enabled.count(), 'key')} in use."
+
+
+def _days(left: timedelta) -> str:
+    return counted(left.days, "day") if left.days else "less than a day"
 
 
 @check("prices", "Every model in use has a price", REGISTRY)

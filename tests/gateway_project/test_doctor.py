@@ -124,7 +124,9 @@ def test_a_policy_that_nobody_can_serve_now_is_named_with_the_reasons(
 
 def test_a_client_key_that_matches_nothing_is_named_once_and_others_are_not(a_model: ProviderModel) -> None:
     stuck, _ = issuing.issue("stuck", ["generate"], allowed_models=["gpt-9*"])
+    Policy.objects.create(name="fast", kind="policy", document={"strategy": "priority", "targets": ["up/m"]})
     issuing.issue("fine", ["generate"], allowed_models=["m"])
+    issuing.issue("by kind", ["generate"], allowed_models=["gpt-9*"], allowed_policies=["policy/*"])
     issuing.issue("registry", ["registry:read"], allowed_models=["gpt-9*"])
 
     (finding,) = found_by("client_keys")
