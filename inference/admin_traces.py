@@ -186,7 +186,7 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
             return {"content": None}
         told = trace_details.texts(content)
         said = trace_looks.messages(told["request"])
-        return {"content": told, "messages": said, "curl": _curl_of(trace, said)}
+        return {"content": told, "turns": said, "curl": _curl_of(trace, said)}
 
     def _headers(self, request: HttpRequest, trace: Trace) -> dict[str, Any]:
         return {"headers": trace_looks.headers(trace)}

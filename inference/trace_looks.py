@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -77,7 +78,7 @@ def row(trace: Trace) -> dict[str, Any]:
         "trace": trace,
         "when": cells.ago(trace.at),
         "served_by": served_by(trace),
-        "outcome": outcome(trace),
+        "outcome": _listed(trace),
         "first_byte": cells.milliseconds(trace.first_byte_ms),
         "took": cells.milliseconds(trace.duration_ms),
         "cost": cells.money(trace.cost, trace.currency),
@@ -95,13 +96,25 @@ def served_by(trace: Trace) -> str:
 def outcome(trace: Trace) -> SafeString:
     if trace.status < 400 and not trace.error_code:
         return cells.pill(str(trace.status), "good", _("answered"))
-    whose = {
+    tone = "bad" if trace.status >= 500 else "warn"
+    return cells.pill(f"{trace.status} {trace.error_code}".strip(), tone, _owner(trace))
+
+
+def _owner(trace: Trace) -> str:
+    return {
         "caller": _("the caller's"),
         "policy": _("the policy's"),
         "provider": _("the provider's"),
         "gateway": _("the gateway's"),
     }.get(trace.error_owner, "")
-    return cells.pill(f"{trace.status} {trace.error_code}".strip(), "bad" if trace.status >= 500 else "warn", whose)
+
+
+def _listed(trace: Trace) -> SafeString:
+    """The code below the status, where a column has to stay narrow."""
+    if trace.status < 400 or not trace.error_code:
+        return outcome(trace)
+    pill = cells.pill(str(trace.status), "bad" if trace.status >= 500 else "warn", _owner(trace))
+    return format_html('{}<small class="gw-quiet">{}</small>', pill, trace.error_code)
 
 
 def flags(trace: Trace) -> list[Flag]:

@@ -265,7 +265,7 @@ def test_what_was_kept_is_shown_as_talk_and_as_curl(admin_client: Client) -> Non
     asked = "system: be brief\nuser: what's <up>?"
     TraceContent.objects.create(request_id="req_1", at=timezone.now(), request=asked, answer="much")
     page = admin_client.get(page_of("1"), {"tab": "content"})
-    assert page.context["messages"] == [("system", "be brief"), ("user", "what's <up>?")]
+    assert page.context["turns"] == [("system", "be brief"), ("user", "what's <up>?")]
     command = shlex.split(page.context["curl"].replace("\\\n", ""))
     body = json.loads(command[-1])
     assert body["messages"][1] == {"role": "user", "content": "what's <up>?"}
