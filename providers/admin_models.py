@@ -26,7 +26,7 @@ from providers.provider_rows import shown_base_url
 from providers.short_filters import ShortRelatedFilter
 from providers.tables import SwitchableAdmin
 
-_PRICES = ("price_in", "price_out", "price_cached", "price_source")
+_PRICES = ("price_in", "price_out", "price_source")
 
 
 class PricedChangeList(ChangeList):
@@ -88,7 +88,10 @@ class ProviderModelAdmin(SwitchableAdmin):
         why = model_cells.deprecation(row, shown_base_url(row.provider))
         old = format_html(" {}", cells.pill(_("deprecated"), "warn", why)) if why else ""
         return format_html(
-            '<span class="gw-name"><span><strong>{}</strong>{}</span><small>{}</small></span>', row.model_id, old, small
+            '<span class="gw-name"><span title="{0}"><strong>{0}</strong>{1}</span><small>{2}</small></span>',
+            row.model_id,
+            old,
+            small,
         )
 
     @admin.display(description=lazy("Provider"), ordering="provider__provider_id")
@@ -116,15 +119,11 @@ class ProviderModelAdmin(SwitchableAdmin):
 
     @admin.display(description=lazy("In / M"))
     def price_in(self, row: Any) -> SafeString:
-        return model_cells.price(row.prices.input_cost_per_million, row.prices.currency)
+        return model_cells.price_in(row.prices)
 
     @admin.display(description=lazy("Out / M"))
     def price_out(self, row: Any) -> SafeString:
         return model_cells.price(row.prices.output_cost_per_million, row.prices.currency)
-
-    @admin.display(description=lazy("Cache / M"))
-    def price_cached(self, row: Any) -> SafeString:
-        return model_cells.price(row.prices.cached_input_cost_per_million, row.prices.currency)
 
     @admin.display(description=lazy("Price"))
     def price_source(self, row: Any) -> SafeString:

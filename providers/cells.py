@@ -30,6 +30,11 @@ def relative(at: datetime) -> str:
     return f"in {size}" if seconds < 0 else f"{size} ago"
 
 
+def who(actor: str) -> str:
+    """Of a person the name; what is no person says what it is: `command`, `client_key:gw-1a2b`."""
+    return actor.removeprefix("user:")
+
+
 def pill(text: str, tone: str = "", title: str = "") -> SafeString:
     """`tone` is good, bad, warn or empty."""
     return format_html('<span class="gw-pill {}" title="{}">{}</span>', f"gw-{tone}" if tone else "", title, text)

@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 from providers import capabilities, cells, price_list
 from providers.live_figures import Use
 from providers.models import ProviderModel
+from providers.prices import Prices
 
 
 class Sign(NamedTuple):
@@ -85,6 +86,16 @@ def price(amount: Decimal | None, currency: str = "USD") -> SafeString:
     if amount is not None and not amount:
         return format_html('<span class="gw-num gw-quiet">{}</span>', _("free"))
     return cells.money(amount, "" if currency == "USD" else currency)
+
+
+def price_in(prices: Prices) -> SafeString:
+    """What tokens from the provider's cache cost stands below it."""
+    full = price(prices.input_cost_per_million, prices.currency)
+    cached = prices.cached_input_cost_per_million
+    if not cached:
+        return full
+    told = _("%(price)s cached") % {"price": cells.amount(cached)}
+    return format_html('<span class="gw-pair">{}<small class="gw-num">{}</small></span>', full, told)
 
 
 def use(told: Use) -> SafeString:

@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
-from providers import cells, price_list
+from providers import cells
 from providers.prices import FREE, LIST, OVERRIDE, OWN, Prices
 
 _WORDS = {OWN: lazy("own"), OVERRIDE: lazy("override"), LIST: lazy("list price"), FREE: lazy("free")}
@@ -15,14 +15,12 @@ _TONES = {OWN: "", OVERRIDE: "", LIST: "", FREE: "good"}
 
 
 def source(prices: Prices) -> SafeString:
-    """Who says so, with the list's edition or the day beside it; the whole sentence on hover."""
+    """Who says so; the whole sentence with the list's edition on hover."""
     if not prices.says_something:
         why = _("Nobody knows what it costs: limits of cost refuse it. Add a price.")
         return cells.pill(_("unknown"), "warn", why)
     word = _WORDS.get(prices.source)
-    shown = cells.pill(str(word) if word else prices.source, _TONES.get(prices.source, ""), prices.note)
-    edition = f"{price_list.PACKAGE} {price_list.list_version()}" if prices.source == LIST else ""
-    return format_html('<span class="gw-stack">{} <small>{}</small></span>', shown, edition) if edition else shown
+    return cells.pill(str(word) if word else prices.source, _TONES.get(prices.source, ""), prices.note)
 
 
 def in_words(prices: Prices) -> SafeString:

@@ -75,7 +75,7 @@ def enabled(provider: Provider, known: Standing) -> SafeString:
         off = known.switched_off
         why = _("Disabled by hand.")
         if off is not None:
-            why = _("Disabled by %(who)s, %(when)s.") % {"who": off.actor, "when": cells.relative(off.at)}
+            why = _("Disabled by %(who)s, %(when)s.") % {"who": cells.who(off.actor), "when": cells.relative(off.at)}
             why += f" {off.reason}" if off.reason else ""
         return cells.pill(_("off by hand"), "", why)
     if known.needs_key and not known.keys_usable:
@@ -131,9 +131,11 @@ def _box(place: int, low: bool) -> str:
 
 
 def _two(now: object, day: object, *, tries: int, tone: str = "") -> SafeString:
-    """The last five minutes, and a day below."""
+    """The last five minutes, and a day below; the day alone where there were none."""
     if now == day == "–":
         return cells.number(None)
+    if now == "–":
+        return format_html('<span class="gw-num gw-quiet" title="{}">{}</span>', _("of a day"), day)
     title = ngettext("%(n)s try in the last five minutes", "%(n)s tries in the last five minutes", tries) % {"n": tries}
     return format_html(
         '<span class="gw-num gw-pair" title="{}"><strong class="{}">{}</strong><small>{}</small></span>',
