@@ -36,7 +36,7 @@ def state(incident: AlertIncident) -> SafeString:
         since = f"{timezone.localtime(incident.ended_at):%Y-%m-%d %H:%M:%S}"
         return cells.pill(_("over"), "good", _("since %(time)s") % {"time": since})
     if incident.acknowledged_at is not None:
-        return cells.pill(_("looked after"), "warn", _("by %(who)s") % {"who": incident.acknowledged_by})
+        return cells.pill(_("looked after"), "warn", _("by %(who)s") % {"who": cells.who(incident.acknowledged_by)})
     return cells.pill(_("under way"), "bad", incident.detail)
 
 
@@ -70,7 +70,9 @@ def story(incident: AlertIncident, deliveries: Iterable[Any]) -> list[Event]:
         told.append(Event(incident.began_at, _("The gateway acted"), incident.acted, "warn"))
     told += [_message(one) for one in deliveries]
     if incident.acknowledged_at is not None:
-        told.append(Event(incident.acknowledged_at, _("Somebody looks after it"), incident.acknowledged_by, "warn"))
+        told.append(
+            Event(incident.acknowledged_at, _("Somebody looks after it"), cells.who(incident.acknowledged_by), "warn")
+        )
     if incident.ended_at is not None:
         told.append(Event(incident.ended_at, _("It was over"), lasted(incident), "good"))
     elif incident.well_since is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shlex
 from datetime import timedelta
@@ -68,8 +69,7 @@ class KindFilter(admin.SimpleListFilter):
     parameter_name = "target_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        kinds = {model._meta.model_name: model._meta.verbose_name for model in _audited(RegistryModel)}
-        return sorted({**kinds, "user": gettext_lazy("user")}.items(), key=lambda told: str(told[1]))
+        return sorted(_kinds().items(), key=lambda told: str(told[1]))
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         return queryset.filter(target_type=self.value()) if self.value() else queryset
@@ -97,6 +97,13 @@ def _audited(model: type) -> list[Any]:
     for below in model.__subclasses__():
         found += _audited(below) if below._meta.abstract else [below]
     return found
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    """What people call each kind of row that entries are about."""
+    rows = {model._meta.model_name: model._meta.verbose_name for model in _audited(RegistryModel)}
+    return {**rows, "user": gettext_lazy("user")}
 
 
 @admin.register(AuditEntry)
@@ -128,7 +135,9 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("Object"))
     def target(self, entry: AuditEntry) -> SafeString:
         return format_html(
-            '<span class="gw-name"><strong>{}</strong><small>{}</small></span>', entry.target_id, entry.target_type
+            '<span class="gw-name"><strong>{}</strong><small>{}</small></span>',
+            entry.target_id,
+            _kinds().get(entry.target_type, entry.target_type),
         )
 
     @admin.display(description=gettext_lazy("Changed"))

@@ -96,6 +96,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
     search_fields = ("source_label", "actor")
     search_help_text = gettext_lazy("Search by source or by whom")
     ordering = ("-id",)
+    show_add_link = False
     list_before_template = "admin/providers/importrun/list_before.html"
     list_after_template = "admin/providers/importrun/list_after.html"
 
@@ -150,7 +151,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("When"), ordering="created_at")
     def when(self, run: ImportRun) -> SafeString:
-        by = _(" by %s") % run.actor if run.actor else ""
+        by = _(" by %s") % cells.who(run.actor) if run.actor else ""
         return format_html("{}{}", cells.ago(run.created_at), by)
 
     @admin.display(description=gettext_lazy("Took"))

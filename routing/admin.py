@@ -98,6 +98,7 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
     search_help_text = gettext_lazy("Search by name or prefix")
     ordering = ("-created_at",)
     list_display_links = None
+    show_add_link = False
     list_before_template = "admin/routing/clientkey/list_before.html"
     list_after_template = "gateway/twins.html"
     change_form_outer_before_template = "admin/routing/clientkey/settings_head.html"
@@ -187,7 +188,7 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
 
     @admin.display(description=gettext_lazy("Created"), ordering="created_at")
     def created(self, key: ClientKey) -> SafeString:
-        by = _("by %(who)s") % {"who": key.created_by} if key.created_by else ""
+        by = _("by %(who)s") % {"who": cells.who(key.created_by)} if key.created_by else ""
         imported = _("imported from %(system)s") % {"system": key.imported_from} if key.imported_from else ""
         return format_html("{} {}", cells.ago(key.created_at), ", ".join(filter(None, (by, imported))))
 

@@ -129,7 +129,7 @@ class TeamAdmin(OfTeams, SwitchableAdmin):
 
     @admin.display(description=gettext_lazy("Created"), ordering="created_at")
     def created(self, team: Team) -> SafeString:
-        by = _("by %(who)s") % {"who": team.created_by} if team.created_by else ""
+        by = _("by %(who)s") % {"who": cells.who(team.created_by)} if team.created_by else ""
         return format_html("{} {}", cells.ago(team.created_at), by)
 
     @admin.display(description=gettext_lazy("This month"))

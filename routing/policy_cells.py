@@ -170,7 +170,7 @@ def override_pill(row: Policy) -> SafeString | None:
     override = getattr(row, "override", None)
     if override is None:
         return None
-    told = _("by %s") % override.created_by + (f": {override.reason}" if override.reason else "")
+    told = _("by %s") % cells.who(override.created_by) + (f": {override.reason}" if override.reason else "")
     if override.expires_at is None:
         return format_html("{}", cells.pill(override.target, "warn", _("until it is removed, %s") % told))
     left = cells.relative(override.expires_at)

@@ -35,6 +35,11 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", "\u202f")
 
 
+@register.filter
+def who(actor: str) -> str:
+    return cells.who(actor or "")
+
+
 @register.simple_tag
 def time_ago(at: datetime | None) -> SafeString:
     return cells.ago(at)
