@@ -154,7 +154,9 @@ class AlertRuleAdmin(_OfAlerts, SwitchableAdmin):
     list_display = ("title", "condition_cell", "for_whom", "tells", "state")
     list_filter = ("enabled", "signal")
     search_fields = ("name", "description")
+    search_help_text = gettext_lazy("Search by name or description")
     ordering = ("name",)
+    show_add_link = False
     change_form_outer_before_template = "admin/inference/alerts/rule.html"
     fieldsets = (
         (None, {"fields": ("name", "description", "enabled")}),
@@ -225,7 +227,9 @@ class AlertChannelAdmin(_OfAlerts, SwitchableAdmin):
     list_display = ("title", "where", "quiet", "last", "state", "test_cell")
     list_filter = ("enabled", "kind")
     search_fields = ("name",)
+    search_help_text = gettext_lazy("Search by name")
     ordering = ("name",)
+    show_add_link = False
     change_form_outer_before_template = "admin/inference/alerts/channel.html"
     fieldsets = (
         (None, {"fields": ("name", "kind", "enabled")}),
