@@ -207,7 +207,7 @@ def failure(job: Job) -> str:
 
 
 def _state(job: Job) -> Any:
-    words = {str(state): str(label) for state, label in STATES if state}
+    words = {str(state): str(label).lower() for state, label in STATES if state}
     if job.state == Job.State.RUNNING and job.cancel_requested:
         return cells.pill(_("Ending"), "warn", _("Somebody cancelled it; its worker stops within a second."))
     return cells.pill(words.get(job.state, job.state), _TONES.get(job.state, ""), failure(job))

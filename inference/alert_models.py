@@ -241,7 +241,7 @@ class AlertIncident(models.Model):
         self.refresh_from_db()
 
     def amount(self, value: Decimal) -> str:
-        return alert_signals.amount(value, self.unit)
+        return alert_signals.amount(alert_signals.for_people(value), self.unit)
 
 
 class AlertDelivery(models.Model):

@@ -144,6 +144,11 @@ def condition(signal: Signal, threshold: Decimal) -> str:
     return f"{signal.name} {'<' if signal.below else '>'} {amount(threshold, signal.unit)}"
 
 
+def for_people(reading: Decimal) -> Decimal:
+    """No more digits than say something: 116.86 is 117, 21.43 is 21.4, 4.96 stays."""
+    return round(reading, max(0, 2 - reading.adjusted())) if abs(reading) >= 10 else reading
+
+
 def amount(value: Decimal, unit: str) -> str:
     """`5%`, `12.3s`, `50 USD`, `3 days`: short, for people."""
     rounded = round(value, 2) if abs(value) >= 1 or value == 0 else round(value, 6)
