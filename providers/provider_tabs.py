@@ -48,7 +48,12 @@ class Tab:
 def chosen(request: HttpRequest) -> str:
     """The tab that the URL names; the overview for anything else."""
     name = request.GET.get("tab", OVERVIEW)
-    return name if name in NAMES else OVERVIEW
+    return name if name in _open_to(request.user) else OVERVIEW
+
+
+def _open_to(user: Any) -> list[str]:
+    """What was changed is read from the audit log, which has a right of its own."""
+    return [name for name in NAMES if name != HISTORY or user.has_perm("providers.view_auditentry")]
 
 
 def link(provider: Provider, tab: str = OVERVIEW) -> str:
@@ -63,7 +68,7 @@ def head(provider: Provider, tab: str, request: HttpRequest) -> dict[str, Any]:
         "provider": provider,
         "known": known,
         "tab": tab,
-        "tabs": [Tab(name, title, link(provider, name), name == tab) for name, title in NAMES.items()],
+        "tabs": [Tab(name, NAMES[name], link(provider, name), name == tab) for name in _open_to(request.user)],
         "type_label": label_of(provider.provider_type),
         "state": provider_cells.state(provider, known),
         "breaker": provider_cells.breaker(known),

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -93,6 +94,14 @@ def test_every_tab_opens_and_names_itself(admin_client: Client, tab: str) -> Non
     assert html.count('aria-current="page"') >= 1
     assert "Rack four" in html
     assert "sk-tab-canary-0123456789" not in html
+
+
+def test_what_was_changed_is_for_who_may_read_the_audit_log(client: Client, django_user_model: Any) -> None:
+    person = django_user_model.objects.create_user("keys", is_staff=True)
+    person.user_permissions.add(Permission.objects.get(codename="view_provider"))
+    client.force_login(person)
+    html = client.get(reverse(CHANGE, args=[a_provider().pk]), {"tab": "history"}).content.decode()
+    assert ("gw-change" in html, "tab=history" in html, "tab=models" in html) == (False, False, True)
 
 
 def test_pages_lead_to_the_requests_that_they_speak_of(admin_client: Client) -> None:
