@@ -63,7 +63,6 @@ class ProviderAdmin(ProviderPages, ProviderColumns, RegistryAdmin):
     actions = ("test_connection", "discover_models", "reset_breakers", "enable", "disable", "delete_disabled")
     harmless_actions = frozenset({"test_connection"})
     ordering = ("priority", "provider_id")
-    list_per_page = 25
     warn_unsaved_form = True
     compressed_fields = True
     list_before_template = "admin/providers/provider/list_before.html"
