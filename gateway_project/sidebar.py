@@ -11,18 +11,22 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from unfold.dataclasses import SearchResult
 
+from routing import visibility
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """`permission` None is everybody's who may come in."""
+    """`permission` None is everybody's who may come in. A page `of_all` tells of all teams together."""
 
     title: str | Promise
     icon: str
     url_name: str
     permission: str | None = None
+    of_all: bool = False
 
     def is_for(self, request: HttpRequest) -> bool:
-        return self.permission is None or request.user.has_perm(self.permission)
+        may = self.permission is None or request.user.has_perm(self.permission)
+        return may and (not self.of_all or visibility.sees_everything(request.user))
 
 
 GROUPS: tuple[tuple[str | Promise, tuple[Item, ...]], ...] = (
@@ -42,7 +46,7 @@ GROUPS: tuple[tuple[str | Promise, tuple[Item, ...]], ...] = (
                 _("Alerts"), "notifications", "admin:inference_alertincident_changelist", "inference.view_alertincident"
             ),
             Item(_("Jobs"), "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
-            Item(_("Workers"), "memory", "admin:workers", "inference.view_job"),
+            Item(_("Workers"), "memory", "admin:workers", "inference.view_job", of_all=True),
         ),
     ),
     (
@@ -78,7 +82,7 @@ GROUPS: tuple[tuple[str | Promise, tuple[Item, ...]], ...] = (
     (
         _("System"),
         (
-            Item(_("Doctor"), "stethoscope", "admin:doctor", "providers.view_provider"),
+            Item(_("Doctor"), "stethoscope", "admin:doctor", "providers.view_provider", of_all=True),
             Item(_("Configuration"), "data_object", "admin:configuration", "providers.add_importrun"),
             Item(_("Audit"), "history", "admin:providers_auditentry_changelist", "providers.view_auditentry"),
             Item(_("Import"), "move_to_inbox", "admin:providers_importrun_changelist", "providers.view_importrun"),

@@ -21,6 +21,7 @@ from inference.models import Job
 from inference.process_list import RedisAway, Seen, moment
 from inference.worker_actions import NoSuchWorker, NotTold
 from providers import cells, pages
+from routing import visibility
 
 MAY_SEE, MAY_ACT = "inference.view_job", "inference.change_job"
 LIVE_SECONDS = 4
@@ -33,8 +34,7 @@ _MEGABYTE = 1024 * 1024
 @never_cache
 @require_safe
 def workers_view(request: HttpRequest) -> HttpResponse:
-    if not request.user.has_perm(MAY_SEE):
-        raise PermissionDenied
+    _need(request, MAY_SEE)
     context = {"title": _("Workers"), **_seen(request)}
     if "X-Fragment" in request.headers:
         return TemplateResponse(request, "admin/workers/live.html", context)
@@ -46,14 +46,19 @@ def workers_view(request: HttpRequest) -> HttpResponse:
 @require_POST
 def ask_view(request: HttpRequest) -> HttpResponse:
     """Ask a worker for something: `do` is unload, pause or resume."""
-    if not request.user.has_perm(MAY_ACT):
-        raise PermissionDenied
+    _need(request, MAY_ACT)
     what, worker = request.POST.get("do", ""), request.POST.get("worker", "")
     try:
         messages.success(request, _asked(what, worker, request.POST))
     except (NoSuchWorker, NotTold) as error:
         messages.error(request, str(error))
     return HttpResponseRedirect(reverse("admin:workers"))
+
+
+def _need(request: HttpRequest, permission: str) -> None:
+    """Workers work for all teams together."""
+    if not (request.user.has_perm(permission) and visibility.sees_everything(request.user)):
+        raise PermissionDenied
 
 
 def _asked(what: str, worker: str, told: Any) -> str:
@@ -99,7 +104,11 @@ def _kpis(seen: Seen, alive: list[dict[str, Any]]) -> list[tuple[str, str, str]]
     queued = Job.objects.filter(state__in=(Job.State.QUEUED, Job.State.RUNNING)).count()
     inflight = sum(one["inflight"] for one in web)
     return [
-        (_("Workers"), str(len(alive)), _("%(n)s gone in the last hour") % {"n": gone} if gone else _("all answer")),
+        (
+            _("Workers"),
+            str(len(alive)),
+            _("%(n)s gone in the last hour") % {"n": gone} if gone else _("all answer") if alive else _("none is seen"),
+        ),
         (_("At work"), str(tasks), ngettext("task", "tasks", tasks)),
         (_("Waiting"), str(waiting), _("messages in %(n)s queues") % {"n": len(seen.queues)}),
         (_("Jobs not over"), str(queued), _("waiting or running")),
@@ -144,7 +153,7 @@ def _worker(one: dict[str, Any]) -> dict[str, Any]:
 
 def _state(one: dict[str, Any]) -> Any:
     if not one["alive"]:
-        return cells.pill(_("gone"), "bad", _("No word for %(n)s seconds.") % {"n": process_list.MISSED_SECONDS})
+        return cells.pill(_("gone"), "bad", _("No word for %(n)d seconds.") % {"n": process_list.MISSED_SECONDS})
     if not one["takes"]:
         return cells.pill(_("drained"), "warn", _("It takes nothing new."))
     return cells.pill(_("alive"), "good")

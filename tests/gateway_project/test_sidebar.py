@@ -1,7 +1,7 @@
 """The menu shows what somebody may see; the search box and the crumbs speak its words."""
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
@@ -48,6 +48,20 @@ def test_the_search_finds_no_page_that_one_may_not_see(rf: object) -> None:
     request.user = User.objects.create_user("nobody", is_staff=True)
 
     assert [found.title for found in sidebar.pages_named(request, "")] == ["Overview"]
+
+
+def test_what_tells_of_all_teams_is_not_offered_to_who_sees_some(client: Client) -> None:
+    user = User.objects.create_user("clerk", is_staff=True)
+    user.user_permissions.add(*Permission.objects.filter(codename__in=("view_provider", "view_job", "change_job")))
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get(reverse("admin:inference_job_changelist"))
+
+    items = [item for group in page.context["sidebar_navigation"] for item in group["items"]]
+    shown = {str(item["title"]) for item in items if item["has_permission"]}
+    assert {"Jobs", "Providers"} <= shown
+    assert not {"Doctor", "Workers"} & shown
+    assert client.get(reverse("admin:workers")).status_code == 403
+    assert client.post(reverse("admin:workers-ask"), {"do": "pause", "worker": "w"}).status_code == 403
 
 
 def test_crumbs_leave_the_app_out_and_use_the_name_of_the_menu() -> None:
