@@ -17,7 +17,7 @@ from unfold.admin import ModelAdmin
 from providers import actor
 from routing import policy_twins
 from routing.models import Policy, RoutingSettings
-from routing.policy_forms import SettingsForm
+from routing.settings_form import SettingsForm
 
 NAMES_OFFERED = 500
 GROUPS = (

@@ -40,7 +40,8 @@ from routing.decide import decide
 from routing.drafts import with_draft
 from routing.models import Policy
 from routing.policy_documents import KINDS, BadPolicy, PolicyDocument
-from routing.policy_forms import OverrideForm, PolicyForm, SampleForm, targets_of
+from routing.policy_forms import OverrideForm, PolicyForm, SampleForm
+from routing.target_forms import targets_of
 from routing.types import RequestFacts, Snapshot
 
 VERSIONS_SHOWN = 30

@@ -1,4 +1,4 @@
-"""A policy as a form: its document in fields, a row for each target, and the request that is explained beside it.
+"""A policy as a form: its document in fields, the request that is explained beside it, and what may stand over it.
 
 The form builds the document; whether it reads is `policy_documents`' to say, and what it says is shown at the field.
 """
@@ -27,16 +27,12 @@ from providers.cost_tiers import COST_TIERS
 from providers.forms import WordsField
 from providers.models import validate_identifier
 from routing import strategies
-from routing.models import Override, Policy, RoutingSettings
+from routing.models import Override, Policy
 from routing.policy_documents import KINDS, PolicyDocument
+from routing.target_forms import KNOWN_NAMES, PLAIN
 from routing.types import RequestFacts
 
-KNOWN_NAMES = "gw-names"
-"""The page's list of names that a target may have."""
-
-EMPTY_ROWS = 2
-_PLAIN = {"class": "gw-input"}
-_BESIDE = _PLAIN | {"form": "gw-policy"}
+_BESIDE = PLAIN | {"form": "gw-policy"}
 """A field that stands outside of the form it belongs to."""
 
 
@@ -285,113 +281,6 @@ def _initial(row: Policy) -> dict[str, Any]:
     }
 
 
-class TargetForm(forms.Form):
-    """One row; an empty one is no target."""
-
-    use_required_attribute = False
-
-    order = forms.IntegerField(
-        required=False, min_value=0, widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": _("Place")})
-    )
-    model = forms.CharField(
-        required=False,
-        max_length=600,
-        widget=forms.TextInput(
-            attrs=_PLAIN | {"list": KNOWN_NAMES, "aria-label": _("Model or policy"), "autocomplete": "off"}
-        ),
-    )
-    kind = forms.ChoiceField(
-        required=False,
-        choices=[("", "–"), *((kind, kind) for kind in KINDS)],
-        widget=forms.Select(attrs=_PLAIN | {"aria-label": _("Or every policy of a kind")}),
-    )
-    provider = forms.CharField(
-        required=False,
-        max_length=255,
-        widget=forms.TextInput(
-            attrs=_PLAIN | {"list": "gw-providers", "aria-label": _("Only at this provider"), "autocomplete": "off"}
-        ),
-    )
-    weight = forms.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=1_000_000,
-        widget=forms.NumberInput(attrs=_PLAIN | {"aria-label": _("Share"), "inputmode": "numeric"}),
-    )
-
-
-class _Targets(forms.BaseFormSet):
-    def told(self) -> list[dict[str, Any]]:
-        """The targets in their order; a row without a place comes after those that have one."""
-        rows = [
-            form.cleaned_data
-            for form in self.forms
-            if not form.cleaned_data.get("DELETE") and (form.cleaned_data.get("model") or form.cleaned_data.get("kind"))
-        ]
-        rows.sort(key=lambda row: (row["order"] is None, row["order"]))
-        return [_target(row) for row in rows]
-
-    def check_shares(self, strategy: str, stored: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the shares add up to 100, which only `weighted` asks for; says so here when they do not.
-
-        Weights of another sum that are stored already stay good as they are.
-        """
-        told = self.told()
-        weights = [target.get("weight") for target in told]
-        if strategy != "weighted" or len(told) < 2 or any("kind" in target for target in told):
-            return True
-        if not any(weights) or _weighed(told) == _weighed(stored):
-            return True  # none at all: all are alike, or validation says that nobody has any
-        if None in weights:
-            self._non_form_errors.append(
-                say("Each target needs a share; 0 is for one that is only asked when the others failed.")
-            )
-            return False
-        total = sum(weights)
-        if total == WHOLE:
-            return True
-        self._non_form_errors.append(
-            say("The shares add up to %(total)s, not to 100. In the same proportion: %(shares)s.")
-            % {"total": total, "shares": ", ".join(map(str, in_hundredths(weights)))}
-        )
-        return False
-
-
-WHOLE = 100
-
-
-def in_hundredths(weights: Sequence[int]) -> list[int]:
-    """Whole numbers in the proportion of the weights that add up to 100; the largest remainders are rounded up."""
-    total = sum(weights)
-    exact = [WHOLE * weight / total for weight in weights]
-    found = [int(share) for share in exact]
-    ahead = sorted(range(len(exact)), key=lambda place: found[place] - exact[place])
-    for place in ahead[: WHOLE - sum(found)]:
-        found[place] += 1
-    return found
-
-
-def _weighed(targets: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    return [(one.get("model"), one.get("provider"), one.get("kind"), one.get("weight", 1)) for one in targets]
-
-
-def _target(row: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: row[name] for name in ("model", "kind", "provider") if row[name]}
-    return told if row["weight"] is None else told | {"weight": row["weight"]}
-
-
-_TargetSet = forms.formset_factory(TargetForm, formset=_Targets, extra=EMPTY_ROWS, can_delete=True, max_num=1000)
-
-
-def targets_of(row: Policy | None, data: Any = None, *, spare: bool = True) -> Any:
-    """The rows of a policy's targets, and with `spare` some for more."""
-    told = row.document.get("targets", []) if row is not None else []
-    initial = [{"weight": 1, **target, "order": place} for place, target in enumerate(told, 1)]
-    rows = _TargetSet(data, prefix="targets", initial=initial)
-    rows.extra = EMPTY_ROWS if spare else 0
-    return rows
-
-
 class SampleForm(forms.Form):
     """The request that is explained beside the policy."""
 
@@ -442,80 +331,18 @@ class OverrideForm(forms.ModelForm):
 
     use_required_attribute = False
     span = forms.ChoiceField(
-        label=_("For"), required=False, choices=SPANS, initial="3600", widget=forms.Select(attrs=_PLAIN)
+        label=_("For"), required=False, choices=SPANS, initial="3600", widget=forms.Select(attrs=PLAIN)
     )
 
     class Meta:
         model = Override
         fields = ("target", "reason")
         widgets = {
-            "target": forms.TextInput(attrs=_PLAIN | {"list": KNOWN_NAMES, "autocomplete": "off"}),
-            "reason": forms.TextInput(
-                attrs=_PLAIN | {"placeholder": _("kept in the audit log"), "autocomplete": "off"}
-            ),
+            "target": forms.TextInput(attrs=PLAIN | {"list": KNOWN_NAMES, "autocomplete": "off"}),
+            "reason": forms.TextInput(attrs=PLAIN | {"placeholder": _("kept in the audit log"), "autocomplete": "off"}),
         }
         labels = {"target": _("Model or policy"), "reason": _("Reason")}
         help_texts = {"target": ""}
 
     def ttl_seconds(self) -> float | None:
         return float(self.cleaned_data["span"]) if self.cleaned_data["span"] else None
-
-
-class SettingsForm(forms.ModelForm):
-    """The routing settings, with a reason."""
-
-    use_required_attribute = False
-    unknown_model = _choice(
-        _("A model that nobody has"),
-        [("refuse", _("is refused (404)")), ("default", _("is served by the default policy, which says so"))],
-    )
-    reason = forms.CharField(
-        label=_("Reason"),
-        required=False,
-        max_length=500,
-        widget=UnfoldAdminTextInputWidget(
-            attrs={"autocomplete": "off", "placeholder": _("Why; kept in the audit log")}
-        ),
-    )
-
-    class Meta:
-        model = RoutingSettings
-        fields = (
-            "default_policy",
-            "unknown_model",
-            "max_cost_per_request",
-            "fallback_enabled",
-            "retries",
-            "retry_delay_seconds",
-        )
-        labels = {
-            "default_policy": _("Default policy"),
-            "max_cost_per_request": _("Cost of a request, at most, in USD"),
-            "fallback_enabled": _("Fall back to the next candidate"),
-            "retries": _("Retries"),
-            "retry_delay_seconds": _("Pause before a retry, in seconds"),
-        }
-        help_texts = {
-            "default_policy": _("Serves requests that name no model; empty: every model, by priority."),
-            "max_cost_per_request": _("Of the estimate; the lower of this and a request's own counts."),
-            "fallback_enabled": _("Off: the first candidate is the only one that is asked."),
-            "retries": _("How often the last candidate is asked again."),
-        }
-        widgets = {
-            "default_policy": UnfoldAdminTextInputWidget(attrs={"list": KNOWN_NAMES, "autocomplete": "off"}),
-            "max_cost_per_request": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
-            "fallback_enabled": UnfoldBooleanSwitchWidget,
-            "retries": UnfoldAdminIntegerFieldWidget,
-            "retry_delay_seconds": UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if (most := self.instance.max_cost_per_request) is not None:
-            self.initial["max_cost_per_request"] = f"{most.normalize():f}"
-
-    def clean_default_policy(self) -> str:
-        name = self.cleaned_data["default_policy"]
-        if name and not Policy.objects.filter(name=name, enabled=True).exists():
-            raise forms.ValidationError(say("No enabled policy is named %r.") % name)
-        return name
