@@ -26,6 +26,7 @@ from inference import (
     saved_view_tabs,
     savings_reports,
     spend_reports,
+    usage_charts,
     usage_looks,
     usage_measures,
     usage_times,
@@ -33,9 +34,10 @@ from inference import (
 from inference.spend_forms import BY, FILTERS, SpendForm
 from inference.spend_reports import TAG, BadReport, Line, Question, Sight
 from inference.usage_links import Links
-from inference.usage_looks import APART, CURRENCY, MOST_SHOWN
+from inference.usage_looks import CURRENCY, MOST_SHOWN
 from inference.usage_measures import MEASURES, TIMED
 from providers import cells, pages
+from providers.charts import APART
 from routing import snapshot, visibility
 from routing.models import ClientKey
 from routing.types import Snapshot
@@ -140,7 +142,7 @@ def _told(form: SpendForm, sight: Sight, now: datetime, view: str) -> dict[str, 
     largest = list(dict.fromkeys(usage_looks.series_name(line) for line in by_size[:APART]))
     over_time = spend_reports.over_time(form.question(now, *groups, step), by_size[:APART], sight)
     cumulative = bool(form.cleaned_data["cumulative"]) and measure.adds_up
-    chart, colours = usage_looks.drawn(over_time, step, measure, links, cumulative=cumulative, largest=largest)
+    chart, colours = usage_charts.drawn(over_time, step, measure, links, cumulative=cumulative, largest=largest)
     sort = form.cleaned_data["sort"]
     lines = usage_looks.sorted_lines(found.lines, sort, measure)
     were = {_place(line): line for line in before.lines} if before is not None else {}
@@ -189,7 +191,7 @@ def _timed(form: SpendForm, question: Question, step: str, sight: Sight, links: 
     told = usage_times.histograms(form.question(timezone.now(), *groups, step), measure.timed)
     whole = usage_times.over_groups(told)
     order = sorted(whole, key=lambda names: (-whole[names].requests, names))
-    chart, colours = usage_looks.drawn_times(told, question, step, measure, links, order)
+    chart, colours = usage_charts.drawn_times(told, question, step, measure, links, order)
     past = form.before(question, *groups)
     were = usage_times.over_groups(usage_times.histograms(past, measure.timed)) if past is not None else {}
     rows = []

@@ -12,6 +12,7 @@ from inference import trace_details, trace_looks
 from inference.models import Trace
 from inference.offered import MODEL, ROUTE, Name, Offer
 from providers import cells
+from providers.pricing import USD
 from routing.models import ClientKey
 from routing.policy_documents import KINDS
 
@@ -89,7 +90,7 @@ def figures(row: Trace, *, may_open: bool) -> dict[str, Any]:
     return {
         **{name: told[name] for name in names},
         "cost": "" if row.cost is None else f"{cells.amount(row.cost)}\u202f{row.currency}",
-        "cost_usd": float(row.cost) if row.cost is not None and row.currency == "USD" else None,
+        "cost_usd": float(row.cost) if row.cost is not None and row.currency == USD else None,
         "tries": [
             {name: one.get(name) for name in ("provider_id", "model_id", "reason", "status", "code", "duration_ms")}
             for one in trace_details.attempts(row)
