@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from providers import actor, cells, import_reports, import_steps, import_summaries, streaming
+from providers import actor, cells, config_sections, import_reports, import_steps, import_summaries, streaming
 from providers.import_forms import StartForm, UndoForm
 from providers.import_runs import ImportRun
 from providers.importers import runs
@@ -321,7 +321,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
 
     def undo_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         run = self._mine(request, pk)
-        if why := import_steps.why_not_undone(run):
+        if why := import_steps.why_not_undone(run) or _not_theirs(request, run):
             messages.error(request, why)
             return _to(pk)
         form = UndoForm(run, request.POST or None)
@@ -438,6 +438,13 @@ def _button(run: ImportRun, step: import_steps.Step) -> Button:
         return Button(step.label, step.hint, kind=step.kind, primary=step.primary)
     hint = f"{step.hint} {_('Asks for the credentials again.')}"
     return Button(f"{step.label}…", hint, link=_asking(step.kind, run), primary=step.primary)
+
+
+def _not_theirs(request: HttpRequest, run: ImportRun) -> str:
+    """Taking back is writing: each section that the run wrote needs its own right. Empty where nothing is missing."""
+    written = set(run.section_records.values_list("section", flat=True))
+    kinds = ", ".join(config_sections.lacking(request.user, written))
+    return _("Your roles do not write what this run wrote: %(kinds)s.") % {"kinds": kinds} if kinds else ""
 
 
 def _to(pk: int) -> HttpResponse:

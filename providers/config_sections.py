@@ -123,6 +123,12 @@ def names() -> tuple[str, ...]:
     return tuple(_sections)
 
 
+def lacking(user: Any, wanted: Collection[str]) -> list[str]:
+    """What single ones are called of those of the sections that are not for this user of the admin to write."""
+    sections = [section for section in registered() if section.name in wanted]
+    return sorted(section.kind for section in sections if not user.has_perm(section.permission or "nobody.may"))
+
+
 def exported(only: Collection[str] | None = None) -> dict[str, Any]:
     """The members of an export, all or those that `only` names; a section that holds nothing is left out."""
     wanted = [section for section in registered() if only is None or section.name in only]

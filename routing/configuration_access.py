@@ -31,7 +31,7 @@ from providers.importers.config_values import (
 )
 from providers.importers.documents import place
 from providers.models import Provider, ProviderModel, validate_identifier
-from routing import subjects
+from routing import scope_grants, subjects
 from routing.budgets import PERIODS, ROLE_FACTORS, WHEN_AWAY
 from routing.client_keys import SCOPES
 from routing.configuration import read_fields
@@ -129,7 +129,7 @@ class ClientKeys(_Named):
 
     name = "client_keys"
     kind = "client key"
-    permission = "routing.change_clientkey"
+    permission = scope_grants.EVERY_SCOPE  # a document names any key of any team, with any scope
     goes_with_its_file = False
     is_pruned = False
     fields = {

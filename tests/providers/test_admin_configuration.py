@@ -6,9 +6,11 @@ from django.contrib.auth.models import Group, User
 from django.urls import reverse
 
 from gateway_project import roles
-from providers import exporting
+from providers import configuration, exporting
 from providers.models import ApiKey, AuditEntry, ImportRun, Provider
-from routing.models import Budget, Team
+from routing import issuing
+from routing.models import Budget, Team, TeamMember
+from routing.teams import MANAGES
 from tests.providers import registries
 
 pytestmark = pytest.mark.django_db
@@ -118,11 +120,33 @@ def test_what_one_person_was_shown_is_of_no_use_to_another(browser, client):
     assert not Provider.objects.exists()
 
 
-def test_an_operator_writes_no_budgets_by_way_of_a_file(client):
+@pytest.fixture
+def operator(client):
     roles.make()
-    operator = User.objects.create_user("linus", is_staff=True)
-    operator.groups.add(Group.objects.get(name="operator"))
-    client.force_login(operator)
+    person = User.objects.create_user("linus", is_staff=True)
+    person.groups.add(Group.objects.get(name="operator"))
+    client.force_login(person)
+    return person
+
+
+def test_whoever_manages_a_team_gives_no_key_scopes_by_way_of_a_file(client, operator):
+    team = Team.objects.create(name="research")
+    TeamMember.objects.create(team=team, user=operator, role=MANAGES)
+    key, _secret = issuing.issue("app", ["generate"], team=team)
+    shown = compare(client, f"version: 1\nclient_keys: {{{key.prefix}: {{scopes: [admin]}}}}\n")
+    assert "Your roles do not write: client key" in plain(shown)
+    assert 'name="shown"' not in shown.content.decode()
+
+
+def test_what_somebody_may_not_write_they_do_not_take_back(client, operator):
+    configuration.apply_document("version: 1\nteams: {research: {}}", label="test", write=True)
+    undo = reverse("admin:providers_importrun_undo", args=[ImportRun.objects.get().pk])
+    answer = client.post(undo, {"reason": "I want to", "confirm": "x"}, follow=True)
+    assert "Your roles do not write what this run wrote: team." in plain(answer)
+    assert ImportRun.objects.count() == 1
+
+
+def test_an_operator_writes_no_budgets_by_way_of_a_file(client, operator):
     text = "version: 1\nbudgets: [{subject: all, period: month, amount: 20}]\n"
     shown = compare(client, text)
     assert "Your roles do not write: budget" in plain(shown)
@@ -135,12 +159,8 @@ def test_an_operator_writes_no_budgets_by_way_of_a_file(client):
     assert not Budget.objects.exists()
 
 
-def test_a_reason_lets_nobody_send_stored_keys_elsewhere(client):
+def test_a_reason_lets_nobody_send_stored_keys_elsewhere(client, operator):
     """Who may not read secrets may not move them by way of a document either, whatever reason they give."""
-    roles.make()
-    operator = User.objects.create_user("linus", is_staff=True)
-    operator.groups.add(Group.objects.get(name="operator"))
-    client.force_login(operator)
     provider = Provider.objects.create(
         provider_id="p", provider_type="openai_compatible", connection_params={"base_url": "https://api.example.com/v1"}
     )
