@@ -237,7 +237,7 @@ class Playground {
           { class: "gw-play-unasked" },
           this.texts.unasked,
           " ",
-          el("button", { type: "button", class: "gw-link", onclick: () => this.answer(column, number) }, this.texts.ask_now),
+          el("button", { type: "button", class: "gw-link", onclick: () => this.askNow(column, number) }, this.texts.ask_now),
         ),
       ];
     return [question, this.answerNode(column, said, number).node];
@@ -327,6 +327,10 @@ class Playground {
       this.nodes.get(nameless.id).box.input.focus();
     }
     return !nameless;
+  }
+
+  askNow(column, number) {
+    if (!this.running.has(column.id) && this.ready()) this.answer(column, number);
   }
 
   regenerate(column, number) {

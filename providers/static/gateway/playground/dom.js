@@ -26,8 +26,16 @@ export function iconButton(name, label, onclick, extra = "") {
 /** Copies a text and says so on the button for a moment. */
 export async function copy(button, text, done) {
   await navigator.clipboard.writeText(text);
+  if (button.dataset.copied) return;
   const before = [...button.childNodes];
+  const label = button.getAttribute("aria-label");
+  button.dataset.copied = "1";
   button.replaceChildren(button.matches(".gw-play-icon") ? icon("check") : done);
   button.setAttribute("aria-label", done);
-  setTimeout(() => button.replaceChildren(...before), 1500);
+  setTimeout(() => {
+    delete button.dataset.copied;
+    button.replaceChildren(...before);
+    if (label === null) button.removeAttribute("aria-label");
+    else button.setAttribute("aria-label", label);
+  }, 1500);
 }
