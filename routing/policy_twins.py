@@ -29,7 +29,7 @@ def of_one(row: Policy | None) -> Twins:
         body = {"name": "writer", "document": {"targets": ["gpt-4o"]}, "note": "why"}
         return [
             (_("Create it"), send("POST", "/api/v1/policies", body)),
-            (_("In a terminal"), "manage.py policies writer --document writer.yaml --note why    # --create"),
+            (_("In a terminal"), "manage.py policies writer --create --document writer.yaml --note why"),
         ]
     own, name, before = f"/api/v1/policies/{row.pk}", shlex.quote(row.name), max(1, row.version - 1)
     return [

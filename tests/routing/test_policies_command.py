@@ -6,7 +6,7 @@ from django.core.management import CommandError, call_command
 
 from providers import actions
 from providers.models import AuditEntry
-from routing import policy_actions
+from routing import policy_actions, policy_traffic
 from routing.models import Override, Policy
 
 pytestmark = pytest.mark.django_db
@@ -31,10 +31,18 @@ def test_all_are_listed_with_who_can_serve(redis_url):
     assert "1 of 1" in told()
 
 
+def test_what_one_served_is_told_alone_too(monkeypatch, redis_url):
+    monkeypatch.setattr(policy_traffic, "_ask", lambda names: {"best": policy_traffic.Traffic(9, 2, 1)})
+    assert json.loads(told("best", json=True))["failed"] == 2
+    monkeypatch.setattr(policy_traffic, "_ask", None)
+    assert json.loads(told("best", json=True))["failed"] is None
+
+
 def test_a_version_is_written_shown_and_restored(redis_url, tmp_path):
     file = tmp_path / "best.yaml"
     file.write_text("targets: [two]\n")
-    assert "version 2" in told("best", document=str(file), note="two is quicker")
+    assert "version 2" in told("best", document=str(file), note="[/two] is quicker")
+    assert "[/two] is quicker" in told("best", versions=True)
     assert 'targets[0].model: "one" -> "two"' in told("best", versions=True)
     assert "version 3" in told("best", restore=1, note="it was not")
     assert Policy.objects.get().document["targets"] == [{"model": "one"}]

@@ -46,7 +46,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print what is shown as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        console = Console(file=self.stdout._out, highlight=False)
+        console = Console(file=self.stdout._out, highlight=False, markup=False)  # notes may hold brackets
         if not options["policy"]:
             return self._list(console, options)
         with actor.acting_as(f"command:policies ({getpass.getuser()})", reason=options["note"][:500]):
@@ -101,18 +101,15 @@ class Command(BaseCommand):
 
     def _list(self, console: Console, options: dict[str, Any]) -> None:
         rows = list(Policy.objects.select_related("override").order_by("name"))
-        standings = _standings(rows)
-        traffic = policy_traffic.of([row.name for row in rows])
+        lines = _lines(rows)
         if options["json"]:
-            shown = [_line(row, standings.get(row.name), (traffic or {}).get(row.name)) for row in rows]
-            self.stdout.write(json.dumps(shown, indent=2))
+            self.stdout.write(json.dumps(lines, indent=2))
             return
         if not rows:
             console.print("There are no policies: clients name models themselves.")
             return
         table = Table(Column("Policy", overflow="fold"), "Kind", "Strategy", "Can serve", "24 h", "Rescued", "Over it")
-        for row in rows:
-            told = _line(row, standings.get(row.name), (traffic or {}).get(row.name))
+        for row, told in zip(rows, lines, strict=True):
             standing = "off" if told["serving"] is None else f"{told['serving']} of {told['targets']}"
             over = [told["override"] or "", f"v{row.candidate_version} tried" if row.candidate_version else ""]
             table.add_row(
@@ -120,17 +117,17 @@ class Command(BaseCommand):
                 row.kind,
                 told["strategy"],
                 standing,
-                str(told["requests"]),
-                str(told["rescued"]),
+                "–" if told["requests"] is None else str(told["requests"]),
+                "–" if told["rescued"] is None else str(told["rescued"]),
                 ", ".join(filter(None, over)),
             )
         console.print(table)
 
     def _show(self, console: Console, row: Policy, options: dict[str, Any]) -> None:
-        standing = _standings([row]).get(row.name)
         if options["json"]:
-            self.stdout.write(json.dumps(_line(row, standing, None) | {"document": row.document}, indent=2))
+            self.stdout.write(json.dumps(_lines([row])[0] | {"document": row.document}, indent=2))
             return
+        standing = _standings([row]).get(row.name)
         console.print(f"{row.name} ({row.kind}), version {row.version}{'' if row.enabled else ', switched off'}")
         override = getattr(row, "override", None)
         if override is not None:
@@ -171,6 +168,14 @@ def _standings(rows: list[Policy]) -> dict[str, Standing]:
     }
 
 
+def _lines(rows: list[Policy]) -> list[dict[str, Any]]:
+    standings, traffic = _standings(rows), policy_traffic.of([row.name for row in rows])
+    return [
+        _line(row, standings.get(row.name), None if traffic is None else traffic.get(row.name, policy_traffic.NONE))
+        for row in rows
+    ]
+
+
 def _line(row: Policy, standing: Standing | None, traffic: Traffic | None) -> dict[str, Any]:
     override = getattr(row, "override", None)
     return {
@@ -184,7 +189,7 @@ def _line(row: Policy, standing: Standing | None, traffic: Traffic | None) -> di
         "targets": None if standing is None else standing.targets,
         "serving": None if standing is None else standing.serving,
         "fallbacks_serving": None if standing is None else standing.fallbacks,
-        "requests": traffic.requests if traffic else 0,
-        "failed": traffic.failed if traffic else 0,
-        "rescued": traffic.rescued if traffic else 0,
+        "requests": traffic.requests if traffic is not None else None,
+        "failed": traffic.failed if traffic is not None else None,
+        "rescued": traffic.rescued if traffic is not None else None,
     }
