@@ -193,7 +193,7 @@ class Exchange:
         self.stream = request.stream
         self.wants_account, self.wants_reason = request.wants_account, request.wants_reason
         if not h.ROUTING.isdisjoint(read):
-            fold_headers(request, read)
+            self._fold_headers(request)
         self.session_id, self.tags = request.session_id, request.tags
         if not request.model:
             await settle_model(request, identity)
@@ -221,6 +221,9 @@ class Exchange:
 
     def _identified(self, key: str, snapshot: Snapshot) -> Identity:
         return admit(key, snapshot, now=time(), address=self.address)
+
+    def _fold_headers(self, request: ParsedRequest) -> None:
+        fold_headers(request, self.read)
 
     async def _read_body(self) -> bytes:
         limit = self._plane.limits.body_bytes

@@ -15,6 +15,7 @@ from inference import asking
 from inference.admission import admit_by_permit, presented_key
 from inference.endpoints.exchange import Exchange, Receive, Send
 from inference.errors import InvalidKey
+from inference.recording import joined_tags
 from inference.wire.openai import CHAT
 from routing import permits, snapshot
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from inference.plane import DataPlane
+    from inference.wire.openai import ParsedRequest
     from routing.permits import Permit
     from routing.types import Identity, Snapshot
 
@@ -35,7 +37,7 @@ def playground(plane: DataPlane, scope: dict[str, Any], receive: Receive, send: 
 
 
 class _Asked(Exchange):
-    __slots__ = ()
+    __slots__ = ("_marks",)
 
     async def _serve(self) -> None:
         read = self.read
@@ -46,16 +48,19 @@ class _Asked(Exchange):
     def _identified(self, key: str, snapshot: Snapshot) -> Identity:
         permit = _permit(key, snapshot)
         identity = admit_by_permit(permit, snapshot, now=time(), address=self.address)
-        self._sign(permit)
+        self._marks = permit.marks
+        self.read.setdefault(asking.SESSION, quote(permit.marks[1], safe=":@+").encode())
         return identity
 
-    def _sign(self, permit: Permit) -> None:
-        """As if the request's headers said who asks; the body has no say in it."""
-        read = self.read
-        marks = ",".join(permit.marks).encode()
-        sent = read.get(asking.TAGS)
-        read[asking.TAGS] = marks + b"," + sent if sent else marks
-        read.setdefault(asking.SESSION, quote(permit.marks[1], safe=":@+").encode())
+    def _fold_headers(self, request: ParsedRequest) -> None:
+        """Neither headers nor the body name another person, or so many tags that this one's would not be kept."""
+        super()._fold_headers(request)
+        marks, of_key = self._marks, self.identity.tags if self.identity is not None else ()
+        others = [tag for tag in request.tags if not tag.startswith(permits.PERSON)]
+        kept = joined_tags([*of_key, *marks, *others])
+        request.tags = (*marks, *others) if all(f",{mark}," in kept for mark in marks) else marks
+        if (request.session_id or "").startswith(permits.PERSON):
+            request.session_id = marks[1]
 
 
 def _permit(shown: str, snapshot: Snapshot) -> Permit:

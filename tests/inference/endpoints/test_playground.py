@@ -60,6 +60,20 @@ async def test_who_asks_is_said_whatever_the_request_says(fake) -> None:
     assert row.session_id == "user:ada"
 
 
+async def test_nobody_asks_in_another_persons_name_or_in_none(serve) -> None:
+    crowd = ",".join(f"a{number:015}" for number in range(13))
+    view = registry.key_view()
+    of_key = replace(view, identity=replace(view.identity, tags=("a" * 60,)))
+    serve(registry.model(registry.provider()), keys=[of_key])
+    async with Door() as door:
+        await ask(door, permit(), chat_body(session_id="user:bob", metadata={"tags": ["user:bob", "try"]}))
+        await ask(door, permit(), headers={"x-gateway-tags": crowd})
+    told, crowded = door.rows
+    assert set(told.tags.strip(",").split(",")) == {"a" * 60, "playground", "try", "user:ada"}
+    assert told.session_id == "user:ada"
+    assert "user:ada" in crowded.tags.split(",")
+
+
 async def test_a_permit_is_no_key(fake) -> None:
     fake()
     async with Door() as door:
