@@ -13,6 +13,7 @@ from inference.endpoints.dialect import Translated
 from inference.endpoints.exchange import Receive, Send
 from inference.tokens_seen import in_question
 from inference.wire import anthropic
+from inference.wire.anthropic_events import Events
 from inference.wire.openai import CHAT, parse
 from routing.client_addresses import address_of
 from routing.snapshot import current
@@ -35,7 +36,7 @@ def count_tokens(plane: DataPlane, scope: dict[str, Any], receive: Receive, send
 class _Messages:
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
-        self._events = anthropic.Events(request_id)
+        self._events = Events(request_id)
 
     def question(self, body: bytes) -> bytes:
         return anthropic.chat_body(body)

@@ -1,4 +1,4 @@
-"""Anthropic's Messages format, said in OpenAI's and back: bodies, event streams and errors. No I/O.
+"""Anthropic's Messages format, said in OpenAI's and back: bodies and errors. No I/O; `anthropic_events` has the streams.
 
 What cannot be said in a chat completion is refused by name rather than dropped: documents, server tools, MCP servers.
 `top_k`, `thinking` and `cache_control` are hints of which an answer without them is no wrong one; they are left out.
@@ -7,9 +7,7 @@ Source: https://docs.anthropic.com/en/api/messages and …/messages-streaming.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -35,9 +33,7 @@ ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _SAME = ("model", "temperature", "top_p", "max_tokens")
 _SAID_OTHERWISE = {"messages", "system", "stream", "stop_sequences", "metadata", "tools", "tool_choice", "mcp_servers"}
 _LEFT_OUT = {"top_k", "thinking", "service_tier", "container", "context_management", "output_config", "inference_geo"}
@@ -247,7 +243,7 @@ def message_body(completion: bytes, request_id: str) -> bytes:
     if text := said.get("content") or said.get("refusal"):
         content.append({"type": "text", "text": text})
     content += [_tool_use(call) for call in said.get("tool_calls") or ()]
-    message = _message(request_id, told.get("model"), content)
+    message = message_of(request_id, told.get("model"), content)
     message["stop_reason"] = STOP_REASONS.get(choice.get("finish_reason") or "stop", "end_turn")
     message["usage"] = usage_of(told.get("usage"))
     if "x_gateway" in told:
@@ -255,7 +251,7 @@ def message_body(completion: bytes, request_id: str) -> bytes:
     return orjson.dumps(message)
 
 
-def _message(request_id: str, model: Any, content: list[dict[str, Any]]) -> dict[str, Any]:
+def message_of(request_id: str, model: Any, content: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": f"msg_{request_id}",
         "type": "message",
@@ -287,120 +283,6 @@ def usage_of(told: Any) -> dict[str, Any]:
         "cache_read_input_tokens": cached,
         "output_tokens": told.get("completion_tokens") or 0,
     }
-
-
-# Streams -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Block:
-    """A content block under way: what it is and, of a tool's call, which one of OpenAI's."""
-
-    kind: str
-    call: int | None = None
-
-
-@dataclass(slots=True)
-class Events:
-    """An OpenAI event stream, fed piece by piece, as Anthropic's events."""
-
-    request_id: str
-    _rest: bytes = b""
-    _index: int = -1
-    _open: _Block | None = None
-    _model: str = ""
-    _begun: bool = False
-    _ended: bool = False
-    _stop_reason: str | None = None
-    _usage: dict[str, Any] = field(default_factory=lambda: usage_of(None))
-
-    def feed(self, piece: bytes) -> bytes:
-        """Bytes to send; empty while an event is not complete."""
-        *events, self._rest = _EVENT_END.split(self._rest + piece)
-        return b"".join(self._said(event) for event in events)
-
-    def end(self) -> bytes:
-        """What is left to say when the upstream's stream is over."""
-        if self._ended or not self._begun:
-            return b""
-        self._ended = True
-        delta = {"stop_reason": self._stop_reason or "end_turn", "stop_sequence": None}
-        told = {"type": "message_delta", "delta": delta, "usage": self._usage}
-        return self._closed() + _event(told) + _event({"type": "message_stop"})
-
-    def _said(self, event: bytes) -> bytes:
-        if event.startswith(b":"):
-            return PING
-        lines = event.replace(b"\r", b"\n").split(b"\n")
-        data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
-        if not data or self._ended:
-            return b""
-        if data == b"[DONE]":
-            return self.end()
-        told = orjson.loads(data)
-        if told.get("error"):
-            self._ended = True
-            return _event(error_of(told, 502, self.request_id))
-        return self._of_chunk(told)
-
-    def _of_chunk(self, chunk: dict[str, Any]) -> bytes:
-        self._model = chunk.get("model") or self._model
-        if chunk.get("usage"):
-            self._usage = usage_of(chunk["usage"])
-        said = b""
-        if not self._begun:
-            self._begun = True
-            message = _message(self.request_id, self._model, [])
-            said = _event({"type": "message_start", "message": message}) + PING
-        for choice in chunk.get("choices") or ():
-            if choice.get("index"):
-                continue  # one message is all that this format can say
-            said += self._of_delta(choice.get("delta") or {})
-            if reason := choice.get("finish_reason"):
-                self._stop_reason = STOP_REASONS.get(reason, "end_turn")
-        return said
-
-    def _of_delta(self, delta: dict[str, Any]) -> bytes:
-        said = b""
-        if thought := delta.get("reasoning_content") or delta.get("reasoning"):
-            said += self._opened("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            said += self._moved({"type": "thinking_delta", "thinking": thought})
-        if text := delta.get("content") or delta.get("refusal"):
-            said += self._opened("text", {"type": "text", "text": ""})
-            said += self._moved({"type": "text_delta", "text": text})
-        for call in delta.get("tool_calls") or ():
-            function = call.get("function") or {}
-            block: dict[str, Any] = {
-                "type": "tool_use",
-                "id": call.get("id") or "",
-                "name": function.get("name") or "",
-                "input": {},
-            }
-            said += self._opened("tool_use", block, call.get("index") or 0)
-            if arguments := function.get("arguments"):
-                said += self._moved({"type": "input_json_delta", "partial_json": arguments})
-        return said
-
-    def _opened(self, kind: str, block: dict[str, Any], call: int | None = None) -> bytes:
-        if self._open is not None and (self._open.kind, self._open.call) == (kind, call):
-            return b""
-        said = self._closed()
-        self._index += 1
-        self._open = _Block(kind, call)
-        return said + _event({"type": "content_block_start", "index": self._index, "content_block": block})
-
-    def _moved(self, delta: dict[str, Any]) -> bytes:
-        return _event({"type": "content_block_delta", "index": self._index, "delta": delta})
-
-    def _closed(self) -> bytes:
-        if self._open is None:
-            return b""
-        self._open = None
-        return _event({"type": "content_block_stop", "index": self._index})
-
-
-def _event(payload: dict[str, Any]) -> bytes:
-    return b"event: " + str(payload["type"]).encode() + b"\ndata: " + orjson.dumps(payload) + b"\n\n"
 
 
 # Errors ------------------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from inference.errors import InvalidRequest
-from inference.wire import anthropic
-from inference.wire.anthropic import Events, chat_body, error_body, message_body
+from inference.wire.anthropic import chat_body, error_body, message_body
+from inference.wire.anthropic_events import PING, Events
 
 ASKED = {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -246,7 +246,7 @@ def test_events_may_be_cut_anywhere_and_lines_may_end_in_both_ways() -> None:
 
 def test_a_comment_is_a_ping_and_an_error_in_the_stream_ends_it() -> None:
     made = Events("7")
-    assert made.feed(b": keep-alive\n\n") == anthropic.PING
+    assert made.feed(b": keep-alive\n\n") == PING
     sent = made.feed(b'data: {"error": {"message": "broke", "code": "upstream_error"}}\n\n')
     assert sent.startswith(b"event: error\n")
     assert orjson.loads(sent.split(b"data: ")[1])["error"]["type"] == "api_error"
