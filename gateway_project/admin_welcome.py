@@ -17,7 +17,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from gateway_project import welcome
-from gateway_project.overview import links
 from gateway_project.welcome import KEY, MODEL, PROVIDER, REQUEST, TEST
 from providers import pages
 from providers.actions import AlreadyExists
@@ -27,7 +26,7 @@ from routing import visibility
 HOME = "admin:welcome"
 ADDS_PROVIDERS = ("providers.add_provider", "providers.add_providermodel")
 TESTS, ADDS_KEYS = "providers.change_provider", "routing.add_clientkey"
-ASKS, CONFIGURES = "admin:playground", "admin:configuration"
+ASKS, CONFIGURES, CONFIGURES_WITH = "admin:playground", "admin:configuration", "providers.add_importrun"
 TWINS = (
     (
         gettext_lazy("Add the fake provider over REST"),
@@ -93,7 +92,7 @@ def key_view(request: HttpRequest) -> HttpResponse:
 
 def playground(user: Any) -> str:
     """Its address; empty for those who may not ask there."""
-    return links.if_there(ASKS) if user.has_perm(visibility.USE_PLAYGROUND) else ""
+    return reverse(ASKS) if user.has_perm(visibility.USE_PLAYGROUND) else ""
 
 
 def actions_for(user: Any, step: welcome.Step) -> list[dict[str, Any]]:
@@ -174,7 +173,7 @@ def shown(user: Any, steps: list[welcome.Step]) -> dict[str, Any]:
         "next_actions": actions_for(user, following) if following else [],
         "steps_done": sum(step.done for step in steps),
         "playground": playground(user),
-        "configuration": links.if_there(CONFIGURES) if user.has_perm("providers.change_provider") else "",
+        "configuration": reverse(CONFIGURES) if user.has_perm(CONFIGURES_WITH) else "",
     }
 
 

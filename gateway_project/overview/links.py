@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 
 TRACES, USAGE = "admin:inference_trace_changelist", "admin:spend"
@@ -28,11 +28,3 @@ def usage(**words: Any) -> str:
 def usage_file(**words: Any) -> str:
     """The same as CSV, whole."""
     return f"{reverse('admin:spend-file')}?{urlencode({**words, 'as': 'csv'})}"
-
-
-def if_there(name: str, *args: Any) -> str:
-    """The address of a page that not every installation has; empty without it."""
-    try:
-        return reverse(name, args=args)
-    except NoReverseMatch:
-        return ""
