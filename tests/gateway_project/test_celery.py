@@ -1,10 +1,12 @@
 from celery.signals import worker_ready
 
 from gateway_project.celery import QUEUES, app
+from inference import process_list
 
 
 def test_a_worker_that_is_told_no_queue_serves_all():
     assert set(app.amqp.queues.consume_from) == set(QUEUES)
+    assert set(process_list.QUEUES) == set(QUEUES)  # as the page of workers tells of them
 
 
 def test_every_task_goes_to_a_queue_that_such_a_worker_serves():
