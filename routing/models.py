@@ -20,7 +20,7 @@ from providers.addresses import AddressRefused, check_url
 from providers.fields import EncryptedField
 from providers.models import RegistryModel
 from providers.secrets import Secret
-from routing import key_bounds
+from routing import key_bounds, legacy_secrets
 from routing.budgets import ROLE_FACTORS, Budget, BudgetRaise
 from routing.client_addresses import BadNetwork, networks
 from routing.client_keys import SCOPES
@@ -331,11 +331,13 @@ class Rollout(RegistryModel):
         """Set what is named and store it, or raise `ValidationError`. `headers` replace all that are stored."""
         with transaction.atomic():
             row = cls.objects.select_for_update().filter(pk=1).first() or cls.load()
+            before = legacy_secrets.of(row)
             for name, value in values.items():
                 setattr(row, name, value)
             if headers is not None:
                 row.set_headers(headers)
             row.full_clean()
+            legacy_secrets.check(before, legacy_secrets.of(row))
             row.save()
         return row
 
