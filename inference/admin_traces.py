@@ -24,6 +24,7 @@ from inference import (
     trace_counts,
     trace_details,
     trace_looks,
+    trace_refusals,
     trace_search,
 )
 from inference.models import Trace, TraceContent
@@ -164,7 +165,13 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
     def _summary(self, request: HttpRequest, trace: Trace) -> dict[str, Any]:
         key = ClientKey.objects.filter(pk=trace.client_key_id).first() if trace.client_key_id else None
         team = Team.objects.filter(pk=trace.team_id).first() if trace.team_id else None
-        return {"key": key, "team": team, "trace_tags": trace_details.tags(trace)}
+        return {
+            "key": key,
+            "team": team,
+            "trace_tags": trace_details.tags(trace),
+            "refusal": trace_refusals.why(trace),
+            "bound": trace_refusals.is_bound(trace),
+        }
 
     def _timeline(self, request: HttpRequest, trace: Trace) -> dict[str, Any]:
         return {"attempts": trace_details.attempts(trace)}

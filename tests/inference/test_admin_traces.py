@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from inference.models import Trace, TraceContent, UsageRecord
+from routing import issuing
 from routing.teams import Team, TeamMember
 from tests.callers import caller
 from tests.inference.ledger import record
@@ -281,3 +282,23 @@ def test_the_command_lists_what_the_page_does(capsys: pytest.CaptureFixture[str]
     assert "req_bad" in capsys.readouterr().out
     with pytest.raises(CommandError, match="--status"):
         call_command("traces", "--status", "7")
+
+
+def test_a_refused_request_says_why_and_leads_to_what_bounds_its_key(admin_client: Client) -> None:
+    key, _ = issuing.issue("crawler", ["generate"])
+    refused = {"status": 429, "error_code": "insufficient_quota", "error_owner": "policy", "attempts": 0}
+    nobody = {"provider_id": "", "model_id": "", "cost": None, "input_tokens": 0, "output_tokens": 0}
+    record(request_id="req_spent", client_key_id=key.pk, client_key_prefix=key.prefix, **refused, **nobody)
+
+    page = admin_client.get(page_of("spent")).content.decode()
+    booked = admin_client.get(page_of("spent"), {"tab": "cost"}).content.decode()
+
+    assert "more than was left of a budget" in page
+    assert reverse("admin:routing_clientkey_overview", args=[key.pk]) in page
+    assert "no model was asked" in booked
+
+
+def test_what_a_provider_refused_is_not_called_a_refusal_of_ours(admin_client: Client) -> None:
+    a_request("theirs", status=429, error_code="insufficient_quota", error_owner="provider")
+
+    assert "Refused before" not in admin_client.get(page_of("theirs")).content.decode()
