@@ -30,7 +30,7 @@ from inference.cutover import HOUR
 from inference.cutover_forms import LegacyForm, ReasonForm, ShadowForm, ShareForm
 from inference.models import ShadowPair
 from inference.shadow_budget import CURRENCY
-from providers import actor, cells
+from providers import actor, cells, pages
 from providers.secrets import SecretError
 from routing import visibility
 from routing.models import Rollout
@@ -209,10 +209,7 @@ class CutoverAdmin(ModelAdmin):
         return self._page(request, "admin/routing/rollout/cutover.html", _("Cut-over"), **context)
 
     def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(
-            request, template, {**self.admin_site.each_context(request), "title": title, "media": self.media, **context}
-        )
+        return pages.render(request, template, {"title": title, "media": self.media, **context})
 
     def _need_change(self, request: HttpRequest) -> None:
         if not self.has_change_permission(request):

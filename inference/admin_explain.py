@@ -10,10 +10,8 @@ import json
 import shlex
 from typing import Any
 
-from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
@@ -62,8 +60,7 @@ def explain_view(request: HttpRequest) -> HttpResponse:
         "twins": _twins({"model": "gpt-4o"}),
         **told,
     }
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
-    return TemplateResponse(request, "admin/explain/page.html", {**admin.site.each_context(request), **context})
+    return pages.render(request, "admin/explain/page.html", context)
 
 
 def _form(request: HttpRequest) -> ExplainForm:

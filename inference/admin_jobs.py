@@ -27,7 +27,7 @@ from django.views.decorators.http import require_POST
 from inference import events, job_lists, jobs
 from inference.errors import GatewayError
 from inference.models import Job, Trace
-from providers import audit, cells
+from providers import audit, cells, pages
 from providers.tables import ReadOnlyAdmin
 from routing.models import ClientKey
 
@@ -189,8 +189,7 @@ class JobAdmin(ReadOnlyAdmin):
         return job
 
     def _shown(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(request, template, {**self.admin_site.each_context(request), **context})
+        return pages.render(request, template, context)
 
 
 def _options(words: Mapping[str, str]) -> list[str]:

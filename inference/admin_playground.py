@@ -11,7 +11,6 @@ import shlex
 from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -72,8 +71,7 @@ def playground_view(request: HttpRequest) -> HttpResponse:
         "may_issue": user.has_perm("routing.add_clientkey"),
         "twins": _twins(request),
     }
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
-    return TemplateResponse(request, "admin/playground/page.html", {**admin.site.each_context(request), **context})
+    return pages.render(request, "admin/playground/page.html", context)
 
 
 @never_cache

@@ -13,10 +13,8 @@ from typing import Any
 
 import yaml
 from django import forms
-from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
@@ -110,8 +108,7 @@ def replay_view(request: HttpRequest) -> HttpResponse:
         "twins": _twins(form),
         **(_answer(form, held) if form.is_bound and form.is_valid() else {}),
     }
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
-    return TemplateResponse(request, "admin/replay/page.html", {**admin.site.each_context(request), **context})
+    return pages.render(request, "admin/replay/page.html", context)
 
 
 def _form(request: HttpRequest) -> ReplayForm:

@@ -12,10 +12,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -75,8 +73,7 @@ def spend_view(request: HttpRequest) -> HttpResponse:
         except BadReport as error:
             context["problem"] = str(error)
     context["may_see_savings"] = request.user.has_perm(MAY_SEE_PRICES)
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
-    return TemplateResponse(request, "admin/spend/page.html", {**admin.site.each_context(request), **context})
+    return pages.render(request, "admin/spend/page.html", context)
 
 
 @never_cache

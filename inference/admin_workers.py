@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -38,9 +38,8 @@ def workers_view(request: HttpRequest) -> HttpResponse:
     context = {"title": _("Workers"), **_seen(request)}
     if "X-Fragment" in request.headers:
         return TemplateResponse(request, "admin/workers/live.html", context)
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
     context |= {"live": reverse("admin:workers"), "live_seconds": LIVE_SECONDS, "twins": _twins()}
-    return TemplateResponse(request, "admin/workers/page.html", {**admin.site.each_context(request), **context})
+    return pages.render(request, "admin/workers/page.html", context)
 
 
 @require_POST

@@ -6,15 +6,14 @@ sealed (`providers.config_envelope`), and the second writes exactly what the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -287,9 +286,8 @@ def _files() -> list[tuple[str, ConfigFile | None]]:
 
 
 def _answer(request: HttpRequest, name: str, title: str, status: int = 200, **context: Any) -> HttpResponse:
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
-    shown: Mapping[str, Any] = {**admin.site.each_context(request), "title": title, **context}
-    response = TemplateResponse(request, f"admin/configuration/{name}.html", shown, status=status)
+    shown = {"title": title, **context}
+    response = pages.render(request, f"admin/configuration/{name}.html", shown, status=status)
     response["Cache-Control"] = "no-store"
     return response
 

@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from providers import actor, cells, config_sections, import_reports, import_steps, import_summaries, streaming
+from providers import actor, cells, config_sections, import_reports, import_steps, import_summaries, pages, streaming
 from providers.import_forms import StartForm, UndoForm
 from providers.import_runs import ImportRun
 from providers.importers import runs
@@ -368,10 +368,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
         return get_object_or_404(ImportRun, pk=pk)
 
     def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(
-            request, template, {**self.admin_site.each_context(request), "title": title, "media": self.media, **context}
-        )
+        return pages.render(request, template, {"title": title, "media": self.media, **context})
 
 
 # --- Reading a run ----------------------------------------------------------------------------------------------------------

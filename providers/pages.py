@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpResponse
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +30,11 @@ def register(path: str, name: str, view: Callable[..., Any]) -> None:
 
 def registered() -> list[Page]:
     return list(_pages.values())
+
+
+def render(
+    request: HttpRequest, template: str, context: Mapping[str, Any], *, status: int | None = None
+) -> TemplateResponse:
+    """A page of our own, or of a model, in the frame of the admin; `title` of the context heads it."""
+    request.current_app = admin.site.name  # type: ignore[attr-defined]
+    return TemplateResponse(request, template, {**admin.site.each_context(request), **context}, status=status)

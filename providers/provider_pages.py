@@ -24,6 +24,7 @@ from providers import (
     breaker_states,
     discovery,
     holding,
+    pages,
     policy_uses,
     probes,
     provider_cells,
@@ -208,6 +209,5 @@ class ProviderPages:
         return provider
 
     def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         frame = {"opts": Provider._meta, "original": context.get("provider"), "title": title, "media": self.media}
-        return TemplateResponse(request, template, {**self.admin_site.each_context(request), **frame, **context})
+        return pages.render(request, template, {**frame, **context})

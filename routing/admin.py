@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from providers import actor, cells
+from providers import actor, cells, pages
 from providers.models import ProviderModel
 from providers.secrets import Secret
 from providers.tables import SwitchableAdmin
@@ -324,9 +324,7 @@ class ClientKeyAdmin(ManagedByTeams, SwitchableAdmin):
         return response
 
     def _page(self, request: HttpRequest, name: str, title: str, **context: Any) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        told = {**self.admin_site.each_context(request), "title": title, **context}
-        return TemplateResponse(request, f"admin/routing/clientkey/{name}.html", told)
+        return pages.render(request, f"admin/routing/clientkey/{name}.html", {"title": title, **context})
 
 
 _MOST_LOOKED_AT = 200

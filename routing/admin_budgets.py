@@ -12,7 +12,6 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
@@ -21,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from providers import actor, cells, charts
+from providers import actor, cells, charts, pages
 from providers.configuration import ADD, Change
 from providers.pricing import USD
 from providers.tables import SwitchableAdmin
@@ -212,14 +211,12 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
                 self.message_user(request, told, messages.SUCCESS)
                 return redirect(CHANGE, row.pk)
         shown = {
-            **self.admin_site.each_context(request),
             "title": _("Raise %(budget)s for a while") % {"budget": row},
             "budget": row,
             "form": form,
             "standings": [_shown(one) for one in budget_status.of(row).standings[:3]],
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(request, "admin/routing/budget/raise.html", shown)
+        return pages.render(request, "admin/routing/budget/raise.html", shown)
 
     def end_raise_view(self, request: HttpRequest, pk: int, number: int) -> HttpResponse:
         row = self._row(request, pk, "routing.delete_budgetraise")
@@ -242,12 +239,10 @@ class BudgetAdmin(CountedPages, OfTeams, SwitchableAdmin):
                 self.message_user(request, _("The usual budgets are set up."), messages.SUCCESS)
             return redirect(LIST)
         shown = {
-            **self.admin_site.each_context(request),
             "title": _("The usual budgets"),
             "changes": [_changed(one) for one in budget_actions.apply_usual(write=False).changes],
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(request, "admin/routing/budget/usual.html", shown)
+        return pages.render(request, "admin/routing/budget/usual.html", shown)
 
     def _row(self, request: HttpRequest, pk: int, permission: str) -> Budget:
         if not request.user.has_perm(permission):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -56,12 +56,10 @@ TWINS: Sequence[tuple[Any, str]] = (
 
 def health_view(request: HttpRequest) -> HttpResponse:
     context = _state(request)
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
-    return TemplateResponse(
+    return pages.render(
         request,
         "admin/routing/health/page.html",
         {
-            **admin.site.each_context(request),
             "title": say("Health"),
             "live": f"{reverse('admin:health_live')}?{_query(context['asked'], page=context['page'])}",
             "live_seconds": LIVE_SECONDS,

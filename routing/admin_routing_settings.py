@@ -9,12 +9,11 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
-from providers import actor
+from providers import actor, pages
 from routing import policy_twins
 from routing.models import Policy, RoutingSettings
 from routing.settings_form import SettingsForm
@@ -71,12 +70,10 @@ class RoutingSettingsAdmin(ModelAdmin):
         if not may_change:
             for field in form.fields.values():
                 field.disabled = True
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(
+        return pages.render(
             request,
             "admin/routing/policy/settings.html",
             {
-                **self.admin_site.each_context(request),
                 "title": _("Routing settings"),
                 "media": self.media,
                 "form": form,

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
@@ -63,8 +62,7 @@ def select_view(request: HttpRequest) -> HttpResponse:
         "follows": any(offers.follows(provider) for provider in Provider.objects.filter(enabled=True)),
         "twins": _twins(shown),
     }
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
-    return TemplateResponse(request, "admin/select/page.html", {**admin.site.each_context(request), **context})
+    return pages.render(request, "admin/select/page.html", context)
 
 
 def _fits(live: LiveModel, words: list[str], *, q: str, capability: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -303,11 +303,8 @@ def _page(request: HttpRequest, name: str, told: dict[str, Any] | None) -> HttpR
     context = {**told, "field": name, "back": _back(request, request.headers.get("Referer", ""))}
     if request.headers.get("X-Fragment"):
         return TemplateResponse(request, "admin/routing/stop/form.html", context)
-    request.current_app = admin.site.name  # type: ignore[attr-defined]
     title = _("Stop the bleeding: %s") % told["what"]
-    return TemplateResponse(
-        request, "admin/routing/stop/page.html", {**admin.site.each_context(request), "title": title, **context}
-    )
+    return pages.render(request, "admin/routing/stop/page.html", {"title": title, **context})
 
 
 def _carry_out(request: HttpRequest, do: Callable[[], str]) -> HttpResponse:

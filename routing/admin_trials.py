@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -322,12 +322,8 @@ def _page(request: HttpRequest, policy: Policy, start: StartForm | None = None) 
         "twins": _twins(request, policy, trial),
         **_figures(trial),
     }
-    site = admin.site
-    request.current_app = site.name  # type: ignore[attr-defined]
     title = _("Version on trial: %s") % policy.name
-    return TemplateResponse(
-        request, "admin/routing/policy/trial.html", {**site.each_context(request), "title": title, **context}
-    )
+    return pages.render(request, "admin/routing/policy/trial.html", {"title": title, **context})
 
 
 def _moment(finding: Mapping[str, Any] | None) -> Any:

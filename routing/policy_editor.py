@@ -19,7 +19,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from providers import cells, ownership
+from providers import cells, ownership, pages
 from providers.actions import AlreadyExists
 from providers.pricing import USD
 from providers.tables import SwitchableAdmin
@@ -280,10 +280,7 @@ class PolicyEditor(SwitchableAdmin):
         return redirect("admin:routing_policy_change", row.pk)
 
     def _render(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(
-            request, template, {**self.admin_site.each_context(request), "title": title, "media": self.media, **context}
-        )
+        return pages.render(request, template, {"title": title, "media": self.media, **context})
 
     def get_urls(self) -> list:
         wrap = self.admin_site.admin_view
