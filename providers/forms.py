@@ -197,6 +197,11 @@ class ProviderForm(forms.ModelForm):
             cleaned["request_settings"] = {**cleaned["request_settings"], **told}
         return cleaned
 
+    def full_clean(self) -> None:
+        super().full_clean()
+        if self.errors and self.data.get(self.add_prefix("new_key")) and "new_key" in self.fields:
+            self.add_error("new_key", _("Enter the key once more: what was typed is not sent back."))
+
     def clean_param__base_url(self) -> str:
         value = self.cleaned_data[f"{PREFIX}base_url"]
         if value:

@@ -162,6 +162,13 @@ def test_an_address_that_may_not_be_dialled_is_refused_with_the_reason(admin_cli
     assert not Provider.objects.exists()
 
 
+def test_a_form_that_comes_back_says_that_the_key_did_not(admin_client: Client) -> None:
+    html = add(admin_client, "openai_compatible", param__base_url="nowhere", new_key=CANARY).content.decode()
+
+    assert "Enter the key once more" in html
+    assert CANARY not in html
+
+
 def test_every_change_names_the_user_and_the_request(admin_client: Client, admin_user: User) -> None:
     add(admin_client, "groq", new_key=CANARY)
 
