@@ -46,7 +46,7 @@ def figures(key_id: int) -> Traffic:
 
 
 def calls(key_id: int) -> tuple[Call, ...]:
-    rows = Trace.objects.filter(client_key_id=key_id).order_by("-at")[:CALLS]
+    rows = Trace.objects.filter(client_key_id=key_id, side=GATEWAY).order_by("-at")[:CALLS]
     return tuple(
         Call(
             row.request_id,

@@ -1,4 +1,4 @@
-"""How long each route took in the last day, from the roll-ups: what explanations tell beside the moving average."""
+"""How long clients waited for each route in the last day, from the roll-ups: what explanations tell beside the moving average."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from inference import rollup_windows
 from inference.rollup_models import DURATION
+from routing.rollout import GATEWAY
 
 HOURS = 24
 
@@ -29,7 +30,8 @@ def p95s(routes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
     if not wanted:
         return {}
     now = timezone.now()
-    where = Q(provider_id__in={one for one, _ in wanted}, model_id__in={other for _, other in wanted})
+    providers, models = {one for one, _ in wanted}, {other for _, other in wanted}
+    where = Q(side=GATEWAY, provider_id__in=providers, model_id__in=models)
     found = rollup_windows.times(DURATION, now - timedelta(hours=HOURS), now, where, ["provider_id", "model_id"])
     known = {(str(provider), str(model)): times.percentile(95) for (provider, model), times in found.items()}
     return {route: p95 for route, p95 in known.items() if p95 is not None and route in wanted}

@@ -14,8 +14,10 @@ from django.db.models import Q
 from inference.rollup_models import TagRollup
 from inference.rollup_windows import amounts
 from providers import actor
+from providers.pricing import USD
 from routing import budget_actions
 from routing.models import Budget, ClientKey, RateLimit, Team
+from routing.rollout import GATEWAY
 
 ZONE = "Europe/Berlin"
 _TEAMS = {"help-desk": (0.91, True), "research": (1.18, False), "web-shop": (1.07, True), "platform": (0.44, True)}
@@ -24,7 +26,8 @@ _TEAMS = {"help-desk": (0.91, True), "research": (1.18, False), "web-shop": (1.0
 
 def budgets(until: datetime) -> None:
     month = until.astimezone(ZoneInfo(ZONE)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    spent = {key[0]: sums.cost for key, sums in amounts(month, until, Q(currency="USD"), by=("team_id",)).items()}
+    counted = Q(side=GATEWAY, currency=USD)
+    spent = {key[0]: sums.cost for key, sums in amounts(month, until, counted, by=("team_id",)).items()}
     teams = {team.name: team for team in Team.objects.all()}
     keys = {key.name: key for key in ClientKey.objects.all()}
     with actor.acting_as("user:fatima", reason="Budgets of this quarter"), transaction.atomic():
@@ -57,7 +60,7 @@ def _put(**values: Any) -> None:
 
 
 def _of_tag(tag: str, since: datetime) -> Decimal:
-    rows = TagRollup.objects.filter(tag=tag, hour__gte=since, currency="USD")
+    rows = TagRollup.objects.filter(tag=tag, hour__gte=since, side=GATEWAY, currency=USD)
     return sum((row.cost for row in rows.only("cost")), Decimal(0))
 
 
