@@ -54,7 +54,6 @@ def test_a_provider_is_added_tested_filled_with_models_and_edited(visit: Visit, 
 
     page.click("a[data-dialog]:has-text('Test connection')")
     dialog = page.locator("dialog.gw-dialog")
-    dialog.locator("button:has-text('Test now')").click()
     expect(dialog.locator(".gw-verdict")).to_contain_text("It works.")
     expect(dialog.locator(".gw-stage-ok")).to_have_count(4)
 
@@ -100,9 +99,7 @@ def test_a_healthy_a_dead_and_a_wrong_keyed_upstream_are_told_apart(visit: Visit
     def test(name: str) -> Locator:
         visit.open("/admin/providers/provider/")
         page.click(f"a[data-dialog][aria-label='Test {name}']")
-        shown = page.locator("dialog.gw-dialog")
-        shown.locator("button:has-text('Test now')").click()
-        return shown
+        return page.locator("dialog.gw-dialog")
 
     expect(test("healthy").locator(".gw-verdict")).to_contain_text("It works.")
     dead = test("dead")

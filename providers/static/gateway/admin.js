@@ -32,7 +32,7 @@
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
     document.body.append(dialog);
     dialog.showModal();
-    load(place, url);
+    load(place, url).then(() => place.querySelector("form[data-at-once]")?.requestSubmit());
   }
 
   document.addEventListener("click", (event) => {
