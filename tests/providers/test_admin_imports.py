@@ -193,7 +193,7 @@ def test_a_store_that_does_not_answer_fails_the_run_and_forgets_the_credentials(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # By a connection of its own: the app's pool would keep the address for the tests to come.
-    nowhere = Connection("redis://127.0.0.1:1/0")
+    nowhere = Connection("redis://127.0.0.1:1/0", transport_options={"max_retries": 1, "interval_start": 0})
     monkeypatch.setattr(current_app, "send_task", partial(current_app.send_task, connection=nowhere))
 
     start(admin_client)
