@@ -179,9 +179,7 @@ class Exchange:
         plane, read = self._plane, self.read
         snapshot = current()
         self.revision = snapshot.revision
-        key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
-        if snapshot.trusted_proxies and (forwarded := read.get(b"x-forwarded-for")) is not None:
-            self.address = address_of(self.address, forwarded.decode("latin-1"), snapshot.trusted_proxies)
+        key = self._presented(snapshot)
         identity = self._identified(key, snapshot)
         plane.recorder.refuse_if_full()
         self.identity = self.trail.identity = identity
@@ -218,6 +216,13 @@ class Exchange:
         else:
             self.deadline = deadline
             await self._reply_streamed(reply, first)
+
+    def _presented(self, snapshot: Snapshot) -> str:
+        """The credential that is shown; from where, trusted proxies tell."""
+        read = self.read
+        if snapshot.trusted_proxies and (forwarded := read.get(b"x-forwarded-for")) is not None:
+            self.address = address_of(self.address, forwarded.decode("latin-1"), snapshot.trusted_proxies)
+        return presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
 
     def _identified(self, key: str, snapshot: Snapshot) -> Identity:
         return admit(key, snapshot, now=time(), address=self.address)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from time import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from inference.admission import admit, presented_key
 from inference.backends.base import Reply, Usage
 from inference.endpoints.dialect import Translated
 from inference.endpoints.exchange import Receive, Send
@@ -15,7 +13,6 @@ from inference.tokens_seen import in_question
 from inference.wire import anthropic
 from inference.wire.anthropic_events import Events
 from inference.wire.openai import CHAT, parse
-from routing.client_addresses import address_of
 from routing.snapshot import current
 
 if TYPE_CHECKING:
@@ -71,11 +68,8 @@ class _Counted(Translated):
     __slots__ = ()
 
     async def _serve(self) -> None:
-        read, snapshot = self.read, current()
-        key = presented_key(read.get(b"authorization"), read.get(b"x-api-key"), read.get(b"api-key"))
-        if snapshot.trusted_proxies and (forwarded := read.get(b"x-forwarded-for")) is not None:
-            self.address = address_of(self.address, forwarded.decode("latin-1"), snapshot.trusted_proxies)
-        admit(key, snapshot, now=time(), address=self.address)
+        snapshot = current()
+        self._identified(self._presented(snapshot), snapshot)
         limits = self._plane.limits
         question = parse(CHAT, await self._read_body(), limits.json_depth, limits.pictures)
         counted = orjson.dumps({"input_tokens": in_question(question)})
