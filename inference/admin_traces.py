@@ -75,10 +75,12 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
                 problem = _("This address leads to no page of the list any more. Begin again with the newest.")
             counts = None if cursor else trace_counts.counted(search, sight, now)
         words, here = form.words, reverse(LIST)
+        prefixes = {one.client_key_prefix for one in page.rows} - {""}
+        names = dict(ClientKey.objects.filter(prefix__in=prefixes).values_list("prefix", "name"))
         kept = {name: request.GET[name] for name in ("view",) if request.GET.get(name)}
         query = urlencode(words)
         context = {
-            "rows": [trace_looks.row(one) for one in page.rows],
+            "rows": [trace_looks.row(one) | {"key": names.get(one.client_key_prefix)} for one in page.rows],
             "looked_back_to": page.looked_back_to,
             "searched": bool(words),
             "query": f"?{query}" if query else "",

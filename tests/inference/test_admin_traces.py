@@ -298,6 +298,17 @@ def test_a_refused_request_says_why_and_leads_to_what_bounds_its_key(admin_clien
     assert "no model was asked" in booked
 
 
+def test_the_list_names_keys_as_people_do(admin_client: Client) -> None:
+    key, _ = issuing.issue("crawler", ["generate"])
+    a_request("named", client_key_prefix=key.prefix)
+    a_request("of_a_deleted_key", client_key_prefix="gw-gone")
+
+    page = admin_client.get(LIST).content.decode()
+
+    assert ">crawler</a>" in page
+    assert ">gw-gone</a>" in page
+
+
 def test_what_a_provider_refused_is_not_called_a_refusal_of_ours(admin_client: Client) -> None:
     a_request("theirs", status=429, error_code="insufficient_quota", error_owner="provider")
 
