@@ -534,3 +534,12 @@ def test_nobody_changes_or_deletes_an_audit_entry(admin_client: Client, method: 
 
     assert response.status_code == 403
     assert AuditEntry.objects.exists()
+
+
+def test_an_empty_list_says_whether_a_search_emptied_it(admin_client: Client) -> None:
+    keys = reverse("admin:routing_clientkey_changelist")
+
+    assert "Nothing matches" in admin_client.get(keys, {"q": "nobody-is-called-this"}).content.decode()
+    assert (
+        "Nothing stands here yet" in admin_client.get(reverse("admin:inference_alertrule_changelist")).content.decode()
+    )
