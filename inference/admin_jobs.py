@@ -29,6 +29,7 @@ from inference.errors import GatewayError
 from inference.models import Job, Trace
 from providers import audit, cells, pages
 from providers.tables import ReadOnlyAdmin
+from routing import visibility
 from routing.models import ClientKey
 
 LIST = "admin:inference_job_changelist"
@@ -132,6 +133,7 @@ class JobAdmin(ReadOnlyAdmin):
                 "happened": _happened(job, noted),
                 "trace": Trace.objects.filter(request_id=request_id).exists() and request_id,
                 "may_act": request.user.has_perm(MAY_ACT),  # type: ignore[union-attr]
+                "workers": reverse("admin:workers") if visibility.sees_everything(request.user) else "",
                 "tab": tab,
                 "tabs": [
                     ("timeline", _("Timeline"), here),
