@@ -172,6 +172,7 @@ class CutoverAdmin(ModelAdmin):
             request,
             "admin/routing/rollout/pair.html",
             _("Answers %s") % pair.pk,
+            above=[(_("Cut-over"), reverse("admin:routing_rollout_changelist"))],
             pair=pair,
             request_text=_text(pair, "request_text"),
             similarity=_share_of(pair.similarity),

@@ -121,9 +121,10 @@ class JobAdmin(ReadOnlyAdmin):
             "admin/jobs/detail.html",
             {
                 "title": _("Job"),
+                "above": [(_("Jobs"), reverse(LIST))],
+                "crumb": str(job.pk),
                 "job": job,
                 "key": ClientKey.objects.filter(prefix=job.owner).first(),
-                "list": reverse(LIST),
                 "state": _state(job),
                 "failure": failure(job),
                 "created": cells.ago(job.created_at),

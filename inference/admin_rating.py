@@ -31,6 +31,7 @@ _MOST_LINES = 200
 class RatingRunAdmin(ReadOnlyAdmin):
     list_display = ("title", "made", "span_cell", "of", "corrections_cell", "difference")
     list_before_template = "admin/inference/ratingrun/list_before.html"
+    list_after_template = "gateway/twins.html"
     search_fields = ("reason", "made_by")
     search_help_text = gettext_lazy("Reason, or who made it")
     ordering = ("-id",)
@@ -54,8 +55,9 @@ class RatingRunAdmin(ReadOnlyAdmin):
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         context = {
             "title": _("Price correction"),
+            "above": [(_("Price corrections"), reverse("admin:inference_ratingrun_changelist"))],
+            "crumb": _("Run %(n)s") % {"n": run.pk},
             "run": run,
-            "list": reverse("admin:inference_ratingrun_changelist"),
             "made": cells.ago(run.made_at),
             "span": self.span(run),
             "of": self.of(run),
@@ -73,7 +75,9 @@ class RatingRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Made"), ordering="made_at")
     def made(self, run: RatingRun) -> SafeString:
-        return format_html('<span class="gw-name">{}<small>{}</small></span>', cells.ago(run.made_at), run.made_by)
+        return format_html(
+            '<span class="gw-name">{}<small>{}</small></span>', cells.ago(run.made_at), cells.who(run.made_by)
+        )
 
     @admin.display(description=gettext_lazy("Usage (UTC)"))
     def span_cell(self, run: RatingRun) -> SafeString:

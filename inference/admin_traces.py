@@ -134,16 +134,18 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
         form = SearchForm(request.GET)
         words = form.words if form.is_valid() else {}
         here = reverse("admin:inference_trace_change", args=[trace.request_id])
+        back = f"{reverse(LIST)}?{urlencode(words) or f'view={saved_view_tabs.ALL}'}"
         return self._shown(
             request,
             "admin/traces/detail.html",
             {
                 "title": _("Request"),
+                "above": [(_("Requests"), back)],
+                "crumb": trace.request_id,
                 "trace": trace,
                 "tab": tab,
                 "tabs": [(name, label, f"{here}?{urlencode({'tab': name, **words})}") for name, label in TABS],
                 "list": reverse(LIST),
-                "back": f"{reverse(LIST)}?{urlencode(words) or f'view={saved_view_tabs.ALL}'}",
                 "link": request.build_absolute_uri(here),
                 "served_by": trace_looks.served_by(trace),
                 "outcome": trace_looks.outcome(trace),

@@ -260,16 +260,16 @@ class ProviderAdmin(ProviderPages, ProviderColumns, RegistryAdmin):
     @admin.action(description=lazy("Test connection"), permissions=["change"])
     def test_connection(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse:
         chosen = list(queryset)
-        return self._page(request, "admin/providers/provider/test_many.html", _("Test connections"), providers=chosen)
+        page = "admin/providers/provider/test_many.html"
+        return self._page(request, page, _("Test connections"), providers=chosen)
 
     @admin.action(description=lazy("Discover models"), permissions=["change"])
     def discover_models(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse:
         chosen = list(queryset)
         if len(chosen) == 1:
             return redirect("admin:providers_provider_discover", chosen[0].pk)
-        return self._page(
-            request, "admin/providers/provider/discover_many.html", _("Discover models"), providers=chosen
-        )
+        page = "admin/providers/provider/discover_many.html"
+        return self._page(request, page, _("Discover models"), providers=chosen)
 
     @admin.action(description=lazy("Reset circuit breakers"), permissions=["change"])
     def reset_breakers(self, request: HttpRequest, queryset: QuerySet) -> None:

@@ -197,7 +197,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
             lead=lead,
             button=button,
             like=like,
-            like_title=import_summaries.title_of(like) if like else "",
+            above=_above(like),
             twins=_twins(
                 import_summaries.command_of(kind, {"legacy_keys": 1}),
                 (_("Over REST"), _rest("POST", "/api/v1/imports", {"kind": kind, "source_url": "$SOURCE_URL"})),
@@ -221,7 +221,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
             "progress": _meter(run),
             "facts": _facts(run),
             "has_secrets": import_steps.has_secrets(run),
-            "undoes_title": import_summaries.title_of(run.undoes) if run.undoes else "",
+            "above": _above(run.undoes),
             "outcomes": import_summaries.outcomes_of(run),
             "details": import_summaries.details_of(run).values(),
             "tables": rows,
@@ -339,6 +339,7 @@ class ImportRunAdmin(ReadOnlyAdmin):
             "admin/providers/importrun/undo.html",
             _("Undo %s") % import_summaries.title_of(run),
             run=run,
+            above=_above(run),
             run_title=import_summaries.title_of(run),
             form=form,
             effects=[(count, name) for name, count in rows.items() if count],
@@ -492,3 +493,11 @@ def _rest(method: str, path: str, body: dict[str, str] | None = None) -> str:
         return asked.replace("-X GET ", "")
     told = json.dumps(body).replace('"', '\\"')
     return f'{asked} \\\n  -H "Content-Type: application/json" -d "{told}"'
+
+
+def _above(run: ImportRun | None = None) -> list[tuple[str, str]]:
+    """What a page stands below: the list, and the run that it goes on from."""
+    below = (
+        [(import_summaries.title_of(run), reverse("admin:providers_importrun_change", args=[run.pk]))] if run else []
+    )
+    return [(_("Import"), reverse("admin:providers_importrun_changelist")), *below]

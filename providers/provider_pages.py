@@ -210,4 +210,6 @@ class ProviderPages:
 
     def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
         frame = {"opts": Provider._meta, "original": context.get("provider"), "title": title, "media": self.media}
+        if context.get("provider") is None:
+            frame["above"] = [(_("Providers"), reverse("admin:providers_provider_changelist"))]
         return pages.render(request, template, {**frame, **context})

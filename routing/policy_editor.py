@@ -162,7 +162,12 @@ class PolicyEditor(SwitchableAdmin):
                 "validation": policy_checks.of(registry).of(row.name),
             }
         return self._render(
-            request, "admin/routing/policy/edit.html", _("Policy %s") % row.name if row else _("New policy"), **context
+            request,
+            "admin/routing/policy/edit.html",
+            _("Policy %s") % row.name if row else _("New policy"),
+            above=[(_("Policies"), reverse("admin:routing_policy_changelist"))],
+            crumb=row.name if row else _("New"),
+            **context,
         )
 
     # What explains

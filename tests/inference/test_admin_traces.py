@@ -230,7 +230,7 @@ def test_neighbours_are_of_the_search_that_led_here(admin_client: Client) -> Non
     among_failed = admin_client.get(page_of("1"), {"outcome": "failed"})
     assert "req_3" in among_failed.context["newer"]
     assert among_failed.context["older"] == ""
-    assert among_failed.context["back"].endswith("?outcome=failed")
+    assert among_failed.context["above"][0][1].endswith("?outcome=failed")
 
 
 def test_the_cost_is_reckoned_before_ones_eyes(admin_client: Client) -> None:
