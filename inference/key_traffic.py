@@ -17,6 +17,10 @@ from providers.pricing import USD
 from routing.key_traffic import CALLS, DAYS, HOURS, Call, Day, Traffic
 from routing.rollout import GATEWAY
 
+_SHOWN = (
+    *("request_id", "at", "requested_model", "provider_id", "model_id"),
+    *("status", "error_code", "duration_ms", "cost", "currency"),
+)
 _SUMS = ("requests", "failed", "input_tokens", "output_tokens", "cost", "correction")
 
 
@@ -46,7 +50,7 @@ def figures(key_id: int) -> Traffic:
 
 
 def calls(key_id: int) -> tuple[Call, ...]:
-    rows = Trace.objects.filter(client_key_id=key_id, side=GATEWAY).order_by("-at")[:CALLS]
+    rows = Trace.objects.filter(client_key_id=key_id, side=GATEWAY).order_by("-at").only(*_SHOWN)[:CALLS]
     return tuple(
         Call(
             row.request_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.http import Http404
@@ -12,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from providers import actor
+from providers.actor import Actor
 from providers.models import ProviderModel
 from routing import health, health_actions, route_health
 from routing.route_health import RestingKey, RouteHealth
@@ -59,12 +61,15 @@ class BreakersResource(serializers.Serializer):
 class Meant(serializers.Serializer):
     provider_id = serializers.CharField(max_length=255)
     model_id = serializers.CharField(max_length=255, required=False, help_text="Left out: every model of the provider.")
-
-
-class MeantModel(serializers.Serializer):
-    provider_id = serializers.CharField(max_length=255)
-    model_id = serializers.CharField(max_length=255)
     reason = serializers.CharField(max_length=500, required=False, allow_blank=True, help_text="Kept in the audit log.")
+
+    def reasoned(self) -> AbstractContextManager[Actor]:
+        """Whoever asks, with the reason of the body, else of the header."""
+        return actor.giving_reason(self.validated_data.get("reason") or actor.current().reason)
+
+
+class MeantModel(Meant):
+    model_id = serializers.CharField(max_length=255)
 
 
 class WasReset(serializers.Serializer):
@@ -107,8 +112,10 @@ class ResetView(APIView):
     def post(self, request: Request) -> Response:
         meant = Meant(data=request.data)
         meant.is_valid(raise_exception=True)
+        told = meant.validated_data
         try:
-            done = health_actions.reset(meant.validated_data["provider_id"], meant.validated_data.get("model_id"))
+            with meant.reasoned():
+                done = health_actions.reset(told["provider_id"], told.get("model_id"))
         except ProviderModel.DoesNotExist as error:
             raise Http404(str(error)) from None
         except health.NotShared as error:
@@ -127,7 +134,7 @@ class OpenView(APIView):
         meant.is_valid(raise_exception=True)
         told = meant.validated_data
         try:
-            with actor.giving_reason(told.get("reason") or actor.current().reason):
+            with meant.reasoned():
                 seconds = health_actions.open_breaker(told["provider_id"], told["model_id"])
         except ProviderModel.DoesNotExist as error:
             raise Http404(str(error)) from None
@@ -150,7 +157,8 @@ class EnableAgainView(APIView):
         )
         if not rows:
             raise Http404("there is no such model")
-        return Response({"enabled": health_actions.enable_again(rows)})
+        with meant.reasoned():
+            return Response({"enabled": health_actions.enable_again(rows)})
 
 
 def breaker_document(row: RouteHealth) -> dict[str, Any]:

@@ -128,8 +128,9 @@ def test_breakers_over_rest(provider, fail):
     assert shown["exhausted_keys"] == []
     body = {"provider_id": "p", "model_id": "org/m"}
     assert caller("registry:read").post("/api/v1/breakers/reset", body, format="json").status_code == 403
-    reset = caller("registry:write").post("/api/v1/breakers/reset", body, format="json")
+    reset = caller("registry:write").post("/api/v1/breakers/reset", body | {"reason": "mended"}, format="json")
     assert reset.json() == {"reset": ["p/org/m"], "keys": []}
+    assert AuditEntry.objects.first().reason == "mended"
     assert health.read().of("p/org/m").breaker == "closed"
 
 
@@ -139,8 +140,9 @@ def test_a_model_is_enabled_again_over_rest(provider, django_capture_on_commit_c
     assert (row["state"], row["auto_disabled_reason"]) == ("auto_disabled", "6 failures in a row")
     body = {"provider_id": "p", "model_id": "org/m"}
     with django_capture_on_commit_callbacks(execute=True):
-        told = caller("registry:write").post("/api/v1/breakers/enable", body, format="json")
+        told = caller("registry:write").post("/api/v1/breakers/enable", body | {"reason": "mended"}, format="json")
     assert told.json() == {"enabled": ["p/org/m"]}
+    assert AuditEntry.objects.first().reason == "mended"
     assert the_model().auto_disabled_at is None
 
 
