@@ -81,7 +81,8 @@ def _registry(user: Any, now: datetime) -> dict[str, Any]:
     if not (user.has_perm("providers.view_provider") and visibility.sees_everything(user)):
         return {}
     lines, more = providing.lines(now)
-    return {"providers": lines, "more_providers": more}
+    off, more_off = providing.switched_off()
+    return {"providers": lines, "more_providers": more, "providers_off": off, "more_providers_off": more_off}
 
 
 def _switch(choices: Mapping[str, Any], chosen: str, address: Any, label: Any) -> list[tuple[str, str, bool]]:

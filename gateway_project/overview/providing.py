@@ -18,7 +18,7 @@ from providers.breaker_states import BreakerState
 from providers.live_figures import STRIP_CELLS, Cell, Figures
 from providers.models import ProbeResult, Provider
 
-MOST_READ, MOST_SHOWN = 60, 10
+MOST_READ, MOST_SHOWN, MOST_OFF = 60, 10, 4
 _DAY = timedelta(hours=24)
 _ORDER = {"bad": 0, "warn": 1, "": 2, "good": 3}
 
@@ -57,6 +57,12 @@ def lines(now: datetime) -> tuple[list[Line], int]:
     ]
     found.sort(key=_urgency)
     return found[:MOST_SHOWN], max(0, len(found) - MOST_SHOWN)
+
+
+def switched_off() -> tuple[list[Provider], bool]:
+    """Providers that are not asked until somebody switches them on again, latest first, and whether there are more."""
+    rows = list(Provider.objects.filter(enabled=False).order_by("-updated_at").defer("secret_params")[: MOST_OFF + 1])
+    return rows[:MOST_OFF], len(rows) > MOST_OFF
 
 
 def _line(

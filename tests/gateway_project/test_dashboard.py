@@ -100,6 +100,17 @@ def test_unwell_providers_come_first() -> None:
     assert [line.provider.provider_id for line in the_page()["providers"]] == ["bad", "good"]
 
 
+def test_what_is_switched_off_stays_in_sight(admin_client: Client) -> None:
+    Provider.objects.create(provider_id="awake", provider_type="openai")
+    Provider.objects.create(provider_id="resting", display_name="At rest", provider_type="openai", enabled=False)
+    record()
+
+    page = admin_client.get("/admin/").content.decode()
+
+    assert "Switched off:" in page
+    assert ">At rest</a>" in page
+
+
 def test_a_provider_is_shown_with_its_strip_its_errors_and_its_times() -> None:
     Provider.objects.create(provider_id="up", provider_type="fake")
     record(3, duration_ms=100.0)
