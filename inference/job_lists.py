@@ -51,12 +51,17 @@ def page(rows: QuerySet[Job], *, state: str = "", key: str = "", model: str = ""
     rows = rows.annotate(result_size=Length(Cast("result", TextField())))
     found = list(rows.order_by("-created_at", "-id")[: ROWS + 1])
     more, shown = len(found) > ROWS, found[:ROWS]
-    running = [job.pk for job in shown if job.state == Job.State.RUNNING]
-    pieces = dict(zip(running, events.lengths(settings.REDIS_URL, running), strict=True))
     owners = {job.owner for job in shown}
     names = dict(ClientKey.objects.filter(prefix__in=owners).values_list("prefix", "name"))
     last = shown[-1] if more else None
-    return Page(shown, pieces, names, f"{last.created_at.isoformat()}_{last.pk}" if last is not None else "")
+    return Page(shown, _pieces(shown), names, f"{last.created_at.isoformat()}_{last.pk}" if last is not None else "")
+
+
+def _pieces(jobs: list[Any]) -> dict[UUID, int]:
+    """Each time that a worker began is an event beside them."""
+    running = [job for job in jobs if job.state == Job.State.RUNNING]
+    counts = events.lengths(settings.REDIS_URL, [job.pk for job in running])
+    return {job.pk: max(0, count - job.fence) for job, count in zip(running, counts, strict=True)}
 
 
 def _read(cursor: str) -> tuple[datetime, UUID]:
