@@ -7,6 +7,7 @@ read from sums by hour, so it stays when the traces are gone.
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -86,7 +87,7 @@ def file_view(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         return JsonResponse({"errors": form.errors}, status=400)
     try:
         asked = form.question(timezone.now())
-        question = form.question(timezone.now(), *form.groups, form.step_of(asked))
+        question = replace(asked, group_by=(*form.groups, form.step_of(asked)))
         if form.told_measure.timed and not usage_measures.untimed(form.groups, question, sight):
             return JsonResponse(usage_times.document(question), json_dumps_params={"indent": 2})
     except BadReport as error:
@@ -137,7 +138,7 @@ def _told(form: SpendForm, sight: Sight, now: datetime, view: str) -> dict[str, 
     if measure.kind == usage_measures.SHARE:  # of the busiest: a group with one request is either 0 or 100 %
         by_size = sorted(by_size, key=lambda line: -line.requests)
     largest = list(dict.fromkeys(usage_looks.series_name(line) for line in by_size[:APART]))
-    over_time = spend_reports.over_time(form.question(now, *groups, step), by_size[:APART], sight)
+    over_time = spend_reports.over_time(replace(question, group_by=(*groups, step)), by_size[:APART], sight)
     cumulative = bool(form.cleaned_data["cumulative"]) and measure.adds_up
     chart, colours = usage_charts.drawn(over_time, step, measure, links, cumulative=cumulative, largest=largest)
     sort = form.cleaned_data["sort"]
@@ -185,7 +186,7 @@ def _timed(form: SpendForm, question: Question, step: str, sight: Sight, links: 
             if sight.teams is None
             else [],
         }
-    told = usage_times.histograms(form.question(timezone.now(), *groups, step), measure.timed)
+    told = usage_times.histograms(replace(question, group_by=(*groups, step)), measure.timed)
     whole = usage_times.over_groups(told)
     order = sorted(whole, key=lambda names: (-whole[names].requests, names))
     chart, colours = usage_charts.drawn_times(told, question, step, measure, links, order)
