@@ -113,7 +113,7 @@ def check_host(host: str, allow_private: bool = True) -> str:
     if host in _METADATA_NAMES:
         raise AddressRefused("The host is a cloud's metadata service.")
     if not allow_private and (host in _PRIVATE_NAMES or host.endswith(_PRIVATE_SUFFIXES)):
-        raise AddressRefused("The host is a private name, and this provider may not use private addresses.")
+        raise AddressRefused("The host is a private name, and private addresses are not allowed for it.")
     return host
 
 
@@ -140,7 +140,7 @@ def _judge(address: IPAddress, allow_private: bool) -> None:
     if address.version == 4 and address.is_reserved:
         raise AddressRefused("The address is reserved.")
     if not allow_private and _is_private(address):
-        raise AddressRefused("The address is private, and this provider may not use private addresses.")
+        raise AddressRefused("The address is private, and private addresses are not allowed for it.")
 
 
 def _is_private(address: IPAddress) -> bool:
