@@ -9,6 +9,7 @@ elsewhere. Secrets that stand in the connection parameters cannot be held back, 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from providers import actor, connection, destinations, provider_types
+from providers import actor, connection, destinations, keyring, provider_types
 from providers.destinations import Destination
 from providers.secrets import SecretError
 
@@ -50,6 +51,8 @@ class _Look:
     parameters: Mapping[tuple[str, str], str]
     keys: Mapping[int, tuple[str, str]]
     """Environment and fingerprint by primary key."""
+    origins: Mapping[str, frozenset[Destination]]
+    """By the fingerprint of every stored secret, wherever it stands, where it may go."""
     deployments: Mapping[int, list[Any]]
     """By a model's primary key, the addresses of its own at which it answers; its provider's key goes there."""
 
@@ -172,13 +175,20 @@ def _look(provider: Provider) -> _Look | None:
         if row.is_sensitive and row.param_name != "proxy":
             sensitive[row.environment, row.param_name] = connection.text({"it": value}, "it")
     here = {environment: destinations.of(usual | connection.canonical(values)) for environment, values in rows.items()}
-    keys = {
-        pk: (environment, mark)
-        for pk, environment, mark in stored.api_keys.values_list("pk", "environment", "fingerprint")
-    }
+    usual_one = destinations.of(usual)
+    keys: dict[int, tuple[str, str]] = {}
+    origins: dict[str, set[Destination]] = defaultdict(set)
+    for pk, environment, mark, held_for in stored.api_keys.values_list("pk", "environment", "fingerprint", "held_for"):
+        keys[pk] = environment, mark
+        origins[mark].add(destinations.read(held_for) if held_for else here.get(environment, usual_one))
+    for value in secrets.values():
+        origins[keyring.fingerprint(value)] |= {usual_one, *here.values()}
+    for (environment, _), value in sensitive.items():
+        origins[keyring.fingerprint(value)].add(here[environment])
     models = stored.models.filter(parameters__has_key="base_urls").values_list("pk", "parameters")
     deployments = {pk: urls for pk, parameters in models if (urls := _deployments(parameters))}
-    return _Look(destinations.of(usual), here, secrets, sensitive, keys, deployments)
+    known = {mark: frozenset(places) for mark, places in origins.items()}
+    return _Look(usual_one, here, secrets, sensitive, keys, known, deployments)
 
 
 def _settle(provider: Provider, before: _Look, entered: Collection[str]) -> None:
@@ -204,10 +214,12 @@ def _standing(key: ApiKey, before: _Look, after: _Look) -> str:
         known = destinations.read(key.held_for)
         back = known.covers(at) and not after.strays({_host(known.origin)})
         return "" if back else key.held_for
-    environment, fingerprint = before.keys.get(key.pk, ("", ""))
-    if fingerprint != key.fingerprint or before.of(environment).covers(at):
+    known = before.origins.get(key.fingerprint, frozenset())
+    if not known or any(place.covers(at) for place in known):
         return ""
-    return str(before.of(environment))[:500]
+    environment, _ = before.keys.get(key.pk, (key.environment, ""))
+    was = before.of(environment)
+    return str(was if was in known else min(known, key=str))[:500]
 
 
 def _refuse_to_take_along(before: _Look, after: _Look, moved: set[str], entered: Collection[str]) -> None:
@@ -228,8 +240,28 @@ def _refuse_to_take_along(before: _Look, after: _Look, moved: set[str], entered:
             for (was_of, _), known in before.parameters.items()
         )
     ]
+    everywhere = {after.usual, *after.here.values()}
+    kept += [
+        ".".join(map(str, json.loads(path)))
+        for path, value in after.secrets.items()
+        if path != _FOR_THE_PROXY
+        and path not in entered
+        and before.secrets.get(path) != value
+        and _strays_from(before, value, everywhere)
+    ]
+    kept += [
+        f"{name} of {environment}"
+        for (environment, name), value in after.parameters.items()
+        if before.parameters.get((environment, name)) != value and _strays_from(before, value, {after.of(environment)})
+    ]
     if kept:
         raise SecretsStay(
-            f"Another address would get secrets that are stored in the connection parameters ({', '.join(sorted(kept))}). "
+            f"Another address would get secrets that are stored in the connection parameters ({', '.join(sorted(set(kept)))}). "
             "Enter them anew with this change, delete them first, or have somebody do it who may read secrets."
         )
+
+
+def _strays_from(before: _Look, value: str, places: Iterable[Destination]) -> bool:
+    """Whether the value is a secret that was stored already, such as one that a document refers to, and may not go to all of these."""
+    known = before.origins.get(keyring.fingerprint(value), frozenset())
+    return bool(known) and not all(any(origin.covers(place) for origin in known) for place in places)

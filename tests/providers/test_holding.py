@@ -13,6 +13,7 @@ from providers.destinations import Destination
 from providers.importers import runs
 from providers.importers.state import Digester, state
 from providers.models import ApiKey, ConnectionParameter, ImportRun, Provider, ProviderModel
+from providers.references import reference_to
 from tests.callers import REGISTRY, caller
 from tests.page_forms import form_of_page
 
@@ -293,6 +294,30 @@ def test_a_reason_makes_nobody_trusted(provider: Provider) -> None:
         assert configuration.apply_document(DOCUMENT, label="theirs", write=True).written
     assert held_for(provider)
     assert ImportRun.objects.get().options == {"restricted": True, "reason": "because"}
+
+
+def test_a_reference_to_a_stored_secret_takes_it_nowhere_else(provider: Provider) -> None:
+    """A document may name a stored secret by its fingerprint, in any place of its provider."""
+    key = provider.api_keys.get()
+    named = reference_to(CANARY, "p", key.environment)
+    head = f'providers:\n  p:\n    type: openai_compatible\n    connection_params:\n      base_url: "{ELSEWHERE}"\n'
+    with stranger():
+        for text in (
+            f'{head}      headers: {{X-Token: "{named}"}}\n',
+            f'{head}    connection_parameters: [{{param_name: a_token, is_sensitive: true, param_value: "{named}"}}]\n',
+        ):
+            configuration.apply_document(text, label="theirs", write=True)
+            provider.refresh_from_db()
+            assert provider.connection_params["base_url"] == HOME
+        configuration.apply_document(DOCUMENT, label="theirs", write=True)
+        assert held_for(provider)
+        configuration.apply_document(f'{head}      headers: {{X-Token: "{named}"}}\n', label="theirs", write=True)
+        configuration.apply_document(
+            f'{head}    api_keys: [{{secret: "{named}", environment: another}}]\n', label="theirs", write=True
+        )
+    provider.refresh_from_db()
+    assert CANARY not in provider.stored_secrets().values()
+    assert not provider.api_keys.filter(held_for="").exists()
 
 
 def test_a_document_cannot_put_deployments_elsewhere(provider: Provider) -> None:
