@@ -31,7 +31,8 @@ def test_runs_tell_why_and_lead_to_their_corrections(admin_client: Client, run: 
     assert "a contract entered late" in page
     assert f"{CORRECTIONS}?run__id__exact={run.pk}" in page
     assert (
-        "−1.00\u202fUSD" in admin_client.get(reverse("admin:inference_ratingrun_change", args=[run.pk])).content.decode()
+        "−1.00\u202fUSD"
+        in admin_client.get(reverse("admin:inference_ratingrun_change", args=[run.pk])).content.decode()
     )
 
 
