@@ -144,7 +144,7 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     estimate = told.get("estimate")
     facts: list[tuple[str, Any]] = []
     if told["candidates"]:
-        facts.append((_("Confidence"), f"{told['confidence']:.0%}"))
+        facts.append((_("Confidence"), f"{told['confidence'] * 100:.0f}\u202f%"))
     if estimate:
         tokens = _("%(in)s in, %(out)s out") % {
             "in": _grouped(estimate["input_tokens"]),
@@ -225,7 +225,9 @@ def _candidate(one: Mapping[str, Any], dearest: float) -> CandidateRow:
 def _keys(keys: list[Mapping[str, Any]]) -> str:
     if len(keys) == 1:
         return _("key %s") % keys[0]["key_id"]
-    return ", ".join(_("key %s") % key["key_id"] + f" {key['share']:.0%}" for key in keys if key["share"] is not None)
+    return ", ".join(
+        _("key %s") % key["key_id"] + f" {key['share'] * 100:.0f}\u202f%" for key in keys if key["share"] is not None
+    )
 
 
 def _dropped(dropped: list[dict[str, Any]]) -> list[DroppedGroup]:

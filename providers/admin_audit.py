@@ -174,7 +174,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def request_cell(self, entry: AuditEntry) -> Any:
         if not entry.request_id:
             return cells.EMPTY
-        return format_html('<code class="gw-code" title="{0}">{0}</code>', entry.request_id)
+        return format_html('<code class="gw-code" title="{}">{}</code>', entry.request_id, entry.request_id[-8:])
 
     def get_urls(self) -> list[Any]:
         own = [
