@@ -59,6 +59,7 @@ def playground_view(request: HttpRequest) -> HttpResponse:
             "told": reverse("admin:playground-told"),
             "decision": reverse("admin:playground-decision"),
             "api": request.build_absolute_uri("/v1"),
+            "person": user.pk,
             "own": own,
             "key": key,
             "first": _first(user, key),

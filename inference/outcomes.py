@@ -23,6 +23,7 @@ OWNERS: dict[str, str] = {
             "client_disconnected",
             "client_too_slow",
             "context_length_exceeded",
+            "expired_api_key",
             "insufficient_scope",
             "invalid_api_key",
             "invalid_request",

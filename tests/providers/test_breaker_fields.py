@@ -26,6 +26,6 @@ def test_a_number_that_is_none_is_refused(wrong):
 
 def test_the_form_has_them(admin_client):
     row = Provider.objects.create(**BODY)
-    page = admin_client.get(f"/admin/providers/provider/{row.pk}/change/").content.decode()
+    page = admin_client.get(f"/admin/providers/provider/{row.pk}/change/?tab=settings").content.decode()
     for name in ("breaker", "locality", "data_tags"):
         assert f'name="{name}"' in page
