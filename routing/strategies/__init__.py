@@ -15,6 +15,7 @@ from routing.strategies import (
     balanced,
     capability_strict,
     cost_optimized,
+    in_order,
     least_busy,
     lowest_latency,
     performance_optimized,
@@ -30,6 +31,7 @@ ENTRY_POINT = "llm_gateway.routing_strategies"
 
 BUILT_IN = (
     priority.STRATEGY,
+    in_order.STRATEGY,
     weighted.STRATEGY,
     cost_optimized.STRATEGY,
     performance_optimized.STRATEGY,

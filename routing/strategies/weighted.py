@@ -14,7 +14,7 @@ _DRAWS = 8
 
 def order(candidates: Sequence[Candidate], asked: Asked) -> list[Candidate]:
     """Several models of one target are asked in a row, by priority. What has no weight comes last, as configured."""
-    targets = _targets(candidates, asked)
+    targets = targets_of(candidates, asked)
     drawn: list[list[Candidate]] = []
     left = [target for target in targets if target[0].weight > 0]
     chance = asked.chance
@@ -31,7 +31,8 @@ def order(candidates: Sequence[Candidate], asked: Asked) -> list[Candidate]:
     ]
 
 
-def _targets(candidates: Sequence[Candidate], asked: Asked) -> list[list[Candidate]]:
+def targets_of(candidates: Sequence[Candidate], asked: Asked) -> list[list[Candidate]]:
+    """As configured; the models of each by priority."""
     found: dict[tuple[str, int], list[Candidate]] = {}
     for candidate in sorted(candidates, key=lambda one: one.order):
         group = ("alone", candidate.order) if candidate.group is None else ("group", candidate.group)

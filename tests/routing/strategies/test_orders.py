@@ -59,6 +59,12 @@ def test_more_of_what_is_preferred_breaks_a_tie(strategy):
     assert ordered(strategy, none, one, both, requirements=wanted) == ["both", "one", "none"]
 
 
+def test_targets_are_asked_as_they_are_written_though_others_are_cheaper_and_go_first_by_priority():
+    late = provider("late", priority=900)
+    written = model("first", of=late, prices=DEAR), model("second", prices=CHEAP), model("third", prices=CHEAP)
+    assert ordered("in_order", *written) == ["first", "second", "third"]
+
+
 def test_a_strict_choice_prefers_whoever_has_everything_to_whoever_is_cheap():
     wanted = Requirements(preferred_capabilities=frozenset({"tools"}))
     able = model("able", capabilities=("tools",), cost_tier="PREMIUM")
