@@ -101,7 +101,7 @@ def test_the_slider_the_button_and_the_switch_move_the_next_requests(
 
         expect(page.locator(".gw-sides td.gw-n").nth(1)).not_to_have_text("0", timeout=20_000)
         expect(page.locator(".gw-versus-charts svg .gw-stroke-quiet").first).to_be_attached()
-        expect(page.locator("body")).to_contain_text("user:ada")
+        expect(page.locator("body")).to_contain_text("by ada")
         assert visit.outside() == []
         assert visit.errors == []
         assert [html for html in visit.pages if CANARY in html] == []
