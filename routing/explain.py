@@ -18,6 +18,7 @@ from typing import Any
 from routing import asked, estimates, filters, policy_documents
 from routing.decide import allows, demanded
 from routing.policy_documents import PolicyDocument
+from routing.strategies import in_order
 from routing.types import (
     Asked,
     Candidate,
@@ -262,6 +263,8 @@ def _why_here(candidate: Candidate, decision: RouteDecision) -> str:
         return f"as many points as the first, {_number(first.score)}, by {decision.strategy}"
     if candidate.score is not None and first.score is not None:
         return f"{_number(candidate.score)} against {_number(first.score)} of the first, by {decision.strategy}"
+    if decision.strategy == in_order.STRATEGY.name:
+        return "written after the first"
     if candidate.model.provider.priority != first.model.provider.priority:
         return f"its provider's priority is {candidate.model.provider.priority}, the first one's {first.model.provider.priority}"
     return f"after the first, by {decision.strategy}"
