@@ -37,7 +37,7 @@ class InferenceConfig(AppConfig):
         traffic.read_with(policy_traffic.of)
         traffic_of_keys.read_with(key_traffic.figures, key_traffic.calls)
         asked_spending.read_with(spending.of)
-        ledger_word.read_with(ledger_sums.of)
+        ledger_word.read_with(ledger_sums.of_in_a_thread)
         live_figures.register(provider_strips.of, provider_strips.use_of, provider_strips.recent)
         discovery.register_builtin_file("builtin:demo", "demo")
         probes.register_generation(probing.one_token)
