@@ -98,10 +98,13 @@ class Visit:
                 yield theme, width
 
     def too_wide(self) -> str:
-        """What makes the page scroll sideways, if anything does."""
+        """What makes the page scroll sideways, if anything does, once it has found its place after a change of the window."""
         found: str = self.page.evaluate(
-            """() => {
-                const root = document.documentElement, wide = root.clientWidth;
+            """async () => {
+                const root = document.documentElement;
+                for (let tries = 0; tries < 20 && (!tries || root.scrollWidth > root.clientWidth); tries++)
+                    await new Promise(settled => requestAnimationFrame(() => setTimeout(settled, tries && 50)));
+                const wide = root.clientWidth;
                 if (root.scrollWidth <= wide) return '';
                 const over = [...document.body.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > wide + 1);
                 const last = over.filter(e => !over.some(other => other !== e && e.contains(other)));
