@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import contextlib
 import os
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter, time
 from typing import Any
@@ -32,7 +31,7 @@ from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, entry_from_within
 from inference.tokens_seen import in_question
 from inference.told_usage import read_usage, usage_tail
-from inference.wire import openai
+from inference.wire import openai, sse
 from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
 from routing import snapshot
@@ -43,7 +42,6 @@ holds_models = False
 
 OnEvents = Callable[[list[bytes]], Awaitable[None]]
 
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DONE = b"[DONE]"
 
 
@@ -246,9 +244,8 @@ class Collected:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of the events that `piece` completes. Raises when the upstream says in the stream that it failed."""
-        parts = _EVENT_END.split(self._rest + piece)
-        self._rest = parts.pop()
-        events = [data for part in parts if (data := _data(part))]
+        *parts, self._rest = sse.split(self._rest + piece)
+        events = [data for part in parts if (data := sse.data_of(part))]
         said = []
         for data in events:
             if data == _DONE:
@@ -288,11 +285,6 @@ class Collected:
                     reasoning=delta.get("reasoning_content"),
                 )
             )
-
-
-def _data(event: bytes) -> bytes:
-    lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from inference.wire import sse
 from inference.wire.anthropic import STOP_REASONS, error_of, message_of, usage_of
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
 @dataclass(slots=True)
@@ -38,7 +37,7 @@ class Events:
 
     def feed(self, piece: bytes) -> bytes:
         """Bytes to send; empty while an event is not complete."""
-        *events, self._rest = _EVENT_END.split(self._rest + piece)
+        *events, self._rest = sse.split(self._rest + piece)
         return b"".join(self._said(event) for event in events)
 
     def end(self) -> bytes:
@@ -53,8 +52,7 @@ class Events:
     def _said(self, event: bytes) -> bytes:
         if event.startswith(b":"):
             return PING
-        lines = event.replace(b"\r", b"\n").split(b"\n")
-        data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+        data = sse.data_of(event)
         if not data or self._ended:
             return b""
         if data == b"[DONE]":

@@ -15,6 +15,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _LINE_OF_STREAM = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?::|data|event|id|retry)")
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -29,6 +30,17 @@ def event(payload: Any) -> bytes:
 def event_of(payload: bytes) -> bytes:
     """An event of a payload that is one line of JSON already."""
     return b"data: " + payload + b"\n\n"
+
+
+def split(stream: bytes) -> list[bytes]:
+    """The events of a stream, blank lines taken off; the last one is not complete yet, and may be empty."""
+    return _EVENT_END.split(stream)
+
+
+def data_of(event: bytes) -> bytes:
+    """The data lines of an event, joined as the specification says; empty for a comment."""
+    lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
 
 
 def at_event_boundary(sent: bytes) -> bool:
