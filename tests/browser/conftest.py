@@ -98,13 +98,10 @@ class Visit:
                 yield theme, width
 
     def too_wide(self) -> str:
-        """What makes the page scroll sideways, if anything does, once it has found its place after a change of the window."""
+        """What makes the page scroll sideways, if anything does."""
         found: str = self.page.evaluate(
-            """async () => {
-                const root = document.documentElement;
-                for (let tries = 0; tries < 20 && (!tries || root.scrollWidth > root.clientWidth); tries++)
-                    await new Promise(settled => requestAnimationFrame(() => setTimeout(settled, tries && 50)));
-                const wide = root.clientWidth;
+            """() => {
+                const root = document.documentElement, wide = root.clientWidth;
                 if (root.scrollWidth <= wide) return '';
                 const over = [...document.body.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > wide + 1);
                 const last = over.filter(e => !over.some(other => other !== e && e.contains(other)));
