@@ -99,7 +99,7 @@ def _is_worth_another_try(error: GatewayError) -> bool:
     """Only what is the gateway's own passing state: everything else was tried here, or cannot change."""
     if isinstance(error, NotAllowed):
         return error.retryable
-    return error.retryable and not isinstance(error, UpstreamError) and error.owner == "gateway"
+    return error.retryable and not isinstance(error, UpstreamError) and error.owner in ("gateway", "caller")
 
 
 def _error_object(body: bytes) -> dict[str, Any] | None:

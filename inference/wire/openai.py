@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import orjson
 
-from inference.errors import InvalidRequest, MethodNotAllowed, NotFound
+from inference.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, NotImplementedHere, NoWebsocket
 from inference.trace_ids import UNKNOWN, Origin
 from inference.wire import pictures, sse, tags
+from inference.wire.multipart import Form
+from inference.wire.native import Native
 from inference.wire.pictures import NO_PICTURES, PictureLimits
 from providers.capabilities import LONGEST_WORD, MOST_WORDS, TASKS, canonical
 from providers.cost_tiers import COST_TIERS, is_tier
@@ -63,12 +65,33 @@ class Operation:
     subject: str
     kinds: frozenset[str]
     streams: bool
+    also: tuple[str, ...] = ()
+    """Further members that it cannot do without, and that the model reads with it."""
 
 
 CHAT = Operation("chat", "messages", frozenset({"array"}), streams=True)
 COMPLETIONS = Operation("completions", "prompt", frozenset({"array", "string"}), streams=True)
 EMBEDDINGS = Operation("embeddings", "input", frozenset({"array", "string"}), streams=False)
 OPERATIONS = {operation.name: operation for operation in (CHAT, COMPLETIONS, EMBEDDINGS)}
+
+_TEXT = frozenset({"string"})
+MODERATIONS = Operation("moderations", "input", frozenset({"array", "string"}), streams=False)
+RERANK = Operation("rerank", "documents", frozenset({"array", "object"}), streams=False, also=("query",))
+IMAGES = Operation("images", "prompt", _TEXT, streams=True)
+IMAGE_EDITS = Operation("image_edits", "prompt", _TEXT, streams=True)
+IMAGE_VARIATIONS = Operation("image_variations", "image", _TEXT, streams=False)
+SPEECH = Operation("speech", "input", _TEXT, streams=False)
+TRANSCRIPTIONS = Operation("transcriptions", "file", _TEXT, streams=True)
+TRANSLATIONS = Operation("translations", "file", _TEXT, streams=False)
+MEDIA = {
+    operation.name: operation
+    for operation in (
+        *(MODERATIONS, RERANK, IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS),
+        *(SPEECH, TRANSCRIPTIONS, TRANSLATIONS),
+    )
+}
+"""What is passed through as it came; see `inference.wire.media`."""
+EVERY = OPERATIONS | MEDIA
 
 
 @dataclass(slots=True)
@@ -112,6 +135,10 @@ class ParsedRequest:
     wants_reason: bool = False
     origin: Origin = UNKNOWN
     """Of what this process's own code asks for; an HTTP request tells its own on its headers."""
+    native: Native | None = None
+    """The request in its client's own protocol, where that is another one."""
+    form: Form | None = None
+    """The body, when it is a form with files; `fields` then tell of it and are not what is sent."""
     asks_the_unwell: bool = False
     """A probe, which is to find out: what is out of service for the moment is asked all the same."""
 
@@ -131,17 +158,20 @@ def parse(
     if body.count(b"[") + body.count(b"{") > depth_limit and _depth_exceeds(body, depth_limit):
         raise InvalidRequest(f"The request body is nested deeper than {depth_limit} levels.")
 
-    own = [name for name in fields if name in GATEWAY_FIELDS or name.startswith("gateway_")]
-    named = fields.get("model")
+    own = [name for name in fields if is_ours(name)]
     subject = fields.get(operation.subject)
     if subject is None:
         raise InvalidRequest(f"Missing required parameter: '{operation.subject}'.", param=operation.subject)
     prompt_bytes = _checked_subject(operation, subject)
+    for name in operation.also:
+        if (told := fields.get(name)) is None:
+            raise InvalidRequest(f"Missing required parameter: '{name}'.", param=name)
+        prompt_bytes += len(memoryview(told))
     if not READ_WITH_THE_PROMPT.isdisjoint(fields):
         prompt_bytes += sum(len(memoryview(fields[name])) for name in READ_WITH_THE_PROMPT & fields.keys())
     request = ParsedRequest(
         operation,
-        "" if named is None else _optional_text("model", named) or "",
+        model_of(fields),
         operation.streams and _wants_stream(fields),
         fields,
         len(body),
@@ -151,7 +181,7 @@ def parse(
     if "n" in fields or "best_of" in fields:
         request.choices = max(1, _whole(fields.get("n")) or 0, _whole(fields.get("best_of")) or 0)
     for name in own:
-        _take_wish(request, name, fields)
+        take_wish(request, name, fields)
     if request.session_id is not None:
         request.names_session = True
     elif "user" in fields:
@@ -166,7 +196,18 @@ def parse(
     return request
 
 
-def _take_wish(request: ParsedRequest, name: str, fields: dict[str, msgspec.Raw]) -> None:
+def is_ours(name: str) -> bool:
+    """Whether a member speaks to the gateway and not to the upstream."""
+    return name in GATEWAY_FIELDS or name.startswith("gateway_")
+
+
+def model_of(fields: dict[str, msgspec.Raw]) -> str:
+    """The name that the client asks for; empty where it leaves the choice."""
+    named = fields.get("model")
+    return "" if named is None else _optional_text("model", named) or ""
+
+
+def take_wish(request: ParsedRequest, name: str, fields: dict[str, msgspec.Raw]) -> None:
     """What one of the gateway's own members says, which is taken out of the fields."""
     raw = fields[name]
     if name == "task":
@@ -284,7 +325,7 @@ def _whole(raw: msgspec.Raw | None) -> int | None:
 
 def prompt_of(request: ParsedRequest) -> list[bytes]:
     """What the model reads of it."""
-    names = (request.operation.subject, *READ_WITH_THE_PROMPT)
+    names = (request.operation.subject, *request.operation.also, *READ_WITH_THE_PROMPT)
     return [bytes(raw) for name in names if (raw := request.fields.get(name)) is not None]
 
 
@@ -337,12 +378,26 @@ def _depth_exceeds(body: bytes, limit: int) -> bool:
     return False
 
 
-def unknown_path(path: str) -> NotFound:
+_NOT_SERVED = re.compile(
+    r"/v1/(?:answers|assistants|audio|chatkit|containers|conversations|edits|engines|evals|fine-tunes|fine_tuning|images"
+    r"|organization|realtime|skills|threads|uploads|vector_stores|videos)(?:/|\Z)"
+)
+"""Parts of OpenAI's API that this gateway knows and does not serve."""
+
+
+def unknown_path(path: str) -> GatewayError:
+    """404 for what nobody knows; 501 for what OpenAI's API has and this gateway has not."""
+    if _NOT_SERVED.match(path):
+        return NotImplementedHere(f"This gateway does not serve OpenAI's {path[:200]}.")
     return NotFound(f"Invalid URL ({path[:200]}): there is no such endpoint on this gateway.", code="unknown_url")
 
 
 def wrong_method(method: str, path: str, allowed: str) -> MethodNotAllowed:
     return MethodNotAllowed(f"Not allowed to {method} on {path[:200]}; use {allowed}.")
+
+
+def no_websocket(path: str) -> NoWebsocket:
+    return NoWebsocket(f"There is no websocket on {path[:200]}; use POST.")
 
 
 # Usage -------------------------------------------------------------------------------------------------------------

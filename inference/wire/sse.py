@@ -18,6 +18,7 @@ CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _LINE_OF_STREAM = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?::|data|event|id|retry)")
+_COMMENTS = re.compile(rb"(?::[^\r\n]*[\r\n]+)+")
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 _IN_BAND_ERROR_LINE = re.compile(rb'(?:^|[\r\n])data: ?\{\s*"error"\s*:\s*[{"]')
 _IN_BAND_ERROR = re.compile(rb'data: ?\{\s*"error"\s*:\s*[{"]')
@@ -32,6 +33,11 @@ def event_of(payload: bytes) -> bytes:
     return b"data: " + payload + b"\n\n"
 
 
+def named(payload: dict[str, Any]) -> bytes:
+    """An event whose name is the payload's own `type`, as Anthropic's and the Responses API's are."""
+    return b"event: " + str(payload["type"]).encode() + b"\ndata: " + orjson.dumps(payload) + b"\n\n"
+
+
 def split(stream: bytes) -> list[bytes]:
     """The events of a stream, blank lines taken off; the last one is not complete yet, and may be empty."""
     return _EVENT_END.split(stream)
@@ -41,6 +47,15 @@ def data_of(event: bytes) -> bytes:
     """The data lines of an event, joined as the specification says; empty for a comment."""
     lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def object_in(data: bytes) -> dict[str, Any] | None:
+    """None for data that is no JSON object, which is nothing to tell: no client could have used it either."""
+    try:
+        told = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def at_event_boundary(sent: bytes) -> bool:
@@ -61,6 +76,12 @@ def is_complete(tail: bytes) -> bool:
 def begins_as_stream(first: bytes) -> bool:
     """Whether the first line is one of an event stream: text under status 200 is no answer."""
     return _LINE_OF_STREAM.match(first) is not None
+
+
+def after_comments(events: bytes) -> bytes:
+    """Without the comments at their beginning, by which upstreams say no more than that they are there."""
+    found = _COMMENTS.match(events)
+    return events if found is None else events[found.end() :]
 
 
 def begins_with_error(first: bytes) -> bool:

@@ -1,19 +1,12 @@
-"""Anthropic's words in OpenAI's and back."""
+"""Chat completions in the words of Anthropic's clients."""
 
 from __future__ import annotations
 
 import orjson
 import pytest
 
-from inference.errors import InvalidRequest
-from inference.wire.anthropic import chat_body, error_body, message_body
+from inference.wire.anthropic import error_body, message_body
 from inference.wire.anthropic_events import PING, Events
-
-ASKED = {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
-
-
-def said(**more: object) -> dict:
-    return orjson.loads(chat_body(orjson.dumps({**ASKED, **more})))
 
 
 def events(*chunks: dict | bytes) -> list[dict]:
@@ -27,139 +20,16 @@ def events(*chunks: dict | bytes) -> list[dict]:
     ]
 
 
+def order(told: list[dict]) -> list[tuple[str, int]]:
+    """Where blocks begin and end. Nothing of a block comes behind its end."""
+    places = [one["index"] for one in told if "index" in one]
+    assert places == sorted(places)
+    named = ((one["type"].removeprefix("content_block_"), one.get("index", 0)) for one in told)
+    return [(what, index) for what, index in named if what in ("start", "stop")]
+
+
 def delta(finish: str | None = None, **fields: object) -> dict:
     return {"model": "real", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
-
-
-def test_a_plain_question_keeps_its_words_and_limits() -> None:
-    assert said(system="Be brief.", temperature=0.2, top_p=0.9, stop_sequences=["x"], metadata={"user_id": "u"}) == {
-        "model": "m",
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
-        "max_tokens": 10,
-        "temperature": 0.2,
-        "top_p": 0.9,
-        "stop": ["x"],
-        "user": "u",
-    }
-
-
-def test_a_stream_asks_for_its_usage() -> None:
-    assert said(stream=True)["stream_options"] == {"include_usage": True}
-    assert "stream" not in said(stream=False)
-
-
-def test_the_gateways_own_members_go_along_and_hints_of_a_vendor_do_not() -> None:
-    told = said(gateway_strategy="balanced", top_k=4, thinking={"type": "enabled", "budget_tokens": 1024})
-    assert told["gateway_strategy"] == "balanced"
-    assert not {"top_k", "thinking"} & told.keys()
-
-
-def test_a_conversation_with_tools_and_pictures_is_said_in_order() -> None:
-    asked = [
-        {"role": "user", "content": [{"type": "text", "text": "Weather?"}]},
-        {
-            "role": "assistant",
-            "content": [
-                {"type": "thinking", "thinking": "hm", "signature": "s"},
-                {"type": "text", "text": "Looking."},
-                {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Oslo"}},
-            ],
-        },
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "and this"},
-                {
-                    "type": "tool_result",
-                    "tool_use_id": "t1",
-                    "is_error": True,
-                    "content": [{"type": "text", "text": "no"}],
-                },
-                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
-                {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
-            ],
-        },
-    ]
-    tools = [{"name": "weather", "description": "d", "input_schema": {"type": "object"}}]
-    told = said(messages=asked, tools=tools, tool_choice={"type": "tool", "name": "weather"})
-    call = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
-    assert told["messages"] == [
-        {"role": "user", "content": "Weather?"},
-        {"role": "assistant", "content": "Looking.", "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "t1", "content": "Error: no"},
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "and this"},
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
-                {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-            ],
-        },
-    ]
-    assert told["tools"] == [
-        {"type": "function", "function": {"name": "weather", "description": "d", "parameters": {"type": "object"}}}
-    ]
-    assert told["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
-
-
-@pytest.mark.parametrize(
-    ("choice", "expected"),
-    [
-        ({"type": "auto"}, {"tool_choice": "auto"}),
-        ({"type": "any", "disable_parallel_tool_use": True}, {"tool_choice": "required", "parallel_tool_calls": False}),
-        ({"type": "none"}, {"tool_choice": "none"}),
-    ],
-)
-def test_a_choice_of_tools_is_said_in_the_others_words(choice: dict, expected: dict) -> None:
-    told = said(tool_choice=choice)
-    assert {name: told[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize(
-    ("more", "param"),
-    [
-        ({"messages": []}, "messages"),
-        ({"max_tokens": None}, "max_tokens"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages.0.content.0.type"),
-        ({"messages": [{"role": "user", "content": [7]}]}, "messages.0.content.0.type"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]},
-            "messages.0.content.0.source.type",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image", "source": "a.png"}]}]},
-            "messages.0.content.0.source",
-        ),
-        ({"system": 7}, "system"),
-        ({"metadata": []}, None),
-        ({"metadata": "x"}, "metadata"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0.type"),
-        ({"tools": [{}]}, "tools.0.name"),
-        ({"tool_choice": "auto"}, "tool_choice.type"),
-        ({"mcp_servers": [{"url": "https://example.com"}]}, "mcp_servers"),
-    ],
-)
-def test_what_cannot_be_said_is_refused_by_name(more: dict, param: str | None) -> None:
-    if param is None:
-        assert said(**more)
-        return
-    with pytest.raises(InvalidRequest) as refused:
-        said(**more)
-    assert refused.value.param == param
-
-
-@pytest.mark.parametrize("body", [b"[]", b"{", b"7", b""])
-def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidRequest):
-        chat_body(body)
-
-
-def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
-    deep = b"[" * 400 + b"]" * 400
-    with pytest.raises(InvalidRequest, match="nested"):
-        chat_body(b'{"max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "gateway_x": %b}' % deep)
 
 
 def test_a_whole_answer_holds_thoughts_text_calls_and_usage() -> None:
@@ -237,11 +107,131 @@ def test_thoughts_text_and_each_call_are_blocks_of_their_own() -> None:
     assert sum(one["type"] == "content_block_stop" for one in told) == 4
 
 
+def test_two_calls_that_are_written_by_turns_keep_their_arguments_apart() -> None:
+    def piece(index: int, arguments: str, name: str = "") -> dict:
+        call = {"index": index, "function": {"arguments": arguments}}
+        if name:
+            call |= {"id": name, "function": {"name": name, "arguments": arguments}}
+        return delta(tool_calls=[call])
+
+    told = events(piece(0, "{", "a"), piece(1, "[", "b"), piece(0, "}"), piece(1, "]"), b"data: no JSON\n\ndata: 3\n\n")
+    assert [one["content_block"]["name"] for one in told if one["type"] == "content_block_start"] == ["a", "b"]
+    moved = [(one["index"], one["delta"]["partial_json"]) for one in told if one["type"] == "content_block_delta"]
+    assert moved == [(0, "{"), (0, "}"), (1, "["), (1, "]")]
+    assert order(told) == [("start", 0), ("stop", 0), ("start", 1), ("stop", 1)]
+
+
+def test_what_comes_between_the_pieces_of_a_call_follows_it() -> None:
+    def piece(index: int, arguments: str, name: str | None = None) -> list[dict]:
+        return [{"index": index, "id": name, "function": {"name": name, "arguments": arguments}}]
+
+    told = events(
+        delta(tool_calls=[*piece(0, "", "a"), *piece(1, "", "b")]),
+        delta(content="Hm. "),
+        delta(tool_calls=piece(1, '{"x":')),
+        delta(tool_calls=piece(0, "{}")),
+        delta(tool_calls=piece(1, "1}")),
+        delta(content="So."),
+        delta(tool_calls=piece(2, "", "c")),
+        delta(tool_calls=piece(3, "", "d")),
+        delta("tool_calls"),
+    )
+    assert order(told) == [(what, index) for index in range(5) for what in ("start", "stop")]
+    blocks = [one["content_block"] for one in told if one["type"] == "content_block_start"]
+    assert [block.get("name") for block in blocks] == ["a", "b", None, "c", "d"]
+    assert "".join(
+        one["delta"].get("partial_json", "") for one in told if one.get("index") == 1 and "delta" in one
+    ) == ('{"x":1}')
+    assert "".join(one["delta"].get("text", "") for one in told if one.get("index") == 2 and "delta" in one) == (
+        "Hm. So."
+    )
+
+
+def test_a_call_is_told_once_its_name_is_known() -> None:
+    told = events(
+        delta(tool_calls=[{"index": 0, "id": "t1", "function": {"arguments": '{"x"'}}]),
+        delta(tool_calls=[{"index": 0, "function": {"name": "a", "arguments": ":"}}]),
+        delta(tool_calls=[{"index": 0, "function": {"arguments": "1}"}}]),
+        delta("tool_calls"),
+    )
+    [block] = [one["content_block"] for one in told if one["type"] == "content_block_start"]
+    assert (block["id"], block["name"]) == ("t1", "a")
+    assert "".join(one["delta"]["partial_json"] for one in told if one["type"] == "content_block_delta") == '{"x":1}'
+
+
+def test_calls_without_ids_get_some_of_their_own() -> None:
+    calls = [{"index": place, "id": "", "function": {"name": "a", "arguments": "{}"}} for place in range(2)]
+    whole = orjson.loads(message_body(orjson.dumps({"choices": [{"message": {"tool_calls": calls}}]}), "7"))
+    streamed = [one["content_block"] for one in events(delta(tool_calls=calls)) if "content_block" in one]
+    assert len({block["id"] for block in whole["content"]}) == 2
+    made = orjson.loads(
+        message_body(orjson.dumps({"choices": [{"message": {"tool_calls": calls}}]}), f"req_{'f' * 32}")
+    )
+    assert max(len(block["id"]) for block in made["content"]) <= 40
+    assert [block["id"] for block in streamed] == [block["id"] for block in whole["content"]]
+
+
+def test_input_is_always_an_object() -> None:
+    calls = [{"id": "t", "function": {"name": "a", "arguments": written}} for written in ("null", "3", '"x"')]
+    told = orjson.loads(message_body(orjson.dumps({"choices": [{"message": {"tool_calls": calls}}]}), "7"))
+    assert [block["input"] for block in told["content"]] == [{}, {}, {}]
+
+
+def test_blanks_alone_are_no_text() -> None:
+    call = [{"index": 0, "id": "t1", "function": {"name": "a", "arguments": "{}"}}]
+    told = events(
+        *(delta(reasoning_content="hm"), delta(content="\n"), delta(content="\n")),
+        *(delta(tool_calls=call), delta(content="\n"), delta(content=" So"), delta(content="\n"), delta("tool_calls")),
+    )
+    starts = [one["content_block"]["type"] for one in told if one["type"] == "content_block_start"]
+    assert starts == ["thinking", "tool_use", "text"]
+    texts = [one["delta"]["text"] for one in told if "text" in one.get("delta", ())]
+    assert texts == ["\n So", "\n"]
+    whole = {"choices": [{"message": {"content": "\n\n", "tool_calls": call}}]}
+    assert len(orjson.loads(message_body(orjson.dumps(whole), "7"))["content"]) == 1
+
+
+def test_content_in_parts_is_read_as_thoughts_and_text() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    content = [thinking, {"type": "text", "text": "a"}]
+    whole = orjson.loads(message_body(orjson.dumps({"choices": [{"message": {"content": content}}]}), "7"))
+    assert [block["type"] for block in whole["content"]] == ["thinking", "text"]
+    told = events(delta(content=[thinking]), delta(content=content[1:]), delta(content="b"), delta("stop"))
+    moved = [one["delta"] for one in told if one["type"] == "content_block_delta"]
+    assert [piece.get("thinking") or piece.get("text") for piece in moved] == ["hm", "a", "b"]
+
+
 def test_events_may_be_cut_anywhere_and_lines_may_end_in_both_ways() -> None:
     stream = b"".join(b"data: " + orjson.dumps(one) + b"\r\n\r\n" for one in (delta(content="\u2028ü"), delta("stop")))
     whole, cut = events(stream), events(*(stream[at : at + 1] for at in range(len(stream))))
     assert whole == cut
     assert whole[2]["delta"]["text"] == "\u2028ü"
+
+
+def test_the_stop_that_was_met_is_told_where_a_server_tells_it() -> None:
+    ended = {"finish_reason": "stop", "message": {"content": "a"}}
+
+    def stop(**more: object) -> tuple[str, str | None]:
+        told = orjson.loads(message_body(orjson.dumps({"choices": [{**ended, **more}]}), "7", ["x"]))
+        return told["stop_reason"], told["stop_sequence"]
+
+    assert stop(stop_reason="x") == stop(matched_stop="x") == ("stop_sequence", "x")
+    assert stop(stop_reason="y") == stop(stop_reason=128_001) == stop() == ("end_turn", None)
+
+
+def test_signed_thoughts_keep_their_signature() -> None:
+    signed = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    told = events(delta(reasoning_content="hm"), delta(thinking_blocks=[signed]), delta(content="a"), delta("stop"))
+    assert {"type": "signature_delta", "signature": "s"} in [one.get("delta") for one in told]
+    sealed = {"type": "redacted_thinking", "data": "x"}
+    unsaid = {"type": "thinking", "thinking": "", "signature": "t"}
+    told = events(delta(thinking_blocks=[sealed]), delta(thinking_blocks=[unsaid]), delta(content="a"), delta("stop"))
+    starts = [one["content_block"] for one in told if one["type"] == "content_block_start"]
+    assert [block["type"] for block in starts] == ["redacted_thinking", "thinking", "text"]
+    assert starts[0] == sealed
+    assert order(told) == [(what, index) for index in range(3) for what in ("start", "stop")]
+    whole = {"choices": [{"message": {"content": "a", "reasoning_content": "hm", "thinking_blocks": [signed]}}]}
+    assert orjson.loads(message_body(orjson.dumps(whole), "7"))["content"][0] == signed
 
 
 def test_a_comment_is_a_ping_and_an_error_in_the_stream_ends_it() -> None:
@@ -265,3 +255,11 @@ def test_an_error_is_told_by_its_status(status: int, kind: str) -> None:
         "request_id": "7",
     }
     assert orjson.loads(error_body(b"<html>", 502, "7"))["error"]["message"] == ""
+
+
+def test_a_prompt_that_is_too_long_is_told_in_the_words_that_clients_look_for() -> None:
+    for message in ("Reduce the length of the messages.", "Prompt is too long: 9 tokens"):
+        told = orjson.dumps({"error": {"message": message, "code": "context_length_exceeded"}})
+        said = orjson.loads(error_body(told, 400, "7"))["error"]["message"]
+        assert said.lower().count("prompt is too long") == 1
+        assert said.endswith(message)

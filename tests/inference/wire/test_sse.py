@@ -37,6 +37,11 @@ def test_text_is_no_event_stream(first) -> None:
     assert not sse.begins_as_stream(first)
 
 
+def test_comments_before_the_first_event_are_told_from_it() -> None:
+    assert sse.after_comments(b": busy\n\n:\r\n\r\n") == b""
+    assert sse.after_comments(b": busy\n\ndata: {}\n\n: later\n\n") == b"data: {}\n\n: later\n\n"
+
+
 def test_an_error_in_the_first_event_is_seen() -> None:
     assert sse.begins_with_error(b'data: {"error": {"message": "x"}}\n\n')
     assert not sse.begins_with_error(b'data: {"choices":[],"error":null}\n\n')
