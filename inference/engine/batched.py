@@ -1,10 +1,11 @@
 """The continuous-batching loop: many sequences decoded together, one step at a time.
 
 A step gives each generating sequence its next token and fills the rest of the batch with prompts still to be read, oldest
-first, so a long prompt slows answers in progress but never stops them. Requests wait in one queue, first come, first
-served. A finished sequence's cache stays in its slot: the next prompt that begins the same shares it, and prompts that
+first, so a long prompt slows answers in progress but never stops them. Requests wait in a queue that is fair to callers, see
+`fairness`. A finished sequence's cache stays in its slot: the next prompt that begins the same shares it, and prompts that
 arrive together share the part that the first of them is still computing. When the cache runs full, idle slots are emptied,
-then the youngest sequence is set back to the queue's front and computed again later.
+then the youngest sequence is set back to the queue's front and computed again later. When all places are taken, a caller with
+several gives one up for a newcomer, and goes on from the cache later: there are more slots than places.
 
 Everything but `submit` runs on the thread that called `run`.
 """
@@ -13,24 +14,33 @@ from __future__ import annotations
 
 import collections
 import itertools
-import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from inference.engine import llama_library
-from inference.engine.chat_template import CHATML, ChatTemplate
+from inference.engine.answers import Answer
+from inference.engine.call_ids import reader_of
+from inference.engine.fairness import FairQueue, set_back_for
 from inference.engine.gguf_file import GgufHeader
+from inference.engine.inbox import Inbox
 from inference.engine.llama_library import Context, Model, Sampler
 from inference.engine.prefixes import common_prefix
-from inference.engine.protocol import Cancel, Command, Done, Embed, Event, Failed, Generate, Piece, Ready, Vectors
-from inference.engine.requests import GenerateRequest
+from inference.engine.probabilities import log_probabilities
+from inference.engine.prompt_tokens import Prompts, room_for_answer
+from inference.engine.protocol import Cancel, Command, Embed, Event, Failed, Generate, Ready, Vectors
 from inference.engine.spec import ModelSpec
 from inference.engine.text import AnswerText
-from inference.errors import ContextLengthExceeded, GatewayError, InvalidRequest, OutOfMemory, UnsupportedCapability
+from inference.engine.watch import Watch
+from inference.errors import (
+    EngineError,
+    GatewayError,
+    InvalidRequest,
+    OutOfMemory,
+    UnsupportedCapability,
+)
 
 NAME = "llama_cpp"
 _WORTH_WAITING_FOR = 32
@@ -39,28 +49,18 @@ _LONGEST_EMBEDDING = 2048
 _STALL_SECONDS = 0.4
 """How long one step may keep answers in progress waiting for somebody's prompt."""
 _SMALLEST_CHUNK = 64
+_LONGEST_CHOICE = 5.0
+"""Seconds in which a token is chosen, however slow the machine: a grammar that takes longer takes twice as long the next time."""
+_STUCK = 20.0
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
-    """One request on its way. `tokens` are prompt and answer so far; `follows` is a prompt being computed that begins the same."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Work(Answer):
+    """One request on its way. `follows` is a prompt being computed that begins the same."""
 
-    id: int
-    request: GenerateRequest
-    tokens: list[int]
-    prompt_length: int
-    limit: int
-    text: AnswerText
     grammar: str | None
     sampler: Sampler | None = None
-    order: int = 0
-    cached: int | None = None
     follows: tuple[_Slot, _Work, int] | None = None
-    unsaid: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-
-    @property
-    def produced(self) -> int:
-        return len(self.tokens) - self.prompt_length
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +77,8 @@ class _Slot:
 class _Embedding:
     id: int
     inputs: list[list[int]]
+    vectors: list[bytes] = field(default_factory=list)
+    """Of the inputs that are done, which are the first ones."""
 
 
 class BatchedEngine:
@@ -88,37 +90,51 @@ class BatchedEngine:
         self._emit = emit
         self._model = Model(spec, safe=safe)
         self._generates = str(header.metadata.get(f"{header.architecture}.attention.causal", True)).lower() != "false"
-        self._pools_itself = bool(header.number("pooling_type"))
+        own_pooling = header.number("pooling_type")
+        self._pools_itself = bool(own_pooling)
+        self._ranks = own_pooling == llama_library.RANK and spec.pooling is None
         self._context_size: int = spec.context_size or 0
-        self._slots = [_Slot(sequence) for sequence in range(spec.max_sequences)]
+        # Models that remember no prefixes would pay for further slots and have nothing of them.
+        spare = max(2, spec.max_sequences // 2) if self._model.remembers_prefixes else 0
+        self._slots = [_Slot(sequence) for sequence in range(spec.max_sequences + spare)]
         self._context: Context | None = None
         self._embedding_context: Context | None = None
         if self._generates:
             self._context = Context(
                 self._model,
                 cells=spec.cache_tokens or self._context_size,
-                sequences=spec.max_sequences,
+                sequences=len(self._slots),
                 batch_size=max(spec.batch_size, spec.max_sequences),
                 threads=spec.threads,
             )
-        template = spec.chat_template or self._model.chat_template()
-        self._template = ChatTemplate(
-            template or CHATML, bos=self._model.bos, eos=self._model.eos, control_tokens=self._model.control_tokens()
+        self._prompts = Prompts(
+            self._model,
+            vocabulary_size=self._model.vocabulary_size,
+            chosen=spec.chat_template,
+            own=self._model.chat_template(),
+            for_tools=self._model.chat_template("tool_use"),
+            texts={
+                "bos": self._model.bos,
+                "eos": self._model.eos,
+                "control_tokens": self._model.control_tokens(),
+            },
+            opening=self._model.bos,
         )
         self._notes = tuple(
             note
             for note, applies in (
-                ("the model brings no chat template; ChatML is used", not template),
+                ("the model brings no chat template; ChatML is used", self._prompts.brings_no_template),
                 ("this build of llama.cpp has no GPU support; `gpu_layers` is ignored", self._model.ignores_gpu),
             )
             if applies
         )
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._waiting: collections.deque[_Work] = collections.deque()
+        self._inbox = Inbox(self._prepare, self._unreadable)
+        self._waiting: FairQueue[_Work] = FairQueue(spec.max_sequences_per_key)
         self._embeddings: collections.deque[_Embedding] = collections.deque()
         self._outbox: list[Event] = []
         self._ticks = itertools.count(1)
         self._seconds_per_prompt_token = 0.0
+        self._watch = Watch(_STUCK, "what an answer is bound by took too long to follow")
         self._closed = False
         self._crowded = False
         """The cache ran full and a request was set back: nobody is admitted until another is done."""
@@ -147,87 +163,44 @@ class BatchedEngine:
         self._context.decode()
         self._context.clear()
 
-    # Taking commands: on the reader's thread, so that templates and tokenizing never hold up a step.
+    # Taking commands.
 
     def submit(self, command: Command) -> None:
-        if isinstance(command, Cancel):
-            self._inbox.put(command)
-            return
-        if not isinstance(command, Generate | Embed):
-            return
-        try:
-            prepared = self._prepare(command) if isinstance(command, Generate) else self._prepare_embedding(command)
-        except GatewayError as error:
-            self._inbox.put(Failed.of(command.id, error))
-        else:
-            self._inbox.put(prepared)
+        self._inbox.submit(command)
 
     def close(self) -> None:
-        self._inbox.put(None)
+        self._inbox.close()
 
-    def _prepare(self, command: Generate) -> _Work:
+    def _prepare(self, command: Generate | Embed) -> _Work | _Embedding:
+        if isinstance(command, Embed):
+            if self._ranks:  # what it makes of a text is a number, not a vector
+                raise UnsupportedCapability(
+                    "This model ranks texts; its parameter `pooling` says how it is to make embeddings.", param="model"
+                )
+            return _Embedding(command.id, self._prompts.inputs(command.request, self._longest_embedding))
+        return self._prepare_answer(command)
+
+    @staticmethod
+    def _unreadable(error: Exception) -> GatewayError:
+        return EngineError("The engine could not read this request.", detail=repr(error))
+
+    def _prepare_answer(self, command: Generate) -> _Work:
         request = command.request
         if not self._generates:
             raise UnsupportedCapability("This model makes embeddings only; it cannot generate text.", param="model")
-        tokens = self._prompt_tokens(request)
-        if len(tokens) >= self._context_size:
-            raise ContextLengthExceeded(
-                f"This model's maximum context length is {self._context_size} tokens. However, your prompt has {len(tokens)} "
-                "tokens, and at least one more is needed for the answer. Please shorten it.",
-                param="prompt" if request.messages is None else "messages",
-            )
-        room = self._context_size - len(tokens)
+        tokens = self._prompts.tokens(request, self._context_size)
         return _Work(
             id=command.id,
             request=request,
             tokens=tokens,
             prompt_length=len(tokens),
-            limit=room if request.max_tokens is None else min(request.max_tokens, room),
+            limit=room_for_answer(request, len(tokens), self._context_size),
             text=AnswerText(request.stop),
-            grammar=llama_library.grammar_for(json_object=request.json_object, json_schema=request.json_schema),
+            grammar=llama_library.grammar_for(request, self._prompts.form),
+            client=command.client,
+            priority=command.priority,
+            calls=reader_of(self._prompts.form, request.tools),
         )
-
-    def _prompt_tokens(self, request: GenerateRequest) -> list[int]:
-        if request.messages is not None:
-            return self._chat_tokens(request)
-        if isinstance(request.prompt, list):
-            return self._checked(request.prompt, "prompt")
-        tokens = self._model.tokenize(request.prompt or "", add_special=True, parse_special=True)
-        if not tokens:
-            raise InvalidRequest("`prompt` must not be empty for this model.", param="prompt")
-        return tokens
-
-    def _chat_tokens(self, request: GenerateRequest) -> list[int]:
-        tokens: list[int] = []
-        for text, trusted in self._template.segments(request.messages or [], request.template_arguments):
-            # A template that writes the beginning-of-text token itself must not get a second one.
-            first = not tokens and not (self._model.bos and text.startswith(self._model.bos))
-            tokens += self._model.tokenize(text, add_special=first, parse_special=trusted)
-        if not tokens:
-            raise InvalidRequest("The model's chat template made an empty prompt of these messages.", param="messages")
-        return tokens
-
-    def _checked(self, tokens: list[int], param: str) -> list[int]:
-        if any(token >= self._model.vocabulary_size for token in tokens):
-            raise InvalidRequest(f"`{param}` holds a token that this model does not have.", param=param)
-        return list(tokens)
-
-    def _prepare_embedding(self, command: Embed) -> _Embedding:
-        most = min(self._context_size, _LONGEST_EMBEDDING)
-        inputs = []
-        for number, item in enumerate(command.request.inputs):
-            tokens = (
-                self._checked(item, "input")
-                if isinstance(item, list)
-                else self._model.tokenize(item, add_special=True, parse_special=False)
-            )
-            if not 0 < len(tokens) <= most:
-                raise ContextLengthExceeded(
-                    f"This model's maximum input length is {most} tokens; input {number} has {len(tokens)}.",
-                    param="input",
-                )
-            inputs.append(tokens)
-        return _Embedding(command.id, inputs)
 
     # The loop.
 
@@ -261,16 +234,14 @@ class BatchedEngine:
     def _take_commands(self) -> None:
         """Everything that has come; when there is nothing to do, wait for the next."""
         idle = not self._waiting and not self._embeddings and not any(slot.work for slot in self._slots)
-        if idle:
-            self._take(self._inbox.get())
-        while not self._inbox.empty():
-            self._take(self._inbox.get())
+        for item in self._inbox.come(wait=idle):
+            self._take(item)
 
     def _take(self, item: _Work | _Embedding | Cancel | Failed | None) -> None:
         if item is None:
             self._closed = True
         elif isinstance(item, _Work):
-            self._waiting.append(item)
+            self._waiting.push(item)
         elif isinstance(item, _Embedding):
             self._embeddings.append(item)
         elif isinstance(item, Failed):
@@ -303,18 +274,42 @@ class BatchedEngine:
 
     def _admit(self) -> None:
         while self._waiting:
-            free = [slot for slot in self._slots if slot.work is None]
-            if not free or (self._crowded and len(free) < len(self._slots)):
+            working = self._working()
+            at_work = collections.Counter(work.client for work in working)
+            work = self._waiting.next(at_work)
+            if work is None or (self._crowded and working):
                 return
-            work = self._waiting.popleft()
+            if len(working) >= self._spec.max_sequences:
+                yielding = set_back_for(work, working, at_work)
+                if yielding is None:
+                    return
+                self._set_back(next(slot for slot in self._slots if slot.work is yielding), yielding)
+            self._waiting.take(work)
             try:
-                self._begin(work, free)
+                self._begin(work, [slot for slot in self._slots if slot.work is None])
             except GatewayError as error:
                 self._outbox.append(Failed.of(work.id, error))
 
+    def _set_back(self, slot: _Slot, work: _Work) -> None:
+        """The request waits again; what its slot holds stays as long as nobody needs the room."""
+        slot.work, work.follows = None, None
+        slot.used_at = next(self._ticks)
+        self._waiting.push_back(work)
+        for other in self._slots:
+            if other.work is not None:
+                # Begun again before their next step, it could come to follow those that wait for it.
+                self._catch_up(other, other.work)
+
     def _begin(self, work: _Work, free: list[_Slot]) -> None:
         if work.sampler is None:
-            work.sampler = Sampler(self._model, work.request.sampling, window=self._context_size, grammar=work.grammar)
+            with self._watch.block():
+                work.sampler = Sampler(
+                    self._model,
+                    work.request.sampling,
+                    window=self._context_size,
+                    grammar=work.grammar,
+                    bound_by=work.request.bound_by,
+                )
         work.order = next(self._ticks)
         usable = len(work.tokens) - 1  # the last token is always computed: its logits are what comes next
         held = {slot.sequence: min(common_prefix(slot.tokens, work.tokens), usable) for slot in self._slots}
@@ -457,9 +452,8 @@ class BatchedEngine:
             self._release(slot)
             self._empty(slot)
             return False
-        slot.work, work.follows = None, None
+        self._set_back(slot, work)
         self._empty(slot)
-        self._waiting.appendleft(work)
         self._crowded = True
         return True
 
@@ -473,85 +467,75 @@ class BatchedEngine:
     def _advance(self, slot: _Slot, work: _Work, place: int) -> None:
         assert self._context is not None
         assert work.sampler is not None
-        token = work.sampler.choose(self._context, place)
+        started = time.monotonic()
+        with self._watch.block():
+            token = work.sampler.choose(self._context, place)
+        if work.grammar is not None and time.monotonic() - started > _LONGEST_CHOICE:
+            field = work.request.bound_by
+            error = InvalidRequest(f"What `{field}` binds this answer to is too ambiguous to be followed.", param=field)
+            self._outbox.append(Failed.of(work.id, error))
+            self._release(slot)
+            return
         if token is None or self._model.ends(token):
             self._finish(slot, work, "stop", work.text.finish())
             return
         if work.request.top_logprobs is not None:
-            self._note_probability(work, token, place)
+            logits, alternatives = self._context.logits(place), work.request.top_logprobs
+            work.note_probability(token, *log_probabilities(logits, token, alternatives), self._model.piece)
         work.tokens.append(token)
-        text = work.text.push(self._model.piece(token))
+        marks_a_call = work.calls is not None and token in self._prompts.marks
+        piece = self._model.marked_piece(token) if marks_a_call else self._model.piece(token)
+        text = work.text.push(piece)
         if work.text.stopped:
             self._finish(slot, work, "stop", text)
         elif work.produced >= work.limit:
             self._finish(slot, work, "length", text + work.text.finish())
         elif text:
-            self._say(work, text)
-
-    def _say(self, work: _Work, text: str) -> None:
-        said = [entry for at, entry in work.unsaid if at < work.text.given]
-        work.unsaid = [(at, entry) for at, entry in work.unsaid if at >= work.text.given]
-        self._outbox.append(Piece(work.id, text, said or None))
+            self._outbox += work.said(text)
+            if work.calls is not None and work.calls.complete:
+                self._finish(slot, work, "stop", "")
 
     def _finish(self, slot: _Slot, work: _Work, reason: str, text: str) -> None:
-        if text:
-            self._say(work, text)
-        self._outbox.append(
-            Done(
-                work.id,
-                finish_reason=reason,
-                input_tokens=work.prompt_length,
-                output_tokens=work.produced,
-                cached_tokens=work.cached or 0,
-            )
-        )
+        self._outbox += work.ended(reason, text)
         self._release(slot)
-
-    def _note_probability(self, work: _Work, token: int, place: int) -> None:
-        assert self._context is not None
-        chosen, best = llama_library.log_probabilities(
-            self._context.logits(place), token, work.request.top_logprobs or 0
-        )
-        entry = {
-            **self._shown(token),
-            "logprob": chosen,
-            "top_logprobs": [{**self._shown(t), "logprob": p} for t, p in best],
-        }
-        work.unsaid.append((work.text.decoded, entry))
-
-    def _shown(self, token: int) -> dict[str, Any]:
-        raw = self._model.piece(token)
-        return {"token": raw.decode(errors="replace"), "bytes": list(raw)}
 
     # Embeddings: between steps, one batch at a time.
 
     def _embed_one(self) -> None:
+        """Jobs take turns, so that a long one holds up neither answers nor the other jobs."""
         if not self._embeddings:
             return
         job = self._embeddings.popleft()
         try:
-            vectors = self._embed(job.inputs)
+            job.vectors += self._embed(job.inputs[len(job.vectors) :])
         except OutOfMemory as error:
             self._outbox.append(Failed.of(job.id, error))
             return
-        self._outbox.append(Vectors(job.id, vectors, sum(map(len, job.inputs))))
+        if len(job.vectors) < len(job.inputs):
+            self._embeddings.append(job)
+        else:
+            self._outbox.append(Vectors(job.id, job.vectors, sum(map(len, job.inputs))))
 
     def _embed(self, inputs: list[list[int]]) -> list[bytes]:
+        """The vectors of as many of the inputs as one batch takes."""
         context = self._open_embedding_context()
-        vectors: list[bytes] = []
-        group: list[list[int]] = []
         context.start_batch()
+        count = 0
         for tokens in inputs:
-            if len(group) == _EMBEDDING_SEQUENCES or context.room < len(tokens):
-                vectors += self._pooled(context, len(group))
-                group = []
-            context.add(tokens, 0, len(group), logits=None)
-            group.append(tokens)
-        return vectors + self._pooled(context, len(group))
+            if count == _EMBEDDING_SEQUENCES or context.room < len(tokens):
+                break
+            context.add(tokens, 0, count, logits=None)
+            count += 1
+        return self._pooled(context, count)
+
+    @property
+    def _longest_embedding(self) -> int:
+        """An input is computed in one batch, whose working memory a model that is made for it is given."""
+        return min(self._context_size, _LONGEST_EMBEDDING) if self._generates else self._context_size
 
     def _open_embedding_context(self) -> Context:
         if self._embedding_context is None:
-            longest = min(self._context_size, _LONGEST_EMBEDDING)
+            longest = self._longest_embedding
             self._embedding_context = Context(
                 self._model,
                 cells=longest,
@@ -573,5 +557,4 @@ class BatchedEngine:
             vector = context.embedding(sequence)
             length = float(np.linalg.norm(vector))
             vectors.append((vector / length if length else vector).astype("<f4").tobytes())
-        context.start_batch()
         return vectors

@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 import jinja2.sandbox
 
+from inference.engine.tool_calls import form_of
 from inference.errors import InvalidRequest, ModelUnavailable
 
 CHATML = (
@@ -45,13 +46,22 @@ class ChatTemplate:
                 "The model's chat template cannot be used.",
                 detail=f"{error}; give the model a correct `chat_template` parameter",
             ) from error
+        self.form = form_of(source)
+        """How the template has calls of tools written; None when it takes no tools."""
         self._bos, self._eos = bos, eos
         self._controls = sorted({token for token in control_tokens if token}, key=len, reverse=True)
         self._looks_like_control = re.compile("|".join(map(re.escape, self._controls))) if self._controls else None
 
-    def segments(self, messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    def segments(
+        self,
+        messages: list[dict[str, Any]],
+        arguments: Mapping[str, Any],
+        tools: list[dict[str, Any]] | None = None,
+    ) -> Iterator[tuple[str, bool]]:
         """The prompt in parts; True marks those whose control tokens count, False a client's look-alikes."""
-        rendered = self._render([self._marked(message) for message in messages], arguments)
+        # Templates ask whether `tools` is there, or none, or empty: only a list that holds something means tools.
+        given = {**arguments, **({"tools": tools} if tools else {})}
+        rendered = self._render(self._marked(messages), self._marked(given))
         at = 0
         for mark in _MARK.finditer(rendered):
             if mark.start() > at:
@@ -77,7 +87,7 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from error
-        except (TypeError, ValueError, KeyError, OverflowError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise InvalidRequest(
                 "The model's chat template cannot render these messages.", detail=repr(error), param="messages"
             ) from error
@@ -89,7 +99,7 @@ class ChatTemplate:
                 return value
             return self._looks_like_control.sub(lambda found: f"{_OPEN}{self._controls.index(found[0])}{_CLOSE}", value)
         if isinstance(value, dict):
-            return {name: self._marked(inner) for name, inner in value.items()}
+            return {self._marked(name): self._marked(inner) for name, inner in value.items()}
         if isinstance(value, list):
             return [self._marked(inner) for inner in value]
         return value

@@ -6,9 +6,10 @@ part is read; of arrays only the length is kept, since vocabularies hold hundred
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<
 _TEXT, _ARRAY = 8, 9
 _LONGEST_TEXT = 16 * 1024 * 1024
 _MOST_ENTRIES = 100_000
+_READ_BYTES = 8 * 1024 * 1024
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf$")
 
 
@@ -71,6 +73,17 @@ def read_header(path: Path) -> GgufHeader:
         raise _not_gguf(path, "its header is cut or damaged; copy the file again") from error
     shards = _shards(path)
     return GgufHeader(metadata=metadata, shards=shards, size_bytes=sum(shard.stat().st_size for shard in shards))
+
+
+def checksum(parts: Sequence[Path], read: Callable[[int], object] = lambda count: None) -> str:
+    """SHA-256 of the parts one after another; `read` hears of every bit of the way, in bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        with part.open("rb") as file:
+            while piece := file.read(_READ_BYTES):
+                digest.update(piece)
+                read(len(piece))
+    return digest.hexdigest()
 
 
 def _not_gguf(path: Path, reason: str) -> ModelUnavailable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,8 +18,13 @@ import llama_cpp.llama_cpp as C
 import numpy as np
 from llama_cpp import llama_grammar
 
-from inference.engine.requests import Sampling
+from inference.engine.grammar_choices import problem_of
+from inference.engine.llama_options import LlamaOptions
+from inference.engine.requests import GenerateRequest, Sampling
+from inference.engine.schemas import repeats_too_much
 from inference.engine.spec import ModelSpec
+from inference.engine.tool_calls import Form
+from inference.engine.tool_grammar import calls_grammar
 from inference.errors import EngineError, InvalidRequest, ModelUnavailable, OutOfMemory
 
 VERSION = llama_cpp.__version__
@@ -28,12 +34,17 @@ NO_ROOM = 1
 _ALL_LAYERS = 0x7FFFFFFF
 _LOG_WARN, _LOG_CONT = 3, 5
 _LARGEST_GRAMMAR = 256 * 1024
-_MOST_GROUPS = 8192
-"""llama.cpp parses groups by recursion: tens of thousands, one inside the other, end the process."""
 _RANDOM_SEED = 0xFFFFFFFF
 _REPEAT_WINDOW = 64
 _CONTROL_ATTRIBUTE = 1 << 3
 _POOLINGS = {"mean": 1, "cls": 2, "last": 3}
+RANK = 4
+"""The pooling of models that rank."""
+_SPLIT_MODES = {"none": C.LLAMA_SPLIT_MODE_NONE, "layer": C.LLAMA_SPLIT_MODE_LAYER, "row": C.LLAMA_SPLIT_MODE_ROW}
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_ROPE_SCALINGS = {"none": 0, "linear": 1, "yarn": 2}
+_CACHE_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2}
+"""ggml's numbers."""
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 _MEMORY_SIGNS = (
     "failed to allocate",
@@ -76,6 +87,9 @@ class Model:
         parameters = C.llama_model_default_params()
         parameters.n_gpu_layers = _ALL_LAYERS if spec.gpu_layers < 0 else spec.gpu_layers
         parameters.use_extra_bufts = not safe
+        if spec.options.load_mode is not None:
+            parameters.load_mode = spec.options.load_mode
+        self._place_on_gpus(parameters, spec.options)
         self.pointer = C.llama_model_load_from_file(str(spec.path).encode(), parameters)
         if not self.pointer:
             self._refuse(f"llama.cpp could not load {spec.path}")
@@ -85,8 +99,41 @@ class Model:
         self.remembers_prefixes = not (
             C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer)
         )
+        self.options = spec.options
+        self._adapters = [self._adapter(path) for path, _ in spec.options.lora]
         self._pieces: dict[int, bytes] = {}
+        self._said_pieces: dict[int, bytes] = {}
         self.ignores_gpu = spec.gpu_layers != 0 and not C.llama_supports_gpu_offload()
+
+    def _place_on_gpus(self, parameters: Any, options: LlamaOptions) -> None:
+        if options.split_mode is not None:
+            parameters.split_mode = _SPLIT_MODES[options.split_mode]
+        if options.main_gpu is not None:
+            parameters.main_gpu = options.main_gpu
+        if options.tensor_split:
+            # llama.cpp reads as many as it may ever have devices, and only while it loads.
+            self._shares = (ctypes.c_float * max(C.llama_max_devices(), len(options.tensor_split)))(
+                *options.tensor_split
+            )
+            parameters.tensor_split = self._shares
+
+    def _adapter(self, path: str) -> Any:
+        adapter = C.llama_adapter_lora_init(self.pointer, path.encode()) if os.path.isfile(path) else None
+        if not adapter:
+            raise ModelUnavailable(
+                "An adapter of this model cannot be loaded.",
+                detail=f"`lora` {path}: {self.log.last() if os.path.isfile(path) else 'no such file'}; it must be a GGUF made for this model",
+            )
+        return adapter
+
+    def apply_adapters(self, context: Any) -> None:
+        if not self._adapters:
+            return
+        count = len(self._adapters)
+        adapters = (C.llama_adapter_lora_p_ctypes * count)(*self._adapters)
+        scales = (ctypes.c_float * count)(*(scale for _, scale in self.options.lora))
+        if C.llama_set_adapters_lora(context, adapters, count, scales) != 0:
+            raise ModelUnavailable("The adapters of this model cannot be used together.", detail=self.log.last())
 
     def _refuse(self, what: str) -> None:
         detail = f"{what}: {self.log.last()}"
@@ -102,8 +149,9 @@ class Model:
         length = C.llama_model_meta_val_str(self.pointer, name.encode(), buffer, len(buffer))
         return buffer.value.decode(errors="replace") if length >= 0 else None
 
-    def chat_template(self) -> str | None:
-        found = C.llama_model_chat_template(self.pointer, None)
+    def chat_template(self, name: str | None = None) -> str | None:
+        """The usual one, or one for a purpose, such as `tool_use`."""
+        found = C.llama_model_chat_template(self.pointer, name.encode() if name else None)
         return found.decode(errors="replace") if found else None
 
     def special_text(self, token: int) -> str:
@@ -128,7 +176,11 @@ class Model:
         """Whether the model says with this token that its answer is complete."""
         return bool(C.llama_vocab_is_eog(self.vocabulary, token))
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+    def closes(self, token: int) -> bool:
+        """Whether it is put after every text."""
+        return token in (C.llama_vocab_eos(self.vocabulary), C.llama_vocab_sep(self.vocabulary))
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         raw = text.encode()
         room = len(raw) + 8
         while True:
@@ -143,6 +195,13 @@ class Model:
         found = self._pieces.get(token)
         if found is None:
             found = self._pieces[token] = self._to_piece(token, special=False)
+        return found
+
+    def marked_piece(self, token: int) -> bytes:
+        """The same with the texts of control tokens: some models mark calls of tools with these."""
+        found = self._said_pieces.get(token)
+        if found is None:
+            found = self._said_pieces[token] = self._to_piece(token, special=True)
         return found
 
     def _to_piece(self, token: int, *, special: bool) -> bytes:
@@ -172,7 +231,9 @@ class Context:
         parameters = C.llama_context_default_params()
         parameters.n_ctx = cells
         parameters.n_batch = batch_size
-        parameters.n_ubatch = batch_size if embeddings else min(batch_size, 512)
+        options = model.options
+        parameters.n_ubatch = batch_size if embeddings else min(batch_size, options.ubatch_size or 512)
+        _set_cache_and_rope(parameters, options)
         parameters.n_seq_max = sequences
         parameters.n_threads = threads
         parameters.n_threads_batch = threads
@@ -184,6 +245,7 @@ class Context:
         self.pointer = C.llama_init_from_model(model.pointer, parameters)
         if not self.pointer:
             model._refuse(f"no context of {cells} tokens could be made")
+        model.apply_adapters(self.pointer)
         self.batch_size: int = C.llama_n_batch(self.pointer)
         """Tokens that one batch may hold: what was asked for, but never more than the cache."""
         self._memory = C.llama_get_memory(self.pointer)
@@ -251,10 +313,31 @@ class Context:
         return np.ctypeslib.as_array(found, shape=(self._dimension,)).copy()
 
 
+def _set_cache_and_rope(parameters: Any, options: LlamaOptions) -> None:
+    if options.flash_attn is not None:
+        parameters.flash_attn_type = _FLASH_ATTENTION[options.flash_attn]
+    if options.cache_type_k is not None:
+        parameters.type_k = _CACHE_TYPES[options.cache_type_k]
+    if options.cache_type_v is not None:
+        parameters.type_v = _CACHE_TYPES[options.cache_type_v]
+    if options.rope_scaling is not None:
+        parameters.rope_scaling_type = _ROPE_SCALINGS[options.rope_scaling]
+    parameters.rope_freq_base = options.rope_freq_base or 0.0
+    parameters.rope_freq_scale = options.rope_freq_scale or 0.0
+
+
 class Sampler:
     """Chooses one sequence's tokens and remembers what it chose. `close()` frees it."""
 
-    def __init__(self, model: Model, sampling: Sampling, *, window: int, grammar: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        sampling: Sampling,
+        *,
+        window: int,
+        grammar: str | None = None,
+        bound_by: str = "response_format",
+    ) -> None:
         self._model = model
         self._chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
         self._grammar = None
@@ -264,9 +347,7 @@ class Sampler:
             self._grammar = C.llama_sampler_init_grammar(model.vocabulary, grammar.encode(), b"root")
             if not self._grammar:
                 self.close()
-                raise InvalidRequest(
-                    "The schema in `response_format` cannot be turned into a grammar.", param="response_format"
-                )
+                raise InvalidRequest("What binds this answer cannot be turned into a grammar.", param=bound_by)
 
     def choose(self, context: Context, place: int) -> int | None:
         """The next token; None when grammar and biases together leave none."""
@@ -352,30 +433,38 @@ def _candidates(logits: np.ndarray) -> np.ndarray:
     return candidates
 
 
-def grammar_for(*, json_object: bool, json_schema: str | None) -> str | None:
-    """The grammar (GBNF) that an answer format asks for."""
-    if json_schema is not None:
-        try:
-            grammar = str(llama_grammar.json_schema_to_gbnf(json_schema))
-        except Exception as error:  # the converter raises whatever a malformed schema runs into
-            raise InvalidRequest(
-                f"The schema in `response_format` is not supported: {error}", param="response_format"
-            ) from error
-        if len(grammar) > _LARGEST_GRAMMAR or grammar.count("(") > _MOST_GROUPS:
-            raise InvalidRequest("The schema in `response_format` makes too large a grammar.", param="response_format")
-        return grammar
-    return llama_grammar.JSON_GBNF if json_object else None
+def grammar_for(request: GenerateRequest, form: Form) -> str | None:
+    """The grammar (GBNF) that an answer is bound to: by its format, by tools that must be called, or by either."""
+    answer = _answer_grammar(request)
+    tools = request.tools
+    if tools is None or (answer is None and not tools.required):
+        return answer
+    both = calls_grammar(tools, form, lambda schema: _converted(schema, "tools"), None if tools.required else answer)
+    return _checked(both, "tools")
 
 
-def log_probabilities(logits: np.ndarray, token: int, alternatives: int) -> tuple[float, list[tuple[int, float]]]:
-    """Natural logarithms of the model's own probabilities, before any sampling setting: the token's and the likeliest."""
-    shifted = logits.astype(np.float64) - logits.max()
-    logs = shifted - np.log(np.exp(shifted).sum())
-    best: list[tuple[int, float]] = []
-    if alternatives:
-        top = np.argpartition(-logs, min(alternatives, len(logs) - 1))[:alternatives]
-        best = [(int(other), float(logs[other])) for other in top[np.argsort(-logs[top])]]
-    return float(logs[token]), best
+def _answer_grammar(request: GenerateRequest) -> str | None:
+    if request.grammar is not None:
+        if repeats_too_much(request.grammar):
+            raise InvalidRequest("`grammar` repeats something more than 1000 times.", param="grammar")
+        return _checked(request.grammar, "grammar")
+    if request.json_schema is not None:
+        return _checked(_converted(request.json_schema, "response_format"), "response_format")
+    return llama_grammar.JSON_GBNF if request.json_object else None
+
+
+def _converted(json_schema: str, param: str) -> str:
+    try:
+        return str(llama_grammar.json_schema_to_gbnf(json_schema))
+    except Exception as error:  # the converter raises whatever a malformed schema runs into
+        raise InvalidRequest(f"The schema in `{param}` is not supported: {error}", param=param) from error
+
+
+def _checked(grammar: str, param: str) -> str:
+    problem = "makes too large a grammar" if len(grammar) > _LARGEST_GRAMMAR else problem_of(grammar)
+    if problem is not None:
+        raise InvalidRequest(f"What `{param}` asks for {problem}.", param=param)
+    return grammar
 
 
 def quantize(source: str, target: str) -> None:

@@ -19,15 +19,30 @@ import msgspec
 import numpy as np
 import xllamacpp
 
+from inference.engine.call_ids import reader_of
+from inference.engine.gguf_file import read_header
+from inference.engine.llama_options import LlamaOptions
 from inference.engine.protocol import Cancel, Command, Done, Embed, Event, Failed, Generate, Piece, Ready, Vectors
 from inference.engine.requests import EmbedRequest, GenerateRequest
 from inference.engine.spec import ModelSpec
-from inference.errors import ContextLengthExceeded, EngineError, GatewayError, InvalidRequest, ModelUnavailable
+from inference.engine.tool_calls import HERMES, CallReader, form_of
+from inference.engine.tool_prompts import in_words
+from inference.engine.tools import Tools
+from inference.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    GatewayError,
+    InvalidRequest,
+    ModelUnavailable,
+    UnsupportedCapability,
+)
 
 NAME = "xllamacpp"
 _LONGEST_EMBEDDING = 2048
 _POOLINGS = {"mean": "LLAMA_POOLING_TYPE_MEAN", "cls": "LLAMA_POOLING_TYPE_CLS", "last": "LLAMA_POOLING_TYPE_LAST"}
 _RANDOM_SEED = 0xFFFFFFFF
+_TIGHT = {"whitespace_flexible": False}
+"""Small models that may write any white space write nothing else."""
 
 
 def open_server(spec: ModelSpec) -> Any:
@@ -51,14 +66,45 @@ def open_server(spec: ModelSpec) -> Any:
     parameters.api_keys = [secrets.token_urlsafe(32)]
     parameters.endpoint_slots = False
     parameters.ui = False
+    _set_options(parameters, spec.options)
     if spec.chat_template:
         parameters.chat_template = spec.chat_template
+    files = [str(spec.path), *map(str, spec.options.files)]
     try:
         return xllamacpp.Server(parameters)
     except (RuntimeError, ValueError) as error:
         raise ModelUnavailable(
-            "The model's file cannot be loaded by the engine.", detail=f"{spec.path}: {error}"
+            "The model's file cannot be loaded by the engine.", detail=f"{', '.join(files)}: {error}"
         ) from error
+
+
+def _set_options(parameters: Any, options: LlamaOptions) -> None:
+    """What this build's parameters say under other names."""
+    for path in options.files:
+        if not path.is_file():
+            raise ModelUnavailable("An adapter of this model cannot be loaded.", detail=f"`lora` {path}: no such file")
+    parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, scale) for path, scale in options.lora]
+    if options.flash_attn is not None:
+        kinds = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
+        kind = f"LLAMA_FLASH_ATTN_TYPE_{kinds[options.flash_attn]}"
+        parameters.flash_attn_type = getattr(xllamacpp.llama_flash_attn_type, kind)
+    for name in ("cache_type_k", "cache_type_v"):
+        if (kind := getattr(options, name)) is not None:
+            setattr(parameters, name, getattr(xllamacpp.ggml_type, f"GGML_TYPE_{kind.upper()}"))
+    if options.rope_scaling is not None:
+        kind = f"LLAMA_ROPE_SCALING_TYPE_{options.rope_scaling.upper()}"
+        parameters.rope_scaling_type = getattr(xllamacpp.llama_rope_scaling_type, kind)
+    if options.split_mode is not None:
+        kind = f"LLAMA_SPLIT_MODE_{options.split_mode.upper()}"
+        parameters.split_mode = getattr(xllamacpp.llama_split_mode, kind)
+    for name in ("rope_freq_base", "rope_freq_scale", "main_gpu"):
+        if getattr(options, name) is not None:
+            setattr(parameters, name, getattr(options, name))
+    if options.tensor_split:
+        empty = [0.0] * (len(parameters.tensor_split) - len(options.tensor_split))
+        parameters.tensor_split = [*options.tensor_split, *empty]
+    if options.load_mode is not None:
+        parameters.load_mode = options.load_mode
 
 
 def _slots(spec: ModelSpec) -> int:
@@ -76,6 +122,8 @@ class PrebuiltEngine:
         self._server = open_server(spec)
         self._load_seconds = time.monotonic() - started
         self._dimension = len(self._server.handle_embeddings({"input": ["a"]})["data"][0]["embedding"])
+        template = spec.chat_template or str(read_header(spec.path).metadata.get("tokenizer.chat_template", ""))
+        self._takes_tools = form_of(template) is not None
         self._slots = _slots(spec)
         self._inbox: queue.SimpleQueue[Generate | Embed | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
@@ -134,12 +182,16 @@ class PrebuiltEngine:
     def _answer(self, command: Generate | Embed) -> None:
         if isinstance(command, Generate):
             _Answer(command.id, self._emit, self._cancelled).make(
-                self._server, command.request, self._spec.context_size or 0
+                self._server, command.request, takes_tools=self._takes_tools
             )
         else:
             self._emit([self._embed(command.id, command.request)])
 
     def _embed(self, identifier: int, request: EmbedRequest) -> Vectors:
+        if request.truncate is not None:
+            raise UnsupportedCapability(
+                "The prebuilt engine cannot cut texts to a length.", param="truncate_prompt_tokens"
+            )
         vectors, input_tokens = [], 0
         for item in request.inputs:  # one by one: several at once gave vectors that depended on their neighbours
             reply = self._server.handle_embeddings({"input": [item]})
@@ -159,10 +211,23 @@ class _Answer:
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] | None = None
         self._error: GatewayError | None = None
+        self._calls: CallReader | None = None
 
-    def make(self, server: Any, request: GenerateRequest, context_size: int) -> None:
+    def make(self, server: Any, request: GenerateRequest, *, takes_tools: bool) -> None:
+        """The server reads calls of tools itself where the template knows them; else they are asked for and read here."""
         chat = request.messages is not None
         body = _body(request)
+        tools = request.tools
+        if chat and (not takes_tools or (tools is not None and tools.required)):
+            # The server binds an answer to calls only where it recognises the template; a grammar of ours holds everywhere.
+            body["messages"] = in_words(request.messages or [], tools)
+            self._calls = reader_of(HERMES, tools)
+            if tools is not None and tools.required:
+                body.pop("response_format", None)
+                body["grammar"] = _bound_to_calls(tools)
+        elif tools is not None:
+            body |= {"tools": tools.functions, "parallel_tool_calls": tools.parallel}
+            body["tool_choice"] = "required" if tools.required else "auto"
         (server.handle_chat_completions if chat else server.handle_completions)(body, self._take)
         if self._error is not None:
             raise self._error
@@ -170,14 +235,18 @@ class _Answer:
             return
         if self._usage is None:
             raise EngineError("The engine gave no complete answer.")
+        self._say("", None, None, last=True)
         self._emit([self._done()])
 
     def _done(self) -> Done:
         usage = self._usage or {}
         details = usage.get("prompt_tokens_details") or {}
+        reason = self._finish_reason or "stop"
+        if reason == "stop" and self._calls is not None and self._calls.calls:
+            reason = "tool_calls"
         return Done(
             self._id,
-            finish_reason=self._finish_reason or "stop",
+            finish_reason=reason,
             input_tokens=usage.get("prompt_tokens", 0),
             output_tokens=usage.get("completion_tokens", 0),
             cached_tokens=details.get("cached_tokens", 0),
@@ -192,12 +261,39 @@ class _Answer:
             return True
         self._usage = chunk.get("usage") or self._usage
         for choice in chunk.get("choices") or ():
-            text = choice.get("text") if "text" in choice else choice.get("delta", {}).get("content")
-            if text:
-                entries = (choice.get("logprobs") or {}).get("content")
-                self._emit([Piece(self._id, text, [_entry(entry) for entry in entries] if entries else None)])
+            delta = choice.get("delta", {})
+            text = choice.get("text") if "text" in choice else delta.get("content")
+            entries = (choice.get("logprobs") or {}).get("content")
+            self._say(text or "", [_entry(entry) for entry in entries or ()], delta.get("tool_calls"))
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
         return self._id in self._cancelled
+
+    def _say(
+        self,
+        text: str,
+        logprobs: list[dict[str, Any]] | None,
+        calls: list[dict[str, Any]] | None,
+        *,
+        last: bool = False,
+    ) -> None:
+        if self._calls is not None:
+            text, calls = self._calls.push(text, last=last)
+        if text or calls:
+            self._emit([Piece(self._id, text, logprobs or None, calls or None)])
+
+
+def _bound_to_calls(tools: Tools) -> str:
+    """A grammar of llguidance, which this build of llama.cpp takes for JSON schemas
+    (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md).
+    """
+    lines = ["%llguidance {}", f"start: one{' again{0,7}' if tools.parallel else ''}", 'again: "\\n" one']
+    for number, (name, schema) in enumerate(tools.schemas.items()):
+        head = json.dumps(f'{{"name": {json.dumps(name)}, "arguments": ')
+        lines.append(f'call{number}: {head} arguments{number} "}}"')
+        lines.append(f"arguments{number}: %json {json.dumps({**schema, 'x-guidance': _TIGHT})}")
+    calls = " | ".join(f"call{number}" for number in range(len(tools.functions)))
+    begin, end = json.dumps(f"{HERMES.begin}\n"), json.dumps(f"\n{HERMES.end}")
+    return "\n".join([*lines, f"one: {begin} ( {calls} ) {end}"])
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, Any]:
@@ -229,6 +325,8 @@ def _body(request: GenerateRequest) -> dict[str, Any]:
         )
     elif request.json_object:
         body["response_format"] = {"type": "json_object"}
+    elif request.grammar is not None:
+        body["grammar"] = request.grammar
     if request.messages is None:
         body["prompt"] = request.prompt
         if request.top_logprobs is not None:

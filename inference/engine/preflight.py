@@ -25,6 +25,9 @@ from inference.engine.supervised import EngineChoice, clean_environment
 from inference.errors import ModelUnavailable
 
 PACKAGES = {"llama_cpp": "llama-cpp-python", "xllamacpp": "xllamacpp"}
+"""Those for GGUF files, of which one is chosen."""
+OF_TRANSFORMERS = ("torch", "transformers", "llguidance")
+"""What models of that library need; there is no other engine for them, so nothing is tried beforehand."""
 CANDIDATES = (EngineChoice("llama_cpp"), EngineChoice("llama_cpp", safe=True), EngineChoice("xllamacpp"))
 _TRIAL_SECONDS = 120
 _LOOK_AGAIN_SECONDS = 10.0
@@ -114,7 +117,8 @@ def _cpu_flags() -> str:
 
 def installed(engine: str) -> bool:
     try:
-        importlib.metadata.distribution(PACKAGES[engine])
+        for package in OF_TRANSFORMERS if engine == "transformers" else (PACKAGES[engine],):
+            importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
@@ -151,7 +155,7 @@ def _try_llama_cpp(*, safe: bool) -> None:
         model = llama_library.Model(ModelSpec(path=path), safe=safe)
         context = llama_library.Context(model, cells=256, sequences=1, batch_size=256, threads=1)
         sampler = llama_library.Sampler(model, Sampling(temperature=0.0), window=256)
-        tokens = model.tokenize("Who are you? " * 4, add_special=True, parse_special=True)
+        tokens = model.encode("Who are you? " * 4, add_special=True, parse_special=True)
         position = 0
         for _ in range(4):
             context.start_batch()

@@ -22,7 +22,7 @@ LARGEST_FRAME = 256 * 1024 * 1024
 
 
 class Load(msgspec.Struct, tag="load", frozen=True):
-    """The first command. `spec` are the fields of a `ModelSpec`; `safe` avoids what crashes some builds; limits are in bytes."""
+    """The first command. `spec` are the fields of the engine's kind of spec; `safe` avoids what crashes some builds; limits are in bytes."""
 
     engine: str
     spec: dict[str, Any]
@@ -30,9 +30,13 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     memory_limit: int | None = None
 
 
-class Generate(msgspec.Struct, tag="generate", frozen=True):
+class Generate(msgspec.Struct, tag="generate", frozen=True, omit_defaults=True):
+    """`client` is an opaque number of who asks and `priority` lower for who waits: see `inference.engine.fairness`."""
+
     id: int
     request: GenerateRequest
+    client: int = 0
+    priority: int = 0
 
 
 class Embed(msgspec.Struct, tag="embed", frozen=True):
@@ -56,14 +60,17 @@ class Ready(msgspec.Struct, tag="ready", frozen=True, omit_defaults=True):
     memory_bytes: int
     load_seconds: float
     notes: tuple[str, ...] = ()
+    device_bytes: int = 0
+    """Memory of a GPU that the model has taken, where that can be told."""
 
 
 class Piece(msgspec.Struct, tag="piece", frozen=True, omit_defaults=True):
-    """Some text of an answer; `logprobs` are of OpenAI's chat form, one entry per token."""
+    """Some text of an answer; `logprobs` are of OpenAI's chat form, one entry per token, `tool_calls` of its stream's."""
 
     id: int
     text: str
     logprobs: list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
 
 
 class Done(msgspec.Struct, tag="done", frozen=True, omit_defaults=True):

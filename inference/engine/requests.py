@@ -1,31 +1,28 @@
 """A client's fields, checked, as what an engine is asked to do.
 
 The names and ranges are OpenAI's (https://platform.openai.com/docs/api-reference/chat/create) with llama.cpp's additions
-`top_k`, `min_p` and `repeat_penalty`. A wrong value is an `InvalidRequest` naming the field; what these engines cannot do,
-such as pictures or tools, is an `UnsupportedCapability`. Fields that change nothing here (`user`, `metadata`) are ignored.
+`top_k`, `min_p`, `repeat_penalty` and `grammar`. A wrong value is an `InvalidRequest` naming the field; what these engines
+cannot do, such as pictures, is an `UnsupportedCapability`. Fields that change nothing here (`user`, `metadata`) are ignored.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from inference.engine import grammar_choices
+from inference.engine.schemas import nests_too_deeply, problem_of
+from inference.engine.tools import Tools, tools_of
 from inference.errors import InvalidRequest, UnsupportedCapability
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
 MOST_PROMPTS = 256
 MOST_INPUTS = 2048
-_LONGEST_SCHEMA = 64 * 1024
-_MOST_REPEATS = 1000
-_BOUNDS = ("minItems", "maxItems", "minLength", "maxLength")
-_REPEAT = re.compile(r"\{([0-9, ]*[0-9][0-9, ]*)\}")
-_NUMBER = re.compile(r"[0-9]+")
+_LONGEST_GRAMMAR = 64 * 1024
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,7 +43,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """One answer to make: from `messages` by the model's chat template, or from `prompt` (text or tokens) as it is.
 
     `top_logprobs` is None for no log probabilities, else how many alternatives go with each token. `json_schema` (as JSON
-    text) or `json_object` bind the answer to a grammar. `max_tokens` None goes on to the end of the context.
+    text), `json_object` or `grammar` (GBNF) bind the answer, `tools` are what it may call instead. `max_tokens` None goes on to the end of the context.
     """
 
     messages: list[dict[str, Any]] | None = None
@@ -56,12 +53,28 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     json_object: bool = False
     json_schema: str | None = None
+    grammar: str | None = None
+    tools: Tools | None = None
     top_logprobs: int | None = None
     template_arguments: dict[str, Any] = {}
 
+    @property
+    def bound_by(self) -> str:
+        """The client's field that an answer is bound by, for an error that names it."""
+        return "tools" if self.tools else "grammar" if self.grammar else "response_format"
 
-class EmbedRequest(msgspec.Struct, frozen=True):
+
+class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`truncate` cuts each input to so many tokens, -1 to as many as the model takes; None refuses one that is too long."""
+
     inputs: list[str | list[int]]
+    truncate: int | None = None
+
+    def room(self, most: int) -> int | None:
+        """To how many tokens an input is cut where a model takes `most`."""
+        if self.truncate is None:
+            return None
+        return most if self.truncate < 0 else min(self.truncate, most)
 
 
 def generate_requests(
@@ -83,7 +96,11 @@ def generate_requests(
     }
     if operation == "chat":
         sources: list[dict[str, Any]] = [
-            {"messages": _messages(fields), "template_arguments": _template_arguments(fields)}
+            {
+                "messages": _messages(fields),
+                "template_arguments": _template_arguments(fields),
+                "tools": tools_of(fields),
+            }
         ]
     else:
         sources = [{"prompt": prompt} for prompt in _prompts(fields)]
@@ -94,21 +111,21 @@ def generate_requests(
     ]
 
 
-def embed_request(fields: Mapping[str, Any]) -> EmbedRequest:
+def embed_request(fields: Mapping[str, Any], *, truncates: bool = False) -> EmbedRequest:
+    """`truncates`: the model cuts what is too long unless the request says otherwise (`truncate_prompt_tokens`, vLLM's)."""
     given = fields.get("input")
     inputs = _texts_or_tokens("input", given)
     if len(inputs) > MOST_INPUTS:
         raise InvalidRequest(f"`input` holds {len(inputs)} items; the most is {MOST_INPUTS}.", param="input")
     if any(len(item) == 0 for item in inputs):
         raise InvalidRequest("`input` must not hold an empty item.", param="input")
-    return EmbedRequest(inputs=inputs)
+    truncate = _number(fields, "truncate_prompt_tokens", -1 if truncates else None, least=-1, most=1 << 24, whole=True)
+    if truncate == 0:
+        raise InvalidRequest("`truncate_prompt_tokens` must leave at least one token.", param="truncate_prompt_tokens")
+    return EmbedRequest(inputs=inputs, truncate=truncate)
 
 
 def _refuse_what_engines_lack(fields: Mapping[str, Any]) -> None:
-    if (fields.get("tools") or fields.get("functions")) and fields.get("tool_choice") != "none":
-        raise UnsupportedCapability(
-            "This model runs in the gateway's own engine, which has no tool calls.", param="tools"
-        )
     for name in ("suffix", "audio"):
         if fields.get(name):
             raise UnsupportedCapability(
@@ -232,7 +249,9 @@ def _top_logprobs(operation: str, fields: Mapping[str, Any]) -> int | None:
 
 
 def _answer_format(fields: Mapping[str, Any]) -> dict[str, Any]:
-    given = fields.get("response_format")
+    given, grammar = fields.get("response_format"), fields.get("grammar")
+    if grammar:
+        return {"grammar": _grammar(grammar, given)}
     if given is None:
         return {}
     kind = given.get("type") if isinstance(given, Mapping) else None
@@ -250,39 +269,21 @@ def _answer_format(fields: Mapping[str, Any]) -> dict[str, Any]:
     raise InvalidRequest("`response_format.type` must be text, json_object or json_schema.", param="response_format")
 
 
+def _grammar(grammar: Any, answer_format: Any) -> str:
+    if not isinstance(grammar, str) or len(grammar) > _LONGEST_GRAMMAR:
+        raise InvalidRequest("`grammar` must be a GBNF grammar of at most 64 KiB.", param="grammar")
+    if answer_format is not None and answer_format != {"type": "text"}:
+        raise InvalidRequest("`grammar` and `response_format` cannot both bind the answer.", param="grammar")
+    if (problem := grammar_choices.problem_of(grammar)) is not None:
+        raise InvalidRequest(f"`grammar` {problem}.", param="grammar")
+    return grammar
+
+
 def _schema_text(schema: Any) -> str:
-    """Engines turn a schema into a grammar; what would make them fetch, fill their memory or crash stops here."""
-    try:
-        text = json.dumps(schema)
-        problem = next(_problems(schema), None)
-    except RecursionError:
-        problem = "is nested too deeply"
-    else:
-        if len(text) > _LONGEST_SCHEMA:
-            problem = "is longer than 64 KiB"
+    problem = problem_of(schema)
     if problem is not None:
         raise InvalidRequest(f"The schema in `response_format` {problem}.", param="response_format")
-    return text
-
-
-def _problems(schema: Any) -> Iterator[str]:
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _problems(item)
-    if not isinstance(schema, dict):
-        return
-    reference, pattern = schema.get("$ref"), schema.get("pattern")
-    if isinstance(reference, str) and not reference.startswith("#"):
-        yield "must not refer to other documents"
-    if any(isinstance(schema.get(bound), int) and schema[bound] > _MOST_REPEATS for bound in _BOUNDS):
-        yield f"repeats something more than {_MOST_REPEATS} times"
-    if (
-        isinstance(pattern, str)
-        and math.prod(max(1, *map(int, _NUMBER.findall(r))) for r in _REPEAT.findall(pattern)) > _MOST_REPEATS
-    ):
-        yield f"has a pattern that repeats something more than {_MOST_REPEATS} times"
-    for value in schema.values():
-        yield from _problems(value)
+    return json.dumps(schema)
 
 
 def _template_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,6 +292,8 @@ def _template_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(given, dict):
         raise InvalidRequest("`chat_template_kwargs` must be an object.", param="chat_template_kwargs")
+    if nests_too_deeply(given):
+        raise InvalidRequest("`chat_template_kwargs` is nested too deeply.", param="chat_template_kwargs")
     return given
 
 
@@ -305,7 +308,32 @@ def _message(number: int, message: Any) -> dict[str, Any]:
     where = f"messages[{number}]"
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise InvalidRequest(f"`{where}` must be an object with a `role`.", param=f"{where}.role")
-    return {**message, "content": _content(where, message.get("content"))}
+    if nests_too_deeply(message):
+        raise InvalidRequest(f"`{where}` is nested too deeply.", param=where)
+    shown = {**message, "content": _content(where, message.get("content"))}
+    if message["role"] == "developer":
+        shown["role"] = "system"  # OpenAI's newer word, which no template of an open model knows
+    calls = message.get("tool_calls")
+    if calls:
+        shown["tool_calls"] = _calls(where, calls)
+    return shown
+
+
+def _calls(where: str, calls: Any) -> list[dict[str, Any]]:
+    """What the model called earlier; the arguments stay the JSON text that they are on the wire."""
+    if not isinstance(calls, list):
+        raise InvalidRequest(f"`{where}.tool_calls` must be a list.", param=f"{where}.tool_calls")
+    shown = []
+    for place, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        arguments = function.get("arguments", "") if isinstance(function, dict) else None
+        if not isinstance(name, str) or not name or not isinstance(arguments, str):
+            spot = f"{where}.tool_calls[{place}].function"
+            raise InvalidRequest(f"`{spot}` must have a `name`, and `arguments` as a text.", param=spot)
+        identifier = str(call.get("id") or "")
+        shown.append({"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}})
+    return shown
 
 
 def _content(where: str, content: Any) -> str:

@@ -12,12 +12,14 @@ import os
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +27,31 @@ from inference.engine import protocol
 from inference.engine.protocol import Cancel, Done, Embed, Failed, Generate, Piece, Ready, Vectors
 from inference.engine.requests import EmbedRequest, GenerateRequest
 from inference.engine.spec import ModelSpec
-from inference.errors import EngineError, GatewayError, GatewayOverloaded, InvalidRequest, ModelUnavailable, WorkerLost
+from inference.engine.transformers_spec import TransformersSpec
+from inference.errors import (
+    BodyTooLarge,
+    EngineError,
+    GatewayError,
+    GatewayOverloaded,
+    InvalidRequest,
+    ModelUnavailable,
+    WorkerLost,
+)
 
 MOST_IN_FLIGHT = 512
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")
-_PASSED_ON_PREFIXES = ("CUDA_", "HIP_", "ROCR_", "HSA_", "GGML_", "OMP_", "KMP_")
+_PASSED_ON_PREFIXES = ("CUDA_", "HIP_", "ROCR_", "HSA_", "GGML_", "OMP_", "KMP_", "MKL_", "NVIDIA_", "PYTORCH_")
 _CANCEL_POLL_SECONDS = 0.05
 _CLOSE_SECONDS = 0.5
 _STDERR_LINES = 20
 _HUNG_SECONDS = 300.0
-"""A child at work that says nothing for so long is stuck: the slowest step of a large model takes a minute or two."""
+"""A child at work that says nothing, or takes nothing, for so long is stuck: the slowest step of a large model takes a minute or two."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """Which engine the child runs: `llama_cpp` or `xllamacpp`; `safe` avoids what crashes some builds."""
+    """Which engine the child runs: `llama_cpp`, `xllamacpp` or `transformers`; `safe` avoids what crashes some builds."""
 
     name: str = "llama_cpp"
     safe: bool = False
@@ -53,7 +64,9 @@ class Cancelled(Exception):
 class SupervisedEngine:
     """One model in one child process. All methods may be called from any thread."""
 
-    def __init__(self, spec: ModelSpec, choice: EngineChoice, *, memory_limit: int | None = None) -> None:
+    def __init__(
+        self, spec: ModelSpec | TransformersSpec, choice: EngineChoice, *, memory_limit: int | None = None
+    ) -> None:
         self.spec = spec
         self.choice = choice
         self._memory_limit = memory_limit
@@ -64,21 +77,18 @@ class SupervisedEngine:
         self._closed = False
         self._admitting = threading.Lock()
         self._in_flight = 0
+        self._of_client: collections.Counter[int] = collections.Counter()
 
     def start(self) -> Ready:
         """Load the model unless it is loaded. Callers who waited for somebody else's failed attempt share its error."""
-        child = self._child
-        if child is not None and child.alive:
-            return child.ready
+        if (ready := self.ready) is not None:
+            return ready
         seen = self._attempts
         with self._starting:
             if self._closed:
-                raise ModelUnavailable(
-                    "The model was unloaded.", detail=f"{self.spec.path} was unloaded while a request waited"
-                )
-            child = self._child
-            if child is not None and child.alive:
-                return child.ready
+                raise self._unloaded()
+            if (ready := self.ready) is not None:
+                return ready
             if self._attempts != seen and self._last_failure is not None:
                 raise self._last_failure
             try:
@@ -91,7 +101,13 @@ class SupervisedEngine:
             self._last_failure = None
             if self._closed:
                 child.close()
+                raise self._unloaded()
             return child.ready
+
+    def _unloaded(self) -> ModelUnavailable:
+        return ModelUnavailable(
+            "The model was unloaded.", detail=f"{self.spec.path} was unloaded while a request waited"
+        )
 
     def _spawn(self) -> _Child:
         try:
@@ -106,9 +122,9 @@ class SupervisedEngine:
 
     @property
     def ready(self) -> Ready | None:
-        """What the child said of itself; None while no model is loaded."""
+        """What the child said of itself; None while no model is loaded, and once the engine is closed."""
         child = self._child
-        return child.ready if child is not None and child.alive else None
+        return child.ready if child is not None and child.alive and not self._closed else None
 
     @property
     def process_id(self) -> int | None:
@@ -120,14 +136,20 @@ class SupervisedEngine:
         return self._in_flight > 0
 
     def generate(
-        self, requests: list[GenerateRequest], cancelled: threading.Event | None = None
+        self,
+        requests: list[GenerateRequest],
+        cancelled: threading.Event | None = None,
+        *,
+        client: int = 0,
+        priority: int = 0,
     ) -> Iterator[tuple[int, Piece | Done]]:
         """Events of all requests as they come, each with its request's place in the list.
 
         Ends after the last `Done`. Raises the engine's typed error, which cancels the others; `Cancelled` when the caller's event
         was set. Closing the iterator cancels too.
         """
-        for identifier, event in self._exchange([(Generate, request) for request in requests], cancelled):
+        asked = partial(Generate, client=client, priority=priority)
+        for identifier, event in self._exchange([(asked, request) for request in requests], cancelled, client):
             if isinstance(event, Piece | Done):
                 yield identifier, event
 
@@ -137,8 +159,10 @@ class SupervisedEngine:
                 return event
         raise EngineError("The engine gave no embedding.")
 
-    def _exchange(self, wanted: list[tuple[type, Any]], cancelled: threading.Event | None) -> Iterator[tuple[int, Any]]:
-        self._admit(len(wanted))
+    def _exchange(
+        self, wanted: list[tuple[Callable[..., Any], Any]], cancelled: threading.Event | None, client: int = 0
+    ) -> Iterator[tuple[int, Any]]:
+        self._admit(len(wanted), client)
         child, places = None, {}
         try:
             self.start()
@@ -162,14 +186,21 @@ class SupervisedEngine:
                 child.cancel(list(places))
             with self._admitting:
                 self._in_flight -= len(wanted)
+                self._of_client[client] -= len(wanted)
+                if not self._of_client[client]:
+                    del self._of_client[client]
 
-    def _admit(self, count: int) -> None:
+    def _admit(self, count: int, client: int) -> None:
+        """A client holds at most as many places as it leaves free, so that there is always room for another."""
         with self._admitting:
-            if self._in_flight + count > MOST_IN_FLIGHT:
+            free = MOST_IN_FLIGHT - self._in_flight
+            fair = free - count >= self._of_client[client] or not self._of_client[client]
+            if count > free or not fair:
                 raise GatewayOverloaded(
                     "Too many requests are waiting for this local model; try again in a moment.", retry_after=2.0
                 )
             self._in_flight += count
+            self._of_client[client] += count
 
     def close(self) -> None:
         """End the child within a second; requests in flight fail."""
@@ -197,7 +228,7 @@ class _Child:
     One thread does all three because the kernel sends the parent's death signal when the *thread* that started a child ends.
     """
 
-    def __init__(self, spec: ModelSpec, choice: EngineChoice, memory_limit: int | None) -> None:
+    def __init__(self, spec: ModelSpec | TransformersSpec, choice: EngineChoice, memory_limit: int | None) -> None:
         self._spec = spec
         self._load = protocol.Load(
             engine=choice.name,
@@ -221,7 +252,7 @@ class _Child:
             raise outcome
         self.ready = outcome
 
-    def send(self, wanted: list[tuple[type, Any]], inbox: queue.SimpleQueue[Any]) -> dict[int, int]:
+    def send(self, wanted: list[tuple[Callable[..., Any], Any]], inbox: queue.SimpleQueue[Any]) -> dict[int, int]:
         """Send requests; return their ids and places. Their events come to `inbox`, or one error for all."""
         with self._lock:
             if not self.alive:
@@ -234,6 +265,8 @@ class _Child:
                 raise InvalidRequest(
                     "The request holds a text that is no Unicode, or a number beyond 64 bits."
                 ) from error
+            if len(frame) > protocol.LARGEST_FRAME:
+                raise BodyTooLarge("The request is too large for this local model, each choice counted.")
             if not self._inboxes:
                 self._heard_at = time.monotonic()
             self._inboxes.update(dict.fromkeys(places, inbox))
@@ -267,6 +300,8 @@ class _Child:
     def _transmit(self, frame: bytes) -> None:
         try:
             self._connection.sendall(frame)
+        except BlockingIOError:
+            self.process.kill()  # whoever sends holds the lock: nobody else could even cancel
         except OSError:
             return  # the child has died: the keeper is about to tell everybody
 
@@ -301,6 +336,8 @@ class _Child:
 
     def _start_process(self) -> None:
         ours, theirs = socket.socketpair()
+        seconds, rest = divmod(_HUNG_SECONDS, 1)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), int(rest * 1e6)))
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "inference.engine.child", str(theirs.fileno()), str(os.getpid())],

@@ -6,17 +6,21 @@ import collections
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gguf
 import pytest
 
 from inference.demo_model import corpus
+from inference.demo_model.build import random_model
 from inference.engine.protocol import Done, Piece
-from inference.engine.requests import generate_requests
+from inference.engine.requests import EmbedRequest, generate_requests
 from inference.engine.spec import DEMO_PATH
 from inference.engine.supervised import EngineChoice, SupervisedEngine
+from inference.errors import InvalidRequest, UnsupportedCapability
 from tests.inference.engine.conftest import Answer, ask, ask_all
 
 Open = Callable[..., SupervisedEngine]
@@ -131,6 +135,54 @@ def test_more_requests_than_slots_are_served_first_come_first_served(
     assert finished == list(range(8))
 
 
+def test_a_newcomer_does_not_wait_for_another_keys_long_answers(
+    batched: EngineChoice, open_engine: Open, random_file: Path
+) -> None:
+    engine = open_engine(batched, random_file, max_sequences=4)
+    alone = ask(engine, "z", operation="completions", max_tokens=160).text
+    greedy = generate_requests("completions", {"prompt": list("abcdefgh"), "max_tokens": 160, "temperature": 0}, {})
+    running = engine.generate(greedy, client=1)
+    begun = {next(running)[0] for _ in range(40)}
+    assert begun == {0, 1, 2, 3}
+    newcomer = generate_requests("completions", {"prompt": "z", "max_tokens": 160, "temperature": 0}, {})
+    pieces = [event.text for _, event in engine.generate(newcomer, client=2) if isinstance(event, Piece)]
+    assert "".join(pieces) == alone
+    done = [event for _, event in running if isinstance(event, Done)]
+    assert [event.output_tokens for event in done] == [160] * 8, "whoever was set back has lost nothing"
+    assert max(event.cached_tokens for event in done) == 0
+
+
+def test_one_that_gives_way_to_a_request_that_cannot_begin_never_waits_for_its_own_follower(
+    batched: EngineChoice, open_engine: Open, random_file: Path
+) -> None:
+    engine = open_engine(batched, random_file, context_size=4096, max_sequences=4, batch_size=32)
+    fields = {"max_tokens": 120, "temperature": 0}
+    leader = generate_requests("completions", {"prompt": ["a", "b" * 2500 + "x"], **fields}, {})
+    follower = generate_requests("completions", {"prompt": ["c", "b" * 2500 + "y"], **fields}, {})
+    running = [engine.generate(leader, priority=5), engine.generate(follower)]
+    begun = [next(events) for events in running for _ in range(12)]
+    with pytest.raises(InvalidRequest):
+        ask(engine, "d", operation="completions", grammar="root ::= nothing")
+    assert {index for index, _ in begun} == {0}, "the long prompts are still being read"
+    assert len([event for events in running for _, event in events if isinstance(event, Done)]) == 4
+
+
+def test_conversations_that_compete_keep_what_they_have_computed(batched: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(batched, max_sequences=4)
+    openings = [[{"role": "user", "content": f"{number}. {SYSTEM}"}] for number in range(4)]
+
+    def second_turn(opening: list[dict[str, str]]) -> int:
+        first = ask(engine, messages=opening, max_tokens=8)
+        turns = [*opening, {"role": "assistant", "content": first.text}, {"role": "user", "content": "Go on."}]
+        second = ask(engine, messages=turns, max_tokens=8).done
+        assert first.done is not None
+        assert second is not None
+        return first.done.input_tokens - second.cached_tokens
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(second_turn, openings)) <= 1, "nothing of a first turn is read again"
+
+
 def test_penalties_change_what_is_repeated(batched: EngineChoice, open_engine: Open, random_file: Path) -> None:
     engine = open_engine(batched, random_file)
     plain = ask(engine, "a", operation="completions", max_tokens=12).text
@@ -151,9 +203,36 @@ def test_a_clients_control_tokens_do_not_end_its_message(batched: EngineChoice, 
     assert forged.input_tokens > harmless.input_tokens + 2, "spelled out, not one control token"
 
 
+def test_a_long_list_of_inputs_does_not_hold_up_a_short_one(batched: EngineChoice, open_engine: Open) -> None:
+    engine = open_engine(batched)
+    long, short = ["one two three " * 5 + str(number) for number in range(160)], ["a word"]
+    (alone,) = engine.embed(EmbedRequest(inputs=short)).vectors
+    ended = []
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: (engine.embed(EmbedRequest(inputs=long)), ended.append("long"))[0])
+        time.sleep(0.02)
+        second = pool.submit(lambda: (engine.embed(EmbedRequest(inputs=short)), ended.append("short"))[0])
+        vectors = first.result().vectors
+        assert second.result().vectors == [alone]
+    assert ended == ["short", "long"]
+    assert len(vectors) == len(long) == len(set(vectors))
+
+
 def test_a_random_model_embeds(batched: EngineChoice, open_engine: Open, random_file: Path) -> None:
     ready = open_engine(batched, random_file).start()
     assert ready.dimension == 64
+
+
+def test_a_model_that_ranks_embeds_only_where_it_is_told_how(
+    batched: EngineChoice, open_engine: Open, tmp_path: Path
+) -> None:
+    path = tmp_path / "ranks.gguf"
+    random_model(path, pooling=gguf.PoolingType.RANK)
+    asked = EmbedRequest(inputs=["a text"])
+    with pytest.raises(UnsupportedCapability, match="ranks"):
+        open_engine(batched, path).embed(asked)
+    [vector] = open_engine(batched, path, pooling="mean").embed(asked).vectors
+    assert len(vector) == 64 * 4
 
 
 def test_a_grammar_that_forbids_every_token_left_ends_the_answer_and_not_the_engine(

@@ -26,11 +26,41 @@ def test_pictures_are_refused_as_a_capability() -> None:
     assert caught.value.param == "messages[0].content"
 
 
-def test_tools_are_refused_unless_they_are_not_to_be_used() -> None:
+def test_tools_go_with_a_chat() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
-    with pytest.raises(UnsupportedCapability):
-        chat(tools=tools)
-    assert chat(tools=tools, tool_choice="none").messages == HELLO
+    asked = chat(tools=tools)
+    assert asked.tools is not None
+    assert list(asked.tools.schemas) == ["f"]
+    assert chat(tools=tools, tool_choice="none").tools is None
+
+
+def test_earlier_calls_keep_their_arguments_as_text() -> None:
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    turns = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": function}]}]
+    message = (chat(messages=turns).messages or [])[1]
+    assert message["content"] == ""
+    assert message["tool_calls"] == [{"id": "1", "type": "function", "function": function}]
+
+
+def test_a_developers_message_is_the_systems() -> None:
+    assert (chat(messages=[{"role": "developer", "content": "Be brief."}]).messages or [])[0]["role"] == "system"
+
+
+def test_a_grammar_and_a_format_cannot_both_bind_the_answer() -> None:
+    assert chat(grammar='root ::= "a"').grammar == 'root ::= "a"'
+    with pytest.raises(InvalidRequest) as caught:
+        chat(grammar='root ::= "a"', response_format={"type": "json_object"})
+    assert caught.value.param == "grammar"
+
+
+def test_a_grammar_that_would_harm_an_engine_is_refused() -> None:
+    for harmful, why in (
+        ('root ::= ("a"?){300} "z"', "repeats an optional part"),
+        ("root ::= " + "(" * 9000, "too large"),
+    ):
+        with pytest.raises(InvalidRequest, match=why) as caught:
+            chat(grammar=harmful)
+        assert caught.value.param == "grammar"
 
 
 def test_every_choice_has_a_request_with_its_own_seed() -> None:
@@ -62,6 +92,13 @@ def test_the_models_own_limit_holds_when_the_client_names_none() -> None:
     assert generate_requests("chat", {"messages": HELLO}, {}, most_tokens=64)[0].max_tokens == 64
 
 
+def _nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -71,6 +108,8 @@ def test_the_models_own_limit_holds_when_the_client_names_none() -> None:
         ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": 3}, "temperature"),
+        ({"chat_template_kwargs": _nested(200)}, "chat_template_kwargs"),
+        ({"messages": [{"role": "user", "content": "x", "more": _nested(200)}]}, "messages[0]"),
         ({"temperature": True}, "temperature"),
         ({"top_p": -0.1}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -106,13 +145,6 @@ def test_an_embeddings_input_takes_every_form(given: Any, inputs: list[Any]) -> 
     assert embed_request({"input": given}).inputs == inputs
 
 
-def _nested(depth: int) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "integer"}
-    for _ in range(depth):
-        schema = {"type": "array", "items": schema}
-    return schema
-
-
 @pytest.mark.parametrize(
     "schema",
     [
@@ -122,10 +154,11 @@ def _nested(depth: int) -> dict[str, Any]:
         {"type": "string", "minLength": 10**12},
         {"type": "string", "pattern": "^a{0,100000}$"},
         {"type": "string", "pattern": "^((a{100}){1,100}){100}$"},
+        {"type": "string", "pattern": "^(a{30}b{30}){30}$"},
         {"enum": ["x" * 70_000]},
         _nested(20_000),
     ],
-    ids=["remote", "file", "items", "length", "pattern", "nested pattern", "long", "deep"],
+    ids=["remote", "file", "items", "length", "pattern", "nested pattern", "sums", "long", "deep"],
 )
 def test_a_schema_that_would_harm_an_engine_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -133,10 +166,16 @@ def test_a_schema_that_would_harm_an_engine_is_refused(schema: dict[str, Any]) -
     assert caught.value.param == "response_format"
 
 
-def test_an_ordinary_schema_passes() -> None:
-    schema = {
-        "type": "object",
-        "properties": {"id": {"type": "string", "pattern": "^[a-z]{3}-[0-9]{4,6}$", "maxLength": 64}},
-    }
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^[a-z]{3}-[0-9]{4,6}$",
+        "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        "^([A-Z]{2}[0-9]{2}){1,16}[{(]{1}\\{2000$",
+    ],
+    ids=["short", "uuid", "braces"],
+)
+def test_an_ordinary_schema_passes(pattern: str) -> None:
+    schema = {"type": "object", "properties": {"id": {"type": "string", "pattern": pattern, "maxLength": 64}}}
     request = chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
     assert request.json_schema is not None
