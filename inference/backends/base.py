@@ -17,6 +17,9 @@ import msgspec
 
 from inference.errors import UnsupportedCapability, UpstreamBroken
 from inference.wire import openai, sse
+from inference.wire.multipart import Form
+from inference.wire.native import Native
+from providers.capabilities import TEXT_OPERATIONS
 from routing.types import ModelView, ProviderView, UpstreamKey
 
 
@@ -67,6 +70,15 @@ class UpstreamCall:
     session_id: str | None = None
     traceparent: bytes = b""
     """W3C's, for an upstream that is reached over HTTP; empty when the caller sent none."""
+    native: Native | None = None
+    """The same request in its client's own protocol, for a backend that `speaks` it."""
+    form: Form | None = None
+    """The body, when the client sent a form with files; `fields` then only tell of it."""
+
+    client: int = 0
+    """Number of the client key that asks, 0 for none: local models share themselves evenly between those."""
+    priority: int = 0
+    """1 for what nobody waits for at this moment, such as a job's question."""
 
     def field(self, name: str, default: Any = None) -> Any:
         """A top-level member, decoded; JSON null counts as absent."""
@@ -92,6 +104,13 @@ class Reply:
     usage: Usage | None = None
     """Filled by `ChunkBackend`s; for relayed bodies the recorder reads it from the bytes."""
     content_type: bytes = field(default=b"application/json")
+    api: str = ""
+    """The protocol of `call.native`, when the reply is in that. Such a reply brings its `usage`."""
+    opaque: bool = False
+    """`chunks` are no events but the bytes of one body of `content_type`, such as sound. They are passed on as they come and nobody
+    looks into them; they are whole when they end without an error."""
+    length: int | None = None
+    """Of an opaque body, in bytes, where the upstream announced it."""
     source: AsyncIterator[Any] | None = None
     """What `chunks` reads, closed with it: a generator that nobody has begun to read closes nothing by itself."""
 
@@ -104,6 +123,9 @@ class Reply:
 
 class Backend(Protocol):
     """Made once per provider and configuration, shared by all requests of one event loop."""
+
+    speaks: frozenset[str]
+    """Protocols of `inference.wire.native` in which it takes a call and answers."""
 
     def __init__(self, provider: ProviderView) -> None: ...
 
@@ -124,6 +146,8 @@ class ChunkBackend:
     A whole reply is a collected stream. A subclass implements `chunks`, and `embed` when its models embed.
     """
 
+    speaks: frozenset[str] = frozenset()
+
     def __init__(self, provider: ProviderView) -> None:
         self.provider = provider
 
@@ -141,6 +165,10 @@ class ChunkBackend:
         return None
 
     async def send(self, call: UpstreamCall) -> Reply:
+        if call.operation not in TEXT_OPERATIONS:
+            raise UnsupportedCapability(
+                f"The model '{call.model.model_id}' does not serve {call.operation}.", param="model"
+            )
         if call.operation == "embeddings":
             vectors, usage = await self.embed(call)
             encoding = call.field("encoding_format", "float")

@@ -25,6 +25,9 @@ IDLE_SECONDS = 60.0
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+Body = bytes | tuple[bytes | memoryview, ...]
+"""Of a request. One in pieces is written piece by piece, so a large file in it is not copied."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -85,7 +88,7 @@ class HttpClient(Protocol):
     async def send(
         self,
         prepared: object,
-        body: bytes | None = None,
+        body: Body | None = None,
         *,
         request_id: str = "",
         traceparent: bytes = b"",

@@ -6,6 +6,7 @@ by the same tests. What they have in common stands in `exchange`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -27,6 +28,8 @@ from providers.connection import flag, text
 from providers.secrets import Secret
 
 __all__ = ["Headers", "HttpClient", "HttpReply", "Limits", "Origin", "client_for", "header", "limits_of", "origin_of"]
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
 
 def client_for(origin: Origin) -> HttpClient:
@@ -83,6 +86,18 @@ def plain_stream(reply: HttpReply) -> HttpReply | InflatedReply:
     """The pieces of a reply, inflated."""
     encoding = header(reply, b"content-encoding")
     return InflatedReply(reply, encoding) if is_compressed(encoding) else reply
+
+
+def wire_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """As they are sent. Raises `ConfigurationError` for one that cannot be."""
+    wire = []
+    for name, value in headers.items():
+        if not _HEADER_NAME.match(name) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+            raise ConfigurationError(
+                "A header of the provider cannot be sent.", detail="bad name or value", param="headers"
+            )
+        wire.append((name.encode("ascii"), value.strip().encode("utf-8")))
+    return wire
 
 
 def _most_connections(connection: Mapping[str, Any]) -> int:

@@ -15,6 +15,7 @@ from inference.backends import pool as pools
 from inference.backends.exchange import (
     HIGH_WATER_BYTES,
     MAX_HEAD_BYTES,
+    Body,
     Headers,
     Limits,
     Origin,
@@ -54,7 +55,7 @@ class Http1Client:
     async def send(
         self,
         prepared: Any,
-        body: bytes | None = None,
+        body: Body | None = None,
         *,
         request_id: str = "",
         traceparent: bytes = b"",
@@ -299,7 +300,7 @@ class Connection(asyncio.Protocol):
         self._reusable = False
         self._surplus = False
 
-    def ask(self, data: bytes, whole: bool, limits: Limits, deadline: float | None) -> Exchange:
+    def ask(self, data: Body, whole: bool, limits: Limits, deadline: float | None) -> Exchange:
         self.asked += 1
         self._head_complete = False
         if self.transport.is_closing():
@@ -307,7 +308,12 @@ class Connection(asyncio.Protocol):
             raise Stale if self.asked > 1 else hung_up()
         exchange = self.exchange = Exchange(self, whole, limits, deadline)
         self.pool.watch(exchange.due_at())
-        self.transport.write(data)
+        if isinstance(data, tuple):
+            for piece in data:
+                self.transport.write(piece)
+                self.transport.flush()  # what waits would be joined, and so copied
+        else:
+            self.transport.write(data)
         return exchange
 
     def abort(self) -> None:
@@ -416,9 +422,11 @@ def authority(origin: Origin) -> bytes:
     return f"{host}{port}".encode("ascii")
 
 
-def _message(prepared: bytes, request_id: str, body: bytes | None) -> bytes:
+def _message(prepared: bytes, request_id: str, body: Body | None) -> Body:
     if request_id and request_id.isprintable():
         prepared = b"%bx-request-id: %b\r\n" % (prepared, request_id.encode("ascii", "ignore"))
     if body is None:
         return prepared + b"\r\n"
+    if isinstance(body, tuple):
+        return b"%bcontent-length: %d\r\n\r\n" % (prepared, sum(map(len, body))), *body
     return b"%bcontent-length: %d\r\n\r\n%b" % (prepared, len(body), body)

@@ -46,6 +46,8 @@ _OPEN = UpstreamKey(0, Secret(kamiwaza.OPEN_KEY))
 class Kamiwaza:
     """See `base.Backend`. Connection: that of `OpenAICompatible`, and `username` with `password`."""
 
+    speaks: frozenset[str] = frozenset()
+
     def __init__(self, provider: ProviderView) -> None:
         base_url = text(provider.connection, "base_url")
         if not base_url:

@@ -3,7 +3,8 @@
 A worker calls `configure(...)` once and then, from any number of threads,
 
 * `generate(payload, model, cancelled)`: an iterator of `Chunk`s. `payload` is plain JSON: `{"operation": "chat" or
-  "completions", "fields": {…}}`, the fields being the client's, decoded. The last chunk holds the usage. Setting `cancelled`, or
+  "completions", "fields": {…}}`, the fields being the client's, decoded; `client` and `priority` say whose turn it is when the
+  engine is full. The last chunk holds the usage. Setting `cancelled`, or
   closing the iterator, stops the generation between two tokens; the iterator then just ends.
 * `embed(payload, model, cancelled)`: the vectors, of length 1, and the usage.
 * `preload(models)`, `local_models().resident()`, `close()`.
@@ -29,10 +30,12 @@ from inference.backends.base import Chunk, ChunkBackend, UpstreamCall, Usage
 from inference.engine.preflight import Preflight
 from inference.engine.protocol import Done, Piece
 from inference.engine.requests import GenerateRequest, embed_request, generate_requests
-from inference.engine.spec import BUILTIN_DEMO, ModelSpec
+from inference.engine.spec import BUILTIN_DEMO
+from inference.engine.specs import spec_of
 from inference.engine.supervised import Cancelled
 from inference.errors import GatewayError, UnsupportedCapability
 from inference.residency import Residency
+from providers.connection import flag
 from routing.types import ModelView
 
 _DEMO_SAMPLING = {"temperature": 0}
@@ -85,12 +88,17 @@ def close() -> None:
         residency.close()
 
 
+def is_local(model: ModelView) -> bool:
+    """Whether its backend is this one or one that is made of it: a worker could load it."""
+    return model.provider.runs_in == "worker" and model.provider.backend.startswith("inference.backends.")
+
+
 def preload(models: Iterable[ModelView]) -> dict[str, GatewayError]:
     """Load those that ask for it; return the failures by route, since one bad model must not keep a worker from starting."""
     failures: dict[str, GatewayError] = {}
     for model in models:
         try:
-            spec = ModelSpec.from_model(model)
+            spec = spec_of(model)
             if spec.preload:
                 local_models().preload(spec)
         except GatewayError as error:
@@ -103,13 +111,17 @@ def generate(payload: Mapping[str, Any], model: ModelView, cancelled: threading.
     requests = generate_requests(operation, fields, _defaults(model), most_tokens=model.max_tokens)
     choices = fields.get("n") or 1
     tally = _Tally(choices)
-    with local_models().lease(ModelSpec.from_model(model)) as engine:
-        yield from _echoes(fields, requests)
+    who = {name: payload.get(name, 0) for name in ("client", "priority")}
+    with local_models().lease(spec_of(model)) as engine:
         offsets = dict.fromkeys(range(len(requests)), 0)
+        for echo in _echoes(fields, requests):
+            offsets[echo.index] = len(echo.text)
+            yield echo
         try:
-            for index, event in engine.generate(requests, cancelled):
+            for index, event in engine.generate(requests, cancelled, **who):
                 if isinstance(event, Piece):
-                    yield Chunk(event.text, index, logprobs=_logprobs(operation, event, offsets[index]))
+                    logprobs = _logprobs(operation, event, offsets[index])
+                    yield Chunk(event.text, index, logprobs=logprobs, tool_calls=event.tool_calls)
                     offsets[index] += len(event.text)
                 else:
                     tally.add(index, event)
@@ -124,8 +136,8 @@ def embed(
 ) -> tuple[list[list[float]], Usage]:
     """Raises `Cancelled` when `cancelled` is set before the vectors are there."""
     fields = payload["fields"]
-    request = embed_request(fields)
-    with local_models().lease(ModelSpec.from_model(model)) as engine:
+    request = embed_request(fields, truncates=flag(_defaults(model), "truncate_inputs", default=False))
+    with local_models().lease(spec_of(model)) as engine:
         dimension = engine.start().dimension
         wanted = fields.get("dimensions")
         if wanted is not None and wanted != dimension:
@@ -202,20 +214,20 @@ class LlamaCpp(ChunkBackend):
     async def chunks(self, call: UpstreamCall) -> AsyncIterator[Chunk]:
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Chunk | GatewayError | None] = asyncio.Queue()
+        arrived: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
 
         def work() -> None:
             try:
                 for chunk in generate(_payload(call), call.model, cancelled):
                     loop.call_soon_threadsafe(arrived.put_nowait, chunk)
                 loop.call_soon_threadsafe(arrived.put_nowait, None)
-            except GatewayError as error:
+            except Exception as error:  # whatever it is, somebody waits for it
                 loop.call_soon_threadsafe(arrived.put_nowait, error)
 
         working = loop.run_in_executor(None, work)
         try:
             while (item := await arrived.get()) is not None:
-                if isinstance(item, GatewayError):
+                if isinstance(item, Exception):
                     raise item
                 yield item
         finally:
@@ -233,5 +245,7 @@ class LlamaCpp(ChunkBackend):
 def _payload(call: UpstreamCall) -> dict[str, Any]:
     return {
         "operation": call.operation,
+        "client": call.client,
+        "priority": call.priority,
         "fields": {name: msgspec.json.decode(raw) for name, raw in call.fields.items()},
     }

@@ -24,6 +24,7 @@ from yarl import URL
 from inference.backends import dial
 from inference.backends.exchange import (
     MAX_HEAD_BYTES,
+    Body,
     Headers,
     Limits,
     Origin,
@@ -72,7 +73,7 @@ class ProxiedClient:
     async def send(
         self,
         prepared: Any,
-        body: bytes | None = None,
+        body: Body | None = None,
         *,
         request_id: str = "",
         traceparent: bytes = b"",
@@ -80,6 +81,8 @@ class ProxiedClient:
         limits: Limits = Limits(),  # noqa: B008
         deadline: float | None = None,
     ) -> AiohttpReply:
+        if isinstance(body, tuple):
+            body = b"".join(body)
         headers = prepared.headers
         if request_id and request_id.isprintable():
             headers = {**headers, "x-request-id": request_id.encode("ascii", "ignore").decode()}

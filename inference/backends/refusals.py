@@ -26,6 +26,8 @@ _LONGEST_MESSAGE = 500
 _CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _LONGEST_WAIT_SECONDS = 86_400.0
 _UNAVAILABLE = (503, 529)
+_BAD_KEY = ("API_KEY_INVALID", "API_KEY_EXPIRED")
+_DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 
 
 class Reader:
@@ -55,7 +57,9 @@ class Reader:
         error, wrapped = _error_of(body)
         message = _message_of(error, body)
         wait = _retry_after(reply)
-        if status == 401:
+        if wait is None:
+            wait = _retry_delay(error)
+        if status == 401 or _is_about_the_key(error):
             return UpstreamRefusedOurKey("The provider refused the gateway's key.", detail=_facts(status, error))
         if status == 408:
             return UpstreamTimeout("The provider gave up waiting.", detail=_facts(status, error), retry_after=wait)
@@ -100,11 +104,33 @@ def _error_of(body: bytes) -> tuple[Any, bool]:
         told = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None, False
+    if isinstance(told, list) and len(told) == 1 and isinstance(told[0], dict) and "error" in told[0]:
+        return told[0]["error"], False  # Google's endpoint wraps it so
     if not isinstance(told, dict):
         return None, False
     if "error" in told:
         return told["error"], True
     return told if "message" in told else told.get("detail"), False
+
+
+def _details(error: Any) -> list[dict[str, Any]]:
+    """Of an error as Google's APIs tell it: https://cloud.google.com/apis/design/errors."""
+    told = error.get("details") if isinstance(error, dict) else None
+    return [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+
+
+def _is_about_the_key(error: Any) -> bool:
+    """Google says 400 of a key that is not valid."""
+    return any(one.get("reason") in _BAD_KEY for one in _details(error))
+
+
+def _retry_delay(error: Any) -> float | None:
+    """Google says in the body when to come back: "34s"."""
+    for one in _details(error):
+        found = _DELAY.fullmatch(str(one.get("retryDelay", "")))
+        if found is not None:
+            return _bounded(float(found.group(1)))
+    return None
 
 
 def _message_of(error: Any, body: bytes) -> str:

@@ -27,8 +27,8 @@ AFTER_DONE_SECONDS = 1.0
 _DONE_WITHIN = 64
 """How far from the end of a read `[DONE]` is looked for."""
 
-_COMPACT = (b'"finish_reason":"', b'"usage":{')
-_SPACED = (b'"finish_reason": "', b'"usage": {')
+_COMPACT = (b'"finish_reason":"', b'"usage":{', b',"usage":null')
+_SPACED = (b'"finish_reason": "', b'"usage": {', b', "usage": null')
 
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
 _EVENT = re.compile(rb".+?(?:\r\n\r\n|\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
@@ -108,7 +108,9 @@ class RelayedStream:
             if events:
                 passed = self._look_at(events)
                 if passed:
-                    return passed
+                    # Whoever did not ask for usage is not told in each event that there is none yet; no text can read so,
+                    # since its quotes would be escaped.
+                    return passed.replace(self._marks[2], b"") if self._strip else passed
             elif not data:
                 self._end()
 
@@ -165,7 +167,7 @@ class RelayedStream:
         return rest
 
     def _look_at(self, events: bytes) -> bytes:
-        reason, usage = self._marks
+        reason, usage, _ = self._marks
         if reason in events:
             self.finished = True
         if events.find(b"[DONE]", -_DONE_WITHIN) >= 0 and _DONE_LINE.search(events):
@@ -214,9 +216,11 @@ class RelayedStream:
 def usage_of(told: dict[str, Any]) -> Usage | None:
     """OpenAI's usage object; None when it does not count tokens."""
     try:
+        given = int(told.get("prompt_tokens") or 0)
         usage = Usage(
-            input_tokens=int(told.get("prompt_tokens") or 0),
-            output_tokens=int(told.get("completion_tokens") or 0),
+            input_tokens=given,
+            # As `told_usage` reads it: the sum holds what was thought, also where the answer's tokens leave it out.
+            output_tokens=max(int(told.get("completion_tokens") or 0), int(told.get("total_tokens") or 0) - given),
             cached_tokens=int((told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
             reasoning_tokens=int((told.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
         )

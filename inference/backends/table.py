@@ -41,11 +41,13 @@ class BackendTable:
 
     def take(self, provider: ProviderView) -> Shared:
         """The caller gives it back with `give_back`, whatever happens."""
-        shared = self._shared.get(provider.fingerprint)
-        if shared is None:
-            shared = self._shared[provider.fingerprint] = Shared(self._make(provider))
+        shared = self._of(provider)
         shared.in_flight += 1
         return shared
+
+    def speaks(self, provider: ProviderView, api: str) -> bool:
+        """Whether the provider takes calls in the protocol as they came."""
+        return api in self._of(provider).backend.speaks
 
     def give_back(self, shared: Shared) -> None:
         shared.in_flight -= 1
@@ -70,6 +72,12 @@ class BackendTable:
         self._shared.clear()
         if self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _of(self, provider: ProviderView) -> Shared:
+        shared = self._shared.get(provider.fingerprint)
+        if shared is None:
+            shared = self._shared[provider.fingerprint] = Shared(self._make(provider))
+        return shared
 
     def _make(self, provider: ProviderView) -> Backend:
         path = provider.backend if provider.runs_in == "web" or self._inside_worker else RELAY

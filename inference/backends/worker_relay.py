@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import socket
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -20,6 +20,7 @@ from struct import unpack
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import msgspec
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -35,6 +36,8 @@ logger = logging.getLogger("gateway.relay")
 
 MOST_WAITING_PIECES = 16_384
 """Of one call whose client does not read. Beyond it the call is given up, so that a slow reader cannot fill the memory."""
+MOST_OF_ONE_KEY = 16
+"""Calls of one client key that one web process hands to the workers at a time; half of what a worker takes."""
 _REDIS_SECONDS = 2.0
 _ENTRIES_PER_READ = 500
 
@@ -47,8 +50,7 @@ class WorkerRelay(ChunkBackend):
         self._desk: Desk | None = None
 
     async def chunks(self, call: UpstreamCall) -> AsyncIterator[Chunk]:
-        relayed = await self._open(call)
-        try:
+        async with self._relayed(call) as relayed:
             while True:
                 message = await relayed.next()
                 if isinstance(message, Piece):
@@ -61,20 +63,15 @@ class WorkerRelay(ChunkBackend):
                     raise EngineError(
                         "The worker answered another question.", detail=f"{type(message).__name__} to a chat"
                     )
-        finally:
-            relayed.close()
 
     async def embed(self, call: UpstreamCall) -> tuple[list[list[float]], Usage]:
-        relayed = await self._open(call)
-        try:
+        async with self._relayed(call) as relayed:
             message = await relayed.next()
             if not isinstance(message, Vectors):
                 raise EngineError(
                     "The worker answered another question.", detail=f"{type(message).__name__} to an embedding"
                 )
             return [list(unpack(f"<{len(vector) // 4}f", vector)) for vector in message.vectors], message.usage
-        finally:
-            relayed.close()
 
     async def list_models(self) -> list[dict[str, Any]]:
         """What the real backend lists, which needs no worker."""
@@ -87,14 +84,25 @@ class WorkerRelay(ChunkBackend):
         if desk is not None:
             await desk.leave()
 
-    async def _open(self, call: UpstreamCall) -> RelayedCall:
+    @contextlib.asynccontextmanager
+    async def _relayed(self, call: UpstreamCall) -> AsyncIterator[RelayedCall]:
         if self._desk is None:
             self._desk = Desk.of_this_loop().join()
+        desk = self._desk
+        async with desk.place_of(call.client):
+            relayed = await desk.open(self._payload(call, desk.stream))
+            try:
+                yield relayed
+            finally:
+                relayed.close()
+
+    @staticmethod
+    def _payload(call: UpstreamCall, reply_to: str) -> Payload:
         loop = asyncio.get_running_loop()
         provider = call.model.provider
-        payload = Payload(
+        return Payload(
             id=secrets.token_hex(16),
-            reply_to=self._desk.stream,
+            reply_to=reply_to,
             operation=call.operation,
             provider_id=provider.provider_id,
             model_id=call.model.model_id,
@@ -104,8 +112,9 @@ class WorkerRelay(ChunkBackend):
             request_id=call.request_id,
             session_id=call.session_id,
             seconds_left=max(0.0, call.deadline - loop.time()) if call.deadline is not None else None,
+            client=call.client,
+            priority=call.priority,
         )
-        return await self._desk.open(payload)
 
 
 class RelayedCall:
@@ -190,6 +199,7 @@ class Desk:
         self._times = times
         self._calls: dict[str, RelayedCall] = {}
         self._users = 0
+        self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_OF_ONE_KEY))
         self._last = b"0"
         self._begin = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -235,6 +245,10 @@ class Desk:
         self._publisher.shutdown(wait=False)
 
     # Calls
+
+    def place_of(self, client: int) -> asyncio.Semaphore | contextlib.nullcontext[None]:
+        """To be held while a call runs. The workers' queue knows no callers: nobody fills it alone."""
+        return self._places[client] if client else contextlib.nullcontext()
 
     async def open(self, payload: Payload) -> RelayedCall:
         """Hand the call over. Raises `EngineError` when Redis does not take it."""
@@ -300,7 +314,13 @@ class Desk:
             for _, entries in found.items() if isinstance(found, dict) else found:
                 for entry_id, fields in entries:
                     self._last = entry_id
-                    self._hand_out(relay.decode(fields[b"m"]))
+                    try:
+                        messages = relay.decode(fields[b"m"])
+                    except (msgspec.MsgspecError, KeyError) as error:
+                        # Of a worker of another version: whose messages these were misses them, the others go on.
+                        logger.warning("a worker's messages cannot be read: %s", type(error).__name__)
+                        continue
+                    self._hand_out(messages)
 
     def _hand_out(self, messages: list[Message]) -> None:
         calls, now = self._calls, self.loop.time()

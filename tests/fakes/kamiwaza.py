@@ -6,7 +6,8 @@
         provider = make_provider(connection_params={"endpoint": platform.endpoint})
 
 With `token` or `user` every call must show one; `user=("ada", "password")` gives tokens at `/auth/token`. `platform.calls`
-are the requests to the API, `deployment.upstream.requests` those to a deployment.
+are the requests to the API, `deployment.upstream.requests` those to a deployment. A deployment whose `listed` has an `access_path`
+answers below the platform's own host, too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ class FakeDeployment:
     """As the platform lists it; tests change it."""
     upstream: FakeUpstream | None = None
     """None for one that does not answer."""
+
+    @property
+    def path(self) -> str:
+        return str(self.listed.get("access_path") or "")
 
     @property
     def port(self) -> int:
@@ -83,11 +88,16 @@ class FakeKamiwaza:
             return Answer(status=503, json={"detail": "the platform is down"})
         if request.path == "/api/auth/token" and self._user is not None:
             return self._signed_in(parse_qs(request.body.decode()))
+        if any(one.path and request.path.startswith(f"{one.path}/v1/") for one in self.deployments):
+            return Answer() if self._knows(request) else Answer(status=401, json={"detail": "Not authenticated"})
         if request.path != "/api/serving/deployments":
             return Answer(status=404, json={"detail": "Not Found"})
-        if self._token is not None and request.headers.get("authorization") != f"Bearer {self._token}":
+        if not self._knows(request):
             return Answer(status=401, json={"detail": "Not authenticated"})
         return Answer(json=[deployment.listed for deployment in self.deployments])
+
+    def _knows(self, request: Any) -> bool:
+        return self._token is None or request.headers.get("authorization") == f"Bearer {self._token}"
 
     def _signed_in(self, form: dict[str, list[str]]) -> Answer:
         given = (form.get("username", [""])[0], form.get("password", [""])[0])

@@ -9,9 +9,10 @@ It listens on 127.0.0.1 at a free port, in a thread with an event loop of its ow
         assert upstream.requests[-1].headers["authorization"] == "Bearer sk-upstream"
 
 Unscripted it behaves well: `/chat/completions` and `/completions` echo the last user message (whole or streamed, `n`,
-`stop`, `max_tokens`, `logprobs`, `stream_options.include_usage`; with `tools` they call the first tool, with a JSON
-`response_format` they answer JSON), `/embeddings` gives deterministic vectors (`float` and `base64`, `dimensions`), `/models`
-lists `models`. With `api_key` every request must carry it, else 401. Paths are matched by their end, so Azure's work too.
+`stop`, `max_tokens`, `logprobs`, `stream_options.include_usage`; with `tools` and no result yet they call the first tool, with a JSON
+`response_format` they answer JSON), `/responses` do the same in their own words (`tests.fakes.responses`), `/embeddings` gives deterministic vectors (`float` and `base64`, `dimensions`), `/models`
+lists `models`; what it says of pictures, sound, moderations and rerankings stands in `tests.fakes.media`. With `api_key`
+every request must carry it, else 401. Paths are matched by their end, so Azure's work too.
 
 Scripted answers are used up first, in order, one per request::
 
@@ -50,6 +51,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes import media, ollama, responses
 
 CREATED = 1_700_000_000
 DEFAULT_DIMENSIONS = 8
@@ -557,7 +560,9 @@ def _complete(answer: Answer, request: RecordedRequest, upstream: FakeUpstream) 
         answer,
         status=default.status,
         json=default.json,
+        body=default.body,
         events=default.events,
+        content_type=answer.content_type or default.content_type,
         headers={**upstream.headers, **default.headers, **answer.headers},
     )
 
@@ -567,9 +572,15 @@ def _default_answer(request: RecordedRequest, upstream: FakeUpstream) -> Answer:
         message = f"Incorrect API key provided: {request.headers.get('authorization', '')[7:]}"
         return Answer(status=401, json=_error_body(message, "invalid_api_key"))
     path = request.path.rstrip("/")
+    if path.startswith("/api/") and (own := _ollama(request, path, upstream)) is not None:
+        return own
     if request.method == "GET" and path.endswith("/models"):
         listed = [{"id": name, "object": "model", "created": CREATED, "owned_by": "fake"} for name in upstream.models]
         return Answer(json={"object": "list", "data": listed})
+    if request.method == "POST" and (told := media.answer(request)) is not None:
+        return Answer(**told)
+    if request.method == "POST" and path.endswith("/responses"):
+        return Answer(**responses.answer(request.json))
     answers = {"/chat/completions": _chat, "/completions": _completion, "/embeddings": _embeddings}
     answering = next((make for end, make in answers.items() if path.endswith(end)), None)
     if request.method != "POST" or answering is None:
@@ -583,6 +594,18 @@ def _default_answer(request: RecordedRequest, upstream: FakeUpstream) -> Answer:
         if isinstance(part, dict) and part.get("usage"):
             request.reported_usage = part["usage"]
     return answer
+
+
+def _ollama(request: RecordedRequest, path: str, upstream: FakeUpstream) -> Answer | None:
+    """None where its API has no such path."""
+    told = ollama.answer(request.method, path, request.json if request.body else {}, upstream.models)
+    if told is None:
+        return None
+    status, said = told
+    if isinstance(said, dict):
+        return Answer(status=status, json=said)
+    lines = [json_module.dumps(line).encode() + b"\n" for line in said]
+    return Answer(status=status, events=lines, content_type="application/x-ndjson")
 
 
 def _shows_key(request: RecordedRequest, key: str) -> bool:
@@ -599,7 +622,8 @@ _numbers = itertools.count(1)
 def _chat(asked: dict[str, Any]) -> Answer:
     base = {"id": f"chatcmpl-{next(_numbers)}", "created": CREATED, "model": asked.get("model")}
     input_tokens = sum(len(_text_of(m).split()) for m in asked.get("messages") or ())
-    if asked.get("tools") and asked.get("tool_choice") != "none":
+    told_the_result = (asked.get("messages") or [{}])[-1].get("role") == "tool"
+    if asked.get("tools") and asked.get("tool_choice") != "none" and not told_the_result:
         return _tool_call(asked, base, input_tokens)
     words, finish = _words(_chat_text(asked), asked)
     count = asked.get("n") or 1

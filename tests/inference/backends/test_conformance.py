@@ -16,16 +16,25 @@ import pytest
 
 from inference import errors
 from inference.backends import llama_cpp
+from inference.backends.anthropic import Anthropic
 from inference.backends.base import Backend, Reply, UpstreamCall
 from inference.backends.fake import Fake
 from inference.backends.kamiwaza import Kamiwaza
 from inference.backends.llama_cpp import LlamaCpp
+from inference.backends.ollama import Ollama
 from inference.backends.openai_compatible import OpenAICompatible
+from inference.backends.transformers import Transformers
+from inference.engine.preflight import Preflight
+from inference.engine.spec import DEMO_PATH
+from inference.engine.supervised import EngineChoice, SupervisedEngine
+from inference.residency import Residency
 from providers import provider_types
 from providers.secrets import Secret
 from routing.types import ModelView, ProviderView, UpstreamKey
+from tests.fakes.anthropic import FakeAnthropic
 from tests.fakes.upstream import Answer, FakeUpstream, failure, html, rate_limited
 from tests.inference import registry
+from tests.inference.engine.conftest import directory_of, kept_engine, needs
 
 KEY = "sk-conformance-canary-0123456789"
 
@@ -61,9 +70,9 @@ class Stand:
         )
 
 
-def over_http(kind: provider_types.ProviderType) -> Stand:
+def over_http(kind: provider_types.ProviderType, fake: FakeUpstream | None = None) -> Stand:
     closing = ExitStack()
-    upstream = closing.enter_context(FakeUpstream(api_key=KEY))
+    upstream = closing.enter_context(fake or FakeUpstream(api_key=KEY))
     base_url = upstream.origin if kind.defaults.get("url_style") == "azure" else upstream.base_url
     view = replace(
         registry.remote(base_url, kind.name),
@@ -118,6 +127,19 @@ def deployed(kind: provider_types.ProviderType) -> Stand:
     return stand
 
 
+def ollama_server(kind: provider_types.ProviderType) -> Stand:
+    """Its address is the one that rows have from when it was asked in OpenAI's protocol."""
+    stand = over_http(kind)
+    stand.backend = Ollama
+    return stand
+
+
+def in_anthropics_words(kind: provider_types.ProviderType) -> Stand:
+    stand = over_http(kind, FakeAnthropic(api_key=KEY, models=["gpt-test"]))
+    stand.backend = Anthropic
+    return stand
+
+
 def scripted_fake(kind: provider_types.ProviderType) -> Stand:
     view = registry.provider(kind.name, connection=dict(kind.defaults))
 
@@ -153,7 +175,7 @@ def local_model(kind: provider_types.ProviderType) -> Stand:
         failures={
             "no file": (lambda stand: stand.call(model=missing), errors.ModelUnavailable),
             "prompt over context": (
-                lambda stand: stand.call(messages=[{"role": "user", "content": "word " * 2000}]),
+                lambda stand: stand.call(messages=[{"role": "user", "content": "word " * 3000}]),
                 errors.ContextLengthExceeded,
             ),
             "bad field": (lambda stand: stand.call(temperature="hot"), errors.InvalidRequest),
@@ -161,20 +183,60 @@ def local_model(kind: provider_types.ProviderType) -> Stand:
     )
 
 
+def model_directory(kind: provider_types.ProviderType) -> Stand:
+    """The same model by the other engine."""
+    needs("transformers")
+    told = {"model_path": str(directory_of(DEMO_PATH)), "threads": 1}
+    view = registry.provider(kind.name, backend=kind.backend, connection={**kind.defaults, **told})
+    stand = local_model(kind)
+    missing = registry.model(view, "missing", parameters={"model_path": "/nowhere/model"})
+    return replace(
+        stand,
+        backend=Transformers,
+        provider=view,
+        chat=registry.model(view, "demo"),
+        embedding=registry.model(view, "demo-embedding"),
+        failures={
+            "no directory" if way == "no file" else way: (
+                (lambda stand: stand.call(model=missing)) if way == "no file" else prepare,
+                error,
+            )
+            for way, (prepare, error) in stand.failures.items()
+        },
+    )
+
+
 STANDS = {
+    "inference.backends.anthropic.Anthropic": in_anthropics_words,
     "inference.backends.openai_compatible.OpenAICompatible": over_http,
     "inference.backends.kamiwaza.Kamiwaza": deployed,
+    "inference.backends.ollama.Ollama": ollama_server,
     "inference.backends.fake.Fake": scripted_fake,
     "inference.backends.llama_cpp.LlamaCpp": local_model,
+    "inference.backends.transformers.Transformers": model_directory,
 }
 TYPES = list(provider_types.registered().values())
-ONE_OF_EACH = [provider_types.OPENAI_COMPATIBLE, provider_types.FAKE, provider_types.LLAMA_CPP]
+ONE_OF_EACH = [
+    provider_types.OPENAI_COMPATIBLE,
+    provider_types.OLLAMA,
+    provider_types.FAKE,
+    provider_types.LLAMA_CPP,
+    provider_types.TRANSFORMERS,
+]
 """Presets differ in where and how they are reached, not in what comes back: the slower promises are kept by one of each."""
+OF_CHATS = [*ONE_OF_EACH, provider_types.ANTHROPIC]
+"""Those, and what has neither embeddings nor completions."""
+
+
+def _start(spec: Any, choice: EngineChoice, **limits: Any) -> SupervisedEngine:
+    return kept_engine(spec.key) if choice.name == "transformers" else SupervisedEngine(spec, choice, **limits)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_engine() -> Iterator[None]:
     """The local model stays loaded from one promise to the next, as it does for a process."""
+    with llama_cpp._held.lock:
+        llama_cpp._held.residency = Residency(choose=Preflight().choose, start=_start)
     yield
     llama_cpp.close()
 
@@ -186,8 +248,15 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
         yield made
 
 
-every_type = pytest.mark.parametrize("stand", TYPES, indirect=True, ids=lambda kind: kind.name)
-every_backend = pytest.mark.parametrize("stand", ONE_OF_EACH, indirect=True, ids=lambda kind: kind.name)
+def _grouped(kinds: list[provider_types.ProviderType]) -> list[Any]:
+    """To import torch takes seconds, so one worker does it for all tests."""
+    group = [pytest.mark.xdist_group("transformers")]
+    return [pytest.param(kind, marks=group if kind is provider_types.TRANSFORMERS else []) for kind in kinds]
+
+
+every_type = pytest.mark.parametrize("stand", _grouped(TYPES), indirect=True, ids=lambda kind: kind.name)
+every_chat = pytest.mark.parametrize("stand", _grouped(OF_CHATS), indirect=True, ids=lambda kind: kind.name)
+every_backend = pytest.mark.parametrize("stand", _grouped(ONE_OF_EACH), indirect=True, ids=lambda kind: kind.name)
 
 
 @asynccontextmanager
@@ -257,7 +326,7 @@ async def test_a_completion_has_the_same_shape_with_a_text(stand: Stand):
     assert body["usage"]["completion_tokens"] > 0
 
 
-@every_backend
+@every_chat
 async def test_streamed_and_whole_say_the_same(stand: Stand):
     said = text_of(await whole(stand, temperature=0))
     chunks = await events(stand, temperature=0)
@@ -266,19 +335,19 @@ async def test_streamed_and_whole_say_the_same(stand: Stand):
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk["choices"]][-1] == "stop"
 
 
-@every_backend
+@every_chat
 async def test_usage_comes_as_the_last_event_when_it_is_asked_for(stand: Stand):
     chunks = await events(stand, stream_options={"include_usage": True})
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] > 0
 
 
-@every_backend
+@every_chat
 async def test_no_usage_event_comes_when_it_is_not_asked_for(stand: Stand):
     assert all(chunk["choices"] for chunk in await events(stand))
 
 
-@every_backend
+@every_chat
 async def test_usage_of_a_stream_is_known_to_the_gateway_even_if_the_client_did_not_ask(stand: Stand):
     async with backend_of(stand) as backend:
         reply = await backend.send(stand.call(stream=True))
@@ -287,14 +356,14 @@ async def test_usage_of_a_stream_is_known_to_the_gateway_even_if_the_client_did_
         assert reply.usage.output_tokens > 0
 
 
-@every_backend
+@every_chat
 async def test_max_tokens_ends_the_answer_with_length(stand: Stand):
     body = await whole(stand, max_tokens=3)
     assert body["choices"][0]["finish_reason"] == "length"
     assert body["usage"]["completion_tokens"] <= 3
 
 
-@every_backend
+@every_chat
 async def test_of_several_stop_strings_the_earliest_ends_the_answer(stand: Stand):
     said = text_of(await whole(stand, temperature=0))
     words = said.split()
@@ -305,12 +374,12 @@ async def test_of_several_stop_strings_the_earliest_ends_the_answer(stand: Stand
     assert body["choices"][0]["finish_reason"] == "stop"
 
 
-@every_backend
+@every_chat
 async def test_temperature_zero_answers_the_same_twice(stand: Stand):
     assert text_of(await whole(stand, temperature=0)) == text_of(await whole(stand, temperature=0))
 
 
-@every_backend
+@every_chat
 async def test_parallel_calls_all_get_their_answer(stand: Stand):
     expected = text_of(await whole(stand, temperature=0))
     async with backend_of(stand) as backend:
@@ -337,7 +406,7 @@ async def test_several_inputs_give_as_many_embeddings_in_order(stand: Stand):
     assert both["data"][1]["embedding"] == pytest.approx(alone["data"][0]["embedding"], abs=1e-4)
 
 
-@every_backend
+@every_chat
 async def test_a_stream_that_is_closed_early_leaves_the_backend_well(stand: Stand):
     async with backend_of(stand) as backend:
         reply = await backend.send(stand.call(stream=True))
@@ -349,14 +418,23 @@ async def test_a_stream_that_is_closed_early_leaves_the_backend_well(stand: Stan
 
 
 FAILURES = [
-    pytest.param(kind, way, id=f"{kind.name}: {way}")
+    pytest.param(*_grouped([kind])[0].values, way, id=f"{kind.name}: {way}", marks=_grouped([kind])[0].marks)
     for kind, ways in (
         (
             provider_types.OPENAI_COMPATIBLE,
             ["rate limited", "server error", "bad request", "not its protocol", "silent", "wrong key", "unreachable"],
         ),
+        (
+            provider_types.ANTHROPIC,
+            ["rate limited", "server error", "bad request", "not its protocol", "silent", "wrong key", "unreachable"],
+        ),
+        (
+            provider_types.OLLAMA,
+            ["rate limited", "server error", "bad request", "not its protocol", "silent", "wrong key", "unreachable"],
+        ),
         (provider_types.FAKE, ["rate limited", "server error", "bad request", "wrong key", "unreachable", "silent"]),
         (provider_types.LLAMA_CPP, ["no file", "prompt over context", "bad field"]),
+        (provider_types.TRANSFORMERS, ["no directory", "prompt over context", "bad field"]),
     )
     for way in ways
 ]
@@ -382,7 +460,7 @@ async def test_each_failure_is_an_error_of_its_class_and_never_text(stand: Stand
 def test_the_table_of_failures_names_every_way_that_a_stand_knows():
     listed = {(param.values[0].name, param.values[1]) for param in FAILURES}
     known = set()
-    for kind in ONE_OF_EACH:
+    for kind in OF_CHATS:
         stand = STANDS[kind.backend](kind)
         with stand.closing:
             known |= {(kind.name, way) for way in stand.failures}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -113,6 +114,12 @@ def test_log_probabilities_of_completions_are_in_the_older_form() -> None:
     assert offsets == sorted(offsets)
 
 
+def test_offsets_of_an_echoed_prompts_answer_count_the_prompt() -> None:
+    chunks = [chunk for chunk in complete(prompt="Hello", max_tokens=1, logprobs=0, echo=True) if chunk.logprobs]
+    assert chunks[0].logprobs is not None
+    assert chunks[0].logprobs["text_offset"] == [len("Hello")]
+
+
 def test_the_registrys_sampling_is_overridden_by_the_request() -> None:
     wild = {"model_path": "builtin:demo", "threads": 1, "temperature": 2.0, "seed": 5, "max_tokens": 16}
     assert text(chat(wild)) != text(chat(wild, temperature=0))
@@ -164,7 +171,7 @@ def test_a_cancelled_embedding_says_so() -> None:
         (None, {"messages": []}, InvalidRequest),
         (None, {"temperature": 9}, InvalidRequest),
         (None, {"messages": [{"role": "user", "content": "word " * 3000}]}, ContextLengthExceeded),
-        (None, {"tools": [{"type": "function", "function": {"name": "f"}}]}, UnsupportedCapability),
+        (None, {"functions": [{"name": "f"}]}, UnsupportedCapability),
         ({}, {}, ConfigurationError),
         ({"model_path": "/no/such.gguf"}, {}, ModelUnavailable),
         ({"model_path": "builtin:demo", "threads": "many"}, {}, ConfigurationError),
@@ -230,6 +237,18 @@ async def test_as_a_backend_it_raises_before_the_reply() -> None:
     backend = llama_cpp.LlamaCpp(local_model().provider)
     with pytest.raises(ContextLengthExceeded):
         await backend.send(call("chat", messages=[{"role": "user", "content": "word " * 3000}], stream=True))
+
+
+async def test_a_failure_that_nobody_foresaw_reaches_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Iterator[Chunk]:
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(llama_cpp, "generate", fail)
+    chunks = llama_cpp.LlamaCpp(local_model().provider).chunks(call("chat", messages=WHO))
+    asking = asyncio.ensure_future(anext(chunks))
+    assert (await asyncio.wait([asking], timeout=5))[0], "it waits for what never comes"
+    with pytest.raises(LookupError, match="unforeseen"):
+        await asking
 
 
 async def test_a_dropped_reply_stops_the_engine(residency: Residency) -> None:

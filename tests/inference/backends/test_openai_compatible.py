@@ -20,6 +20,8 @@ from inference.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from inference.wire.native import MESSAGES as MESSAGES_API
+from inference.wire.native import Native
 from providers.secrets import Secret
 from routing.types import ModelView, Prices, ProviderView, UpstreamKey
 from tests.fakes.upstream import Answer, FakeUpstream, failure, html, in_band_error, no_answer, redirect
@@ -447,6 +449,15 @@ async def test_usage_beside_choices_is_read_and_relayed(make, upstream):
     assert reply.usage == Usage(input_tokens=3, output_tokens=4)
 
 
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "spaced"])
+async def test_nobody_hears_of_usage_that_was_not_asked_for(make, upstream, separators):
+    said = {**CHUNK, "choices": [{"index": 0, "delta": {"content": ',"usage":null'}, "finish_reason": None}]}
+    events = [json.dumps({**event, "usage": None}, separators=separators) for event in (said, LAST)]
+    upstream.reply_with(events=[*events, json.dumps(USAGE, separators=separators), "[DONE]"])
+    reply = await make().send(streaming())
+    assert [json.loads(data) for data in data_of(await events_of(reply))[:-1]] == [said, LAST]
+
+
 async def test_a_stream_without_done_is_whole_when_it_gave_a_reason(make, upstream):
     upstream.reply_with(events=[CHUNK, LAST])
     reply = await make().send(streaming())
@@ -628,3 +639,24 @@ async def test_many_streams_at_once_do_not_mix(make, upstream):
         return "".join((json.loads(e)["choices"][0]["delta"].get("content") or "") for e in events[:-1])
 
     assert await asyncio.gather(*map(one, range(50))) == [f"echo: number {n}" for n in range(50)]
+
+
+@pytest.mark.parametrize(("kind", "told"), [("deepseek", "Hm."), ("openai", None)])
+async def test_thoughts_of_other_protocols_go_back_to_vendors_that_want_them(upstream, kind, told):
+    made = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    said = [*MESSAGES, {"role": "assistant", "content": None, "tool_calls": [made]}]
+    backend = OpenAICompatible(replace(provider({"base_url": upstream.base_url}), provider_type=kind))
+    await backend.send(call({"messages": said}, native=Native(MESSAGES_API, {}, thoughts=("Hm.",))))
+    await backend.aclose()
+    assert upstream.requests[-1].json["messages"][-1].get("reasoning_content") == told
+
+
+async def test_a_model_of_mistrals_is_told_no_user_behind_a_tool(upstream):
+    made = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    answered = [{"role": "tool", "tool_call_id": "c", "content": "blue"}, {"role": "user", "content": "So?"}]
+    said = [*MESSAGES, {"role": "assistant", "content": None, "tool_calls": [made]}, *answered]
+    backend = OpenAICompatible(provider({"base_url": upstream.base_url}))
+    for model in ("devstral-2512", "gpt-test"):
+        await backend.send(call({"messages": said}, model=model, native=Native(MESSAGES_API, {})))
+    await backend.aclose()
+    assert [len(one.json["messages"]) for one in upstream.requests] == [3, 4]

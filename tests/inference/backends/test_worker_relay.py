@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from routing import snapshot
 from tests.inference import workers
 from tests.inference.workers import Worker
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("worker_relay")]
 
 SECRET_PROMPT = "canary-prompt-7f3a"
 QUICK = Times(queue=3.0, no_worker=1.0, silence=3.0, beat=0.25)
@@ -159,14 +160,17 @@ async def test_a_reader_that_leaves_stops_the_generation(
     chunks = backend.chunks(call(long_text()))
     await first_of(chunks)
     await chunks.aclose()
-    assert await workers.aside(workers.eventually, lambda: store.keys("gw:relay:cancelled:*"), 2)
+    assert await workers.aside(workers.eventually, lambda: store.keys("gw:relay:cancelled:*"))
     relay_id = store.keys("gw:relay:cancelled:*")[0].decode().rpartition(":")[2]
     stream = store.keys("gw:relay:out:*")[0]
-    await asyncio.sleep(1.0)
-    position = store.xinfo_stream(stream)["last-generated-id"]
-    await asyncio.sleep(1.0)
-    said = [relay.decode(fields[b"m"]) for _, fields in store.xrange(stream, min=b"(" + position)]
-    assert not [message for frame in said for message in frame if getattr(message, "id", "") == relay_id]
+
+    def nothing_more_is_said() -> bool:
+        position = store.xinfo_stream(stream)["last-generated-id"]
+        time.sleep(1.0)
+        said = [relay.decode(fields[b"m"]) for _, fields in store.xrange(stream, min=b"(" + position)]
+        return not [message for frame in said for message in frame if getattr(message, "id", "") == relay_id]
+
+    assert await workers.aside(workers.eventually, nothing_more_is_said)
 
 
 async def test_a_cancel_that_nobody_heard_is_found_by_the_next_heartbeat(
@@ -178,10 +182,14 @@ async def test_a_cancel_that_nobody_heard_is_found_by_the_next_heartbeat(
     [relay_id] = backend._desk._calls
     store.set(relay.cancelled_key(relay_id), 1, ex=60)
     stream = backend._desk.stream
-    await asyncio.sleep(2.0)
-    before = store.xinfo_stream(stream)["entries-added"]
-    await asyncio.sleep(1.2)
-    assert store.xinfo_stream(stream)["entries-added"] - before <= 1
+
+    def only_beats_are_said() -> bool:
+        before = store.xinfo_stream(stream)["entries-added"]
+        time.sleep(1.2)
+        said: int = store.xinfo_stream(stream)["entries-added"] - before
+        return said <= 1
+
+    assert await workers.aside(workers.eventually, only_beats_are_said)
     await chunks.aclose()
 
 
