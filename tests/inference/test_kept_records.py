@@ -114,7 +114,15 @@ def test_a_request_that_fails_over_is_under_way_at_the_next_one_alone(kept) -> N
 
 def test_names_that_cannot_be_told_do_not_keep_a_request_from_being_known(kept) -> None:
     request = SimpleNamespace(
-        operation=CHAT, model="\ud800", stream=False, session_id=None, prompt_bytes=8, images=0, tags=(), origin=None
+        form=None,
+        operation=CHAT,
+        model="\ud800",
+        stream=False,
+        session_id=None,
+        prompt_bytes=8,
+        images=0,
+        tags=(),
+        origin=None,
     )
     trail = Trail(identity=registry.key_view().identity, model=MODEL, attempts=1)
     kept.began("req_1", request, trail)
