@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from inference.engine.spec import DEMO_PATH, ModelSpec
+from inference import model_folders
+from inference.engine.spec import ModelSpec
 from inference.engine.supervised import EngineChoice, SupervisedEngine
+from inference.engine.transformers_spec import TransformersSpec
 from inference.errors import ModelUnavailable, OutOfMemory
 
 _MEGABYTE = 1024 * 1024
 _LEAST_LIMIT = 1024 * _MEGABYTE
 _WAIT_SECONDS = 30.0
+
+Spec = ModelSpec | TransformersSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,21 @@ class ResidentModel:
 
 @dataclass(slots=True)
 class _Resident:
-    spec: ModelSpec
+    spec: Spec
     engine: SupervisedEngine
     bytes: int
+    device_bytes: int = 0
     users: int = 0
     last_used_at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class _TooMuch:
+    """`alone`: it would not fit either if nothing else were loaded. `on_device`: only models of its library are in its way."""
+
+    error: OutOfMemory
+    alone: bool
+    on_device: bool = False
 
 
 class Residency:
@@ -67,14 +81,14 @@ class Residency:
     ) -> None:
         self._choose = choose
         self._budget = memory_budget_mb * _MEGABYTE if memory_budget_mb else None
-        self._folders = [folder.resolve() for folder in folders]
+        self._folders = model_folders.named(folders)
         self._start = start
         self._wait_seconds = wait_seconds
         self._changed = threading.Condition()
-        self._residents: dict[ModelSpec, _Resident] = {}
+        self._residents: dict[Spec, _Resident] = {}
 
     @contextmanager
-    def lease(self, spec: ModelSpec) -> Iterator[SupervisedEngine]:
+    def lease(self, spec: Spec) -> Iterator[SupervisedEngine]:
         """The model's engine, loaded, for as long as the block runs.
 
         Raises `ModelUnavailable` when it cannot be loaded, `OutOfMemory` when it does not fit beside models in use.
@@ -83,12 +97,13 @@ class Residency:
         try:
             ready = resident.engine.start()
             resident.bytes = max(resident.bytes, ready.memory_bytes)
+            resident.device_bytes = max(resident.device_bytes, ready.device_bytes)
             yield resident.engine
         finally:
             self._give_back(resident)
 
-    def _take(self, spec: ModelSpec) -> _Resident:
-        choice = self._choose()
+    def _take(self, spec: Spec) -> _Resident:
+        choice = EngineChoice(spec.library) if spec.library else self._choose()
         with self._changed:
             resident = self._residents.get(spec.key)
             if resident is not None and resident.users == 0 and resident.engine.choice.name != choice.name:
@@ -101,48 +116,57 @@ class Residency:
             resident.last_used_at = time.time()
             return resident
 
-    def _check_folder(self, spec: ModelSpec) -> None:
+    def _check_folder(self, spec: Spec) -> None:
         """A model file is parsed by C++: where an operator names folders, nobody's registry entry reaches beyond them."""
-        path = spec.path.resolve()
-        if self._folders and path != DEMO_PATH and not any(path.is_relative_to(folder) for folder in self._folders):
-            raise ModelUnavailable(
-                "The model's file lies where models may not be loaded from.",
-                detail=f"{spec.name or spec.path}: {spec.path} is outside GATEWAY_MODEL_FOLDERS",
-            )
+        adapters = spec.options.files if isinstance(spec, ModelSpec) else ()
+        for file in (spec.path, *adapters):
+            if not model_folders.is_allowed(file, self._folders):
+                raise ModelUnavailable(
+                    "The model's file lies where models may not be loaded from.",
+                    detail=f"{spec.name or spec.path}: {file} is outside GATEWAY_MODEL_FOLDERS",
+                )
 
-    def _make_place(self, spec: ModelSpec, choice: EngineChoice) -> _Resident:
+    def _make_place(self, spec: Spec, choice: EngineChoice) -> _Resident:
         self._check_folder(spec)
-        needed = spec.estimated_bytes()
+        needed, on_device = spec.estimated_bytes(), spec.device_bytes()
         deadline = time.monotonic() + self._wait_seconds
-        while self._budget is not None and self._used() + needed > self._budget:
-            idle = [resident for resident in self._residents.values() if resident.users == 0]
+        while (why := self._too_much(spec, needed, on_device)) is not None:
+            idle = [
+                resident
+                for resident in self._residents.values()
+                if resident.users == 0 and (not why.on_device or resident.spec.library == spec.library)
+            ]
+            remaining = deadline - time.monotonic()
+            if why.alone or (not idle and (not self._residents or remaining <= 0)):
+                raise why.error
             if idle:
                 self._unload(min(idle, key=lambda resident: resident.last_used_at))
                 continue
-            remaining = deadline - time.monotonic()
-            if needed > self._budget or not self._residents or remaining <= 0:
-                raise self._does_not_fit(spec, needed)
             self._changed.wait(remaining)
             if spec.key in self._residents:
                 return self._residents[spec.key]
         limit = max(self._budget, _LEAST_LIMIT) if self._budget is not None else None
-        resident = _Resident(spec, self._start(spec, choice, memory_limit=limit), needed)
+        resident = _Resident(spec, self._start(spec, choice, memory_limit=limit), needed, on_device)
         self._residents[spec.key] = resident
         return resident
 
     def _used(self) -> int:
         return sum(resident.bytes for resident in self._residents.values())
 
-    def _does_not_fit(self, spec: ModelSpec, needed: int) -> OutOfMemory:
-        assert self._budget is not None
-        return OutOfMemory(
-            "There is not enough memory for this model on the worker.",
-            detail=(
-                f"{spec.name or spec.path} needs about {needed // _MEGABYTE} MB; {self._used() // _MEGABYTE} of "
-                f"{self._budget // _MEGABYTE} MB are in use. Raise GATEWAY_LOCAL_MEMORY_MB, lower `context_size`, or start another worker"
-            ),
-            retry_after=5.0,
-        )
+    def _too_much(self, spec: Spec, needed: int, on_device: int) -> _TooMuch | None:
+        """Why there is no room now: this worker's budget, or the memory that the model may share with others of its library."""
+        remedy = "lower `context_size`, or start another worker"
+        if self._budget is not None and self._used() + needed > self._budget:
+            error = _does_not_fit(spec, needed, self._used(), self._budget, f"Raise GATEWAY_LOCAL_MEMORY_MB, {remedy}")
+            return _TooMuch(error, alone=needed > self._budget)
+        used, most = self._used_on_device(spec), spec.max_memory_bytes
+        if most is not None and used + on_device > most:
+            error = _does_not_fit(spec, on_device, used, most, f"Raise `max_memory_gb`, {remedy}")
+            return _TooMuch(error, alone=on_device > most, on_device=True)
+        return None
+
+    def _used_on_device(self, spec: Spec) -> int:
+        return sum(other.device_bytes for other in self._residents.values() if other.spec.library == spec.library)
 
     def _give_back(self, resident: _Resident) -> None:
         with self._changed:
@@ -161,12 +185,12 @@ class Residency:
         if self._residents.get(resident.spec.key) is resident:
             del self._residents[resident.spec.key]
 
-    def preload(self, spec: ModelSpec) -> None:
+    def preload(self, spec: Spec) -> None:
         """Load a model before anybody asks; the same errors as `lease`."""
         with self.lease(spec):
             pass
 
-    def unload(self, spec: ModelSpec) -> bool:
+    def unload(self, spec: Spec) -> bool:
         """Unload a model that nobody uses; False when it is in use or not loaded."""
         with self._changed:
             resident = self._residents.get(spec.key)
@@ -218,5 +242,16 @@ def _shown(resident: _Resident) -> ResidentModel:
     )
 
 
-def _id(spec: ModelSpec) -> str:
+def _does_not_fit(spec: Spec, needed: int, used: int, limit: int, remedy: str) -> OutOfMemory:
+    return OutOfMemory(
+        "There is not enough memory for this model on the worker.",
+        detail=(
+            f"{spec.name or spec.path} needs about {needed // _MEGABYTE} MB; {used // _MEGABYTE} of "
+            f"{limit // _MEGABYTE} MB are in use. {remedy}"
+        ),
+        retry_after=5.0,
+    )
+
+
+def _id(spec: Spec) -> str:
     return blake2b(repr(spec.key).encode(), digest_size=6).hexdigest()

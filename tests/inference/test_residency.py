@@ -40,7 +40,7 @@ class FakeEngine:
             raise self.failure
         self.starts += 1
         self.ready = SimpleNamespace(
-            engine=self.choice.name, memory_bytes=self.memory_mb * MEGABYTE, load_seconds=0.1, notes=()
+            engine=self.choice.name, memory_bytes=self.memory_mb * MEGABYTE, load_seconds=0.1, notes=(), device_bytes=0
         )
         return self.ready
 
@@ -174,6 +174,28 @@ def test_when_all_are_in_use_a_request_waits_for_a_place(
         assert wanting.result(5) == "b"
         holding.result(5)
     assert engines[0].closed
+
+
+class OnDevice(ModelSpec):
+    """Of another library, and of a GPU's memory that holds one of them."""
+
+    library = "transformers"
+    max_memory_bytes = 100 * MEGABYTE
+
+    def device_bytes(self) -> int:
+        return 60 * MEGABYTE
+
+
+def test_a_model_whose_going_would_make_no_place_stays(
+    open_residency: Open, spec: Spec, engines: list[FakeEngine]
+) -> None:
+    residency = open_residency(wait_seconds=0)
+    with residency.lease(spec("a")):
+        pass
+    busy, wanted = (OnDevice.from_parameters({"model_path": str(spec(name).path)}, name=name) for name in ("b", "c"))
+    with residency.lease(busy), pytest.raises(OutOfMemory), residency.lease(wanted):
+        pass
+    assert set(names(residency)) == {"a", "b"}
 
 
 def test_no_place_within_the_wait_is_out_of_memory(open_residency: Open, spec: Spec, engines: list[FakeEngine]) -> None:
