@@ -7,13 +7,14 @@ ENGINE ?= llama_cpp
 EXTRAS ?=
 comma := ,
 WANTED := $(subst $(comma), ,$(EXTRAS))
-ifneq ($(filter-out sso alerts telemetry,$(WANTED)),)
-$(error EXTRAS takes sso, alerts and telemetry, with commas between; not $(filter-out sso alerts telemetry,$(WANTED)))
+KNOWN := sso alerts telemetry transformers
+ifneq ($(filter-out $(KNOWN),$(WANTED)),)
+$(error EXTRAS takes sso, alerts, telemetry and transformers, with commas between; not $(filter-out $(KNOWN),$(WANTED)))
 endif
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run manage test check bench bench-peers screenshots lock messages services engine clean
+.PHONY: help run manage test clients check bench bench-peers screenshots lock messages services engine torch clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -24,9 +25,12 @@ run: $(VENV)/run.stamp $(WANTED:%=$(VENV)/extra-%.stamp) ## Install and serve on
 manage: $(VENV)/run.stamp $(WANTED:%=$(VENV)/extra-%.stamp) ## Run a management command. ARGS="migrate --data-dir DIR"
 	@exec $(BIN)/python manage.py $(ARGS)
 
-test: $(VENV)/development.stamp services engine ## Run every test, on SQLite and then on PostgreSQL. ENGINE=xllamacpp skips the compile.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
+test: $(VENV)/development.stamp $(VENV)/extra-chroma.stamp services engine torch ## Run every test, on SQLite and then on PostgreSQL. ENGINE=xllamacpp skips the compile.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not clients"
 	GATEWAY_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q --stores -m "not browser and not slow"
+
+clients: $(VENV)/development.stamp build/clients/openai3.stamp build/clients/openai2.stamp build/clients/node.stamp ## Ask through other people's client libraries, straight and through the gateway.
+	$(BIN)/python -m pytest -q tests/clients
 
 check: $(VENV)/development.stamp ## Format, lint, types, system checks, migrations, import directions.
 	$(BIN)/ruff format --no-cache --check .
@@ -56,6 +60,10 @@ else
 	@$(BIN)/python -m inference.engine.build
 endif
 
+# For the tests of models of the transformers library, which say by name that they did not run without it.
+torch: $(VENV)/run.stamp
+	@$(MAKE) --no-print-directory $(VENV)/extra-transformers.stamp || echo "torch: it could not be installed; its tests are skipped"
+
 services: $(VENV)/development.stamp ## Install what the tests want of the system: Redis, PostgreSQL, MariaDB, Chromium.
 	@$(BIN)/python -m tests.install_services
 
@@ -80,6 +88,15 @@ $(VENV)/extra-%.stamp: requirements/extra-%.txt | $(VENV)/run.stamp
 
 $(VENV)/development.stamp: requirements/development.txt $(VENV)/python.stamp
 	@$(BIN)/python requirements/install.py requirements/development.txt && touch $@ $(VENV)/run.stamp
+
+# Client libraries do not agree on versions of one another, so they get environments of their own.
+build/clients/openai%.stamp: requirements/clients-openai%.txt $(VENV)/python.stamp
+	@test -x $(basename $@)/bin/python || $(BIN)/python -m venv $(basename $@)
+	@$(basename $@)/bin/python requirements/install.py $< && touch $@
+
+build/clients/node.stamp: tests/clients/node/package.json tests/clients/node/package-lock.json tests/clients/node/run.mjs
+	@command -v npm >/dev/null || { echo "npm is not here: apt-get install npm"; exit 1; }
+	@mkdir -p build/clients/node && cp $^ build/clients/node/ && cd build/clients/node && npm ci --no-audit --no-fund --silent && touch ../node.stamp
 
 $(VENV)/python.stamp:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: apt-get install python3 python3-venv"; exit 1; }

@@ -236,6 +236,22 @@ def test_every_credential_header_is_checked_alike(gateway, header) -> None:
         ask("gw-unknown")
 
 
+def test_a_repeated_idempotency_key_is_one_call(client, upstream, redis_url) -> None:
+    def ask(**more):
+        headers = {"Idempotency-Key": "order-4711"}
+        return client.chat.completions.with_raw_response.create(
+            model="gpt-test", messages=CHAT, extra_headers=headers, **more
+        )
+
+    first, second = ask(), ask()
+    assert first.parse() == second.parse()
+    assert second.headers["x-gateway-idempotent-replay"] == "1"
+    assert len(upstream.requests) == 1
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        ask(seed=1)
+    assert caught.value.code == "idempotency_key_reused"
+
+
 def error_of(client, **more):
     with pytest.raises(openai.APIStatusError) as caught:
         client.chat.completions.create(**{"model": "gpt-test", "messages": CHAT, **more})
