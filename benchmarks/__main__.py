@@ -24,7 +24,10 @@ QUICK = Plan(seconds=2.0, rounds=1, requests=5_000, requests_limit_seconds=10.0,
 
 
 def main(arguments: list[str] | None = None) -> int:
-    asked = _arguments(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["local"]:
+        return local_inference.main(given[1:])
+    asked = _arguments(given)
     plan = _plan(asked)
     console = Console(width=None if sys.stdout.isatty() else 160)
     facts, cores = machine.describe(), machine.cores()
@@ -52,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         if "local" in asked.only:
             os.sched_setaffinity(0, {cores.contender, cores.load})
             try:
-                measured["local"] = local_inference.measure(plan, directory / "local", say)
+                size = local_inference.QUICK if asked.quick else local_inference.Size()
+                measured[size.measure] = local_inference.measure(size, directory / "local", say)
             except (DidNotStart, OSError) as error:
                 say(f"local inference: {error}")
                 notes["local"] = f"could not be measured: {error}"

@@ -84,12 +84,7 @@ class Program:
 
     def pids(self) -> list[int]:
         """The program and everything below it that still lives."""
-        found, queue = [], [self.pid]
-        while queue:
-            pid = queue.pop()
-            found.append(pid)
-            queue.extend(children(pid))
-        return found
+        return family(self.pid)
 
     def stop(self) -> None:
         family = self.pids() if self._child.poll() is None else []
@@ -117,6 +112,24 @@ def children(pid: int) -> list[int]:
             with contextlib.suppress(OSError):
                 found += [int(child) for child in (task / "children").read_text().split()]
     return found
+
+
+def family(pid: int) -> list[int]:
+    """A process and everything below it that still lives."""
+    found, queue = [], [pid]
+    while queue:
+        pid = queue.pop()
+        found.append(pid)
+        queue.extend(children(pid))
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process, in user and system mode since it began; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def resident_kb(pid: int) -> int:

@@ -49,6 +49,11 @@ def _cut(measured: Measured) -> float | None:
     return sum(seen) if seen else None
 
 
+def _of_local(what: str, peer: str) -> Callable[[Measured], float | None]:
+    name = f"tokens_per_second_{what}"
+    return lambda measured: ratio(figure(measured, "local", "gateway", name), figure(measured, "local", peer, name))
+
+
 def _worst_of_policies(measured: Measured) -> float | None:
     """Milliseconds."""
     results = measured.get("decisions", {})
@@ -113,6 +118,41 @@ PROMISES = (
         "ms",
     ),
     Promise(
+        "local tokens/s, 8 users, against one after another",
+        ">= 1.9 x",
+        lambda x: x >= 1.9,
+        _of_local("plain_8", "direct"),
+        "x",
+    ),
+    Promise(
+        "local tokens/s, 8 users, shared system prompt, against one after another",
+        ">= 1.85 x",
+        lambda x: x >= 1.85,
+        _of_local("shared_8", "direct"),
+        "x",
+    ),
+    Promise(
+        "local tokens/s, 8 users, prompts cached, against one after another",
+        ">= 3.6 x",
+        lambda x: x >= 3.6,
+        _of_local("cached_8", "direct"),
+        "x",
+    ),
+    Promise(
+        "local tokens/s, 8 users, shared system prompt, against parallel slots",
+        ">= 7 x",
+        lambda x: x >= 7,
+        _of_local("shared_8", "parallel slots"),
+        "x",
+    ),
+    Promise(
+        "local first token, 8 users, prompts new",
+        "<= 1.9 s",
+        lambda x: x <= 1.9,
+        _of_gateway("local", "first_token_s_plain_8"),
+        "s",
+    ),
+    Promise(
         "p99 of a decision by a policy, 10,000 models",
         "< 1 ms",
         lambda x: x < 1,
@@ -127,6 +167,22 @@ PROMISES = (
         lambda measured: figure(measured, "decisions", "snapshot", "build_seconds"),
         "s",
     ),
+)
+
+LOCAL_ROUNDS = (
+    ("plain_1", "1 user"),
+    ("plain_2", "2"),
+    ("plain_4", "4"),
+    ("plain_8", "8"),
+    ("cached_8", "8, asked again"),
+    ("shared_8", "8, shared prompt"),
+    ("shared_cached_8", "8, shared, again"),
+)
+
+LOCAL_COLUMNS = tuple(
+    column
+    for what, heading in LOCAL_ROUNDS
+    for column in ((f"tokens_per_second_{what}", heading, ",.0f"), (f"first_token_s_{what}", "first", ",.2f"))
 )
 
 COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
@@ -221,15 +277,10 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
         ),
     ),
     "local": (
-        "Local inference, the built-in model",
-        (
-            ("tokens_per_second_1", "tokens/s, 1 user", ",.0f"),
-            ("tokens_per_second_8", "tokens/s, 8 users", ",.0f"),
-            ("first_token_ms_1", "first token ms, 1 user", ",.2f"),
-            ("first_token_ms_8", "first token ms, 8 users", ",.2f"),
-            ("failed", "failed", ",.0f"),
-        ),
+        "Local inference: tokens/s of all users together, and seconds to the first token",
+        LOCAL_COLUMNS,
     ),
+    "local_other": ("Local inference, another model than the promises are of", LOCAL_COLUMNS),
     "decisions": (
         "Decisions over 1,000 providers, 10,000 models and 500 policies",
         (
@@ -281,13 +332,6 @@ def _promises(measured: Measured) -> Table:
         verdict = "[green]kept[/]" if promise.reached(value) else "[red]MISSED[/]"
         peers = [_peer_value(promise, measured, peer) for peer in ("nginx", "litellm")]
         table.add_row(promise.what, f"{value:{promise.form}} {promise.unit}", promise.bound, verdict, *peers)
-    local = [
-        ratio(figure(measured, "local", "gateway", name), figure(measured, "local", "direct", name))
-        for name in ("tokens_per_second_1", "tokens_per_second_8")
-    ]
-    for users, value in zip((1, 8), local, strict=True):
-        if value is not None:
-            table.add_row(f"local tokens/s against Llama called directly, {users} user(s)", f"{value:.2f} x", "", "")
     return table
 
 

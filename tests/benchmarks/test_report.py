@@ -45,6 +45,20 @@ def test_each_broken_promise_is_named(measure, name, value, what):
     assert report.missed(_with(measure, "gateway", name, value)) == what
 
 
+def test_local_promises_are_ratios_to_the_other_engines():
+    gateway = {
+        "tokens_per_second_plain_8": 70.0,
+        "tokens_per_second_cached_8": 140.0,
+        "tokens_per_second_shared_8": 65.0,
+    }
+    direct = {"tokens_per_second_plain_8": 36.0, "tokens_per_second_cached_8": 40.0, "tokens_per_second_shared_8": 35.0}
+    local = {"gateway": gateway, "direct": direct, "parallel slots": {"tokens_per_second_shared_8": 9.0}}
+    assert report.missed({"local": local}) == [
+        "local tokens/s, 8 users, prompts cached, against one after another",
+    ]
+    assert "7.22 x" in _shown({"local": local})
+
+
 def test_a_promise_without_its_figures_is_neither_kept_nor_missed():
     alone = {"throughput": {"gateway": {"per_core": 13_000.0}}}
     assert report.missed(alone) == []
