@@ -18,22 +18,36 @@ HERE = Path(__file__).resolve().parent
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 UNTRANSLATED = {"client-cert", "trusted-host", "no-index", "keyring-provider"}
 """Settings of pip that decide what can be reached and that uv is not told: with these, pip installs."""
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+"""Where PyTorch offers torch without CUDA, which is what a lock takes of it; its hashes decide, not who offers them."""
 
 
 def main(lock: Path) -> int:
     started = time.monotonic()
-    installer = "uv"
-    if not with_uv(lock):
-        installer = "pip"
-        command = [*PIP, "install", "--quiet", *_beside(lock), "--require-hashes", "-r", str(lock)]
-        if subprocess.run(command, check=False).returncode:
-            print(f"could not install {lock.name}: see pip's message above", file=sys.stderr)
-            return 1
-    print(f"installed {lock.name} with {installer} in {time.monotonic() - started:.1f} s")
-    return 0
+    for indexes in _sources(lock):
+        for installer, install in (("uv", with_uv), ("pip", with_pip)):
+            if install(lock, *indexes):
+                print(f"installed {lock.name} with {installer} in {time.monotonic() - started:.1f} s")
+                return 0
+    print(f"could not install {lock.name}: see pip's message above", file=sys.stderr)
+    return 1
 
 
-def with_uv(lock: Path) -> bool:
+def _sources(lock: Path) -> list[tuple[str, ...]]:
+    """Further indexes to try, one set after the other. Those that pip was told of may have a torch without CUDA themselves."""
+    if "\ntorch==" not in lock.read_text():
+        return [()]
+    own = {"index-url", "extra-index-url", "find-links"} & pip_settings().keys()
+    return [(), (CPU_BUILDS,)] if own else [(CPU_BUILDS,)]
+
+
+def with_pip(lock: Path, *indexes: str) -> bool:
+    command = [*PIP, "install", "--quiet", *_beside(lock), "--require-hashes", "-r", str(lock)]
+    command += [word for index in indexes for word in ("--extra-index-url", index)]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def with_uv(lock: Path, *indexes: str) -> bool:
     if os.environ.get("GATEWAY_INSTALLER") == "pip":
         return False
     settings = pip_settings()
@@ -47,6 +61,7 @@ def with_uv(lock: Path) -> bool:
     command += [*_beside(lock), "--require-hashes", "-r", str(lock)]
     # Every file's hash is in the lock, so it does not matter which index offers it.
     command += ["--index-strategy", "unsafe-best-match"]
+    command += [word for index in indexes for word in ("--index", index)]
     # As pip does: where the environment keeps Python from writing bytecode, every process would compile Django anew.
     command += ["--compile-bytecode"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import re
 import subprocess
 import tomllib
@@ -52,9 +53,24 @@ def test_an_extra_adds_what_the_tests_ran_with_and_only_that(extra):
     assert {re.split(r"[\[<>=; ]", line)[0] for line in wanted} <= added.keys()
 
 
+def test_the_extra_of_torch_holds_no_cuda_and_adds_to_what_runs():
+    added = pins("extra-transformers.txt")
+    assert {"torch", "transformers", "tokenizers", "safetensors", "llguidance"} <= added.keys()
+    assert not added.keys() & pins("run.txt").keys()
+    assert not [name for name in added if name.startswith(("nvidia-", "cuda-", "triton"))]
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_torch_without_cuda_is_looked_for_where_pytorch_offers_it(monkeypatch, mirror):
+    monkeypatch.setattr(install, "pip_settings", lambda: {"find-links": "/wheels"} if mirror else {})
+    lock = ROOT / "requirements" / "extra-transformers.txt"
+    assert install._sources(lock) == ([()] if mirror else []) + [(install.CPU_BUILDS,)]
+    assert install._sources(ROOT / "requirements" / "run.txt") == [()]
+
+
 def test_only_an_extra_is_installed_without_what_it_needs(monkeypatch):
     asked = []
-    monkeypatch.setattr(install, "with_uv", lambda lock: False)
+    monkeypatch.setattr(install, "with_uv", lambda lock, *indexes: False)
     monkeypatch.setattr(
         install.subprocess, "run", lambda command, **_: asked.append(command) or subprocess.CompletedProcess([], 0)
     )
@@ -84,7 +100,8 @@ def test_every_dependency_of_the_project_is_locked():
         *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
     names = {re.split(r"[\[<>=; ]", line)[0].lower().replace("_", "-") for line in wanted}
-    assert names - {project["name"]} <= pins("development.txt").keys() | pins("engine.txt").keys()
+    locked = ("development.txt", "engine.txt", "extra-transformers.txt")
+    assert names - {project["name"]} <= set().union(*map(pins, locked))
 
 
 def test_uv_is_told_what_pip_knows():
@@ -109,3 +126,10 @@ def test_with_settings_that_uv_does_not_know_pip_installs(monkeypatch):
 def test_pip_does_it_when_asked_to(monkeypatch):
     monkeypatch.setenv("GATEWAY_INSTALLER", "pip")
     assert install.with_uv(ROOT / "requirements" / "run.txt") is False
+
+
+@pytest.mark.xdist_group("together")
+def test_tests_of_one_group_stay_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """Their module starts a product once then, not once on each worker."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@together")
