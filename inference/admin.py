@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inference import (
     admin_alerts,  # noqa: F401  (registers its pages)
+    admin_batches,  # noqa: F401  (registers its pages)
     admin_cutover,  # noqa: F401  (registers its page)
     admin_explain,  # noqa: F401  (registers its page)
     admin_jobs,  # noqa: F401  (registers its pages)

@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from inference import events, job_lists, jobs
+from inference import events, job_lists, jobs, live_lists
 from inference.errors import GatewayError
 from inference.models import Job, Trace
 from providers import audit, cells, pages
@@ -35,7 +35,6 @@ from routing.models import ClientKey
 LIST = "admin:inference_job_changelist"
 MAY_ACT = "inference.change_job"
 _READS_CONTENT = "inference.view_tracecontent"
-LIVE_SECONDS = 3
 STATES = (
     ("", gettext_lazy("All")),
     ("queued", gettext_lazy("Waiting")),
@@ -73,7 +72,6 @@ class JobAdmin(ReadOnlyAdmin):
             found = job_lists.page(self.get_queryset(request), cursor=cursor, **words)
         except job_lists.BadCursor:
             found, problem = job_lists.Page([], {}, {}), _("This address leads to no page of the list any more.")
-        here = reverse(LIST)
         context = {
             "rows": [_row(job, found) for job in found.rows],
             "searched": bool(words),
@@ -81,23 +79,13 @@ class JobAdmin(ReadOnlyAdmin):
         }
         if "X-Fragment" in request.headers:
             return TemplateResponse(request, "admin/jobs/rows.html", context)
-        rest = {name: value for name, value in words.items() if name != "state"}
         return self._shown(
             request,
             "admin/jobs/list.html",
             {
                 "title": _("Jobs"),
                 **context,
-                "words": words,
-                "states": [
-                    (label, f"{here}?{urlencode({**rest, **({'state': state} if state else {})})}", state)
-                    for state, label in STATES
-                ],
-                "state": words.get("state", ""),
-                "live": "" if cursor else f"{here}?{urlencode(words)}",
-                "live_seconds": LIVE_SECONDS,
-                "newest": f"{here}?{urlencode(words)}" if cursor else "",
-                "older": f"{here}?{urlencode({**words, 'cursor': found.cursor})}" if found.cursor else "",
+                **live_lists.ways(reverse(LIST), STATES, words, cursor=cursor, older=found.cursor),
                 "twins": [
                     ("REST", f'curl "$GATEWAY/api/v1/jobs?{urlencode(words)}" -H "Authorization: Bearer $ADMIN_KEY"'),
                     (_("Command"), " ".join(["manage.py jobs", *_options(words)])),
@@ -143,7 +131,7 @@ class JobAdmin(ReadOnlyAdmin):
                 "may_read": reads,
                 "said": _said(job.pk) if tab == "content" and reads else None,
                 "live": "" if job.is_over or tab == "content" else here,
-                "live_seconds": LIVE_SECONDS,
+                "live_seconds": live_lists.SECONDS,
                 "twins": _twins(job),
                 **(extra_context or {}),
             },

@@ -150,6 +150,7 @@ class TraceAdmin(OfTeams, ReadOnlyAdmin):
                 "served_by": trace_looks.served_by(trace),
                 "outcome": trace_looks.outcome(trace),
                 "flags": trace_looks.flags(trace),
+                "saved": trace_looks.saved(trace),
                 "cost": cells.money(trace.cost, trace.currency),
                 **_around(request, trace, form, words, tab),
                 **_waterfall(trace),

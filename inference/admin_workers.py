@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from inference import process_list, worker_actions
+from inference import process_beats, process_list, worker_actions
 from inference.models import Job
 from inference.process_list import RedisAway, Seen, moment
 from inference.worker_actions import NoSuchWorker, NotTold
@@ -152,7 +152,7 @@ def _worker(one: dict[str, Any]) -> dict[str, Any]:
 
 def _state(one: dict[str, Any]) -> Any:
     if not one["alive"]:
-        return cells.pill(_("gone"), "bad", _("No word for %(n)d seconds.") % {"n": process_list.MISSED_SECONDS})
+        return cells.pill(_("gone"), "bad", _("No word for %(n)d seconds.") % {"n": process_beats.MISSED_SECONDS})
     if not one["takes"]:
         return cells.pill(_("drained"), "warn", _("It takes nothing new."))
     return cells.pill(_("alive"), "good")

@@ -17,8 +17,9 @@ from django.conf import settings
 
 from inference import usage_rows
 from inference.attempts import RUN
+from inference.batch_models import ID_PREFIX
 from inference.kept_records import row_of_begun, rows_of
-from inference.models import Job
+from inference.models import Job, UsageRecord
 from inference.recording import Row
 from inference.spool import Begun, Left, left_by_the_dead
 
@@ -61,24 +62,27 @@ def _taken_over(left: Left) -> int:
 
 
 def _lost(begun: Iterable[Begun]) -> Iterator[Row]:
-    """Each request once. One that failed over has two slots for a moment: the later of its providers was being asked."""
-    rows: dict[str, Row] = {}
+    """Each run of a request once. One that failed over has two slots for a moment: the later of its providers was being asked."""
+    rows: dict[tuple[str, int], Row] = {}
     for one in begun:
         try:
             row = row_of_begun(one)
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError, ArithmeticError) as error:
             logger.error("a request in the spool cannot be read and is lost: %s", type(error).__name__)
             continue
-        before = rows.get(row.request_id)
+        before = rows.get((row.request_id, row.attempt))
         if before is None or before.attempts <= row.attempts:
-            rows[row.request_id] = row
+            rows[row.request_id, row.attempt] = row
     yield from rows.values()
 
 
 def _has_ended(row: Row) -> bool:
-    """A job's run that told its end and its usage itself, in the moment before its process died."""
+    """A run, of a job or a line of a batch, that told its end and its usage itself, in the moment before its process died."""
     if row.attempt < RUN:
         return False
+    if row.request_id.startswith(ID_PREFIX):
+        # Another worker that answered the line began with it later.
+        return UsageRecord.objects.filter(request_id=row.request_id, attempt=0, at__lte=row.at).exists()
     try:
         job_id = uuid.UUID(row.request_id.removeprefix("job_"))
     except ValueError:

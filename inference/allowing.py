@@ -14,7 +14,9 @@ from prometheus_client.metrics_core import Metric
 from inference.backends.base import Usage
 from inference.errors import BudgetExhausted, BudgetStoreUnavailable, GatewayError, LimitReached
 from inference.recording import cost_of
+from inference.tokens_seen import pictures_in
 from inference.told_usage import read_usage
+from providers.capabilities import WRITE_NOTHING
 from providers.pricing import USD
 from routing import metering
 from routing.allowances import BUDGET, CALLS, NANO, REQUESTS, TOKENS, Allowance
@@ -24,7 +26,7 @@ from routing.metering import STORE_AWAY, UNPRICED, Exhausted, Grant, Needs, nano
 if TYPE_CHECKING:
     from inference.attempts import Trail
     from inference.wire.openai import ParsedRequest
-    from routing.types import ModelView
+    from routing.types import Identity, ModelView, Snapshot
 
 Header = tuple[bytes, bytes]
 
@@ -46,10 +48,10 @@ _HEADERS = tuple(
 def needs_of(request: ParsedRequest, model: ModelView, tokens_per_byte: float | None = None) -> Needs:
     """The tokens that a request is likely to use at a model, and the most that it can: one for each byte of what was sent, and
     an answer as long as the request allows and the model can."""
-    prompt = request.prompt_bytes
-    likely = int(prompt * (tokens_per_byte or TOKENS_PER_BYTE)) + request.images * TOKENS_PER_IMAGE
-    most = prompt + request.images * MOST_TOKENS_PER_IMAGE if request.images else max(prompt, request.size)
-    if request.operation.name == "embeddings":
+    prompt, pictures = request.prompt_bytes, pictures_in(request)
+    likely = int(prompt * (tokens_per_byte or TOKENS_PER_BYTE)) + pictures * TOKENS_PER_IMAGE
+    most = prompt + pictures * MOST_TOKENS_PER_IMAGE if pictures else max(prompt, request.size)
+    if request.operation.name in WRITE_NOTHING:
         return Needs(likely, 0, most, 0)
     asked, able = request.max_output_tokens, model.max_tokens
     usual = USUAL_OUTPUT_TOKENS if asked is None else asked
@@ -74,6 +76,28 @@ async def take(trail: Trail, request: ParsedRequest, model: ModelView, bundle: m
         return
     end_try(trail)
     await meter.take(bundle, needs, grant, again=True)
+
+
+async def take_turn(
+    trail: Trail,
+    snapshot: Snapshot,
+    identity: Identity,
+    tags: tuple[str, ...] = (),
+    model: ModelView | None = None,
+) -> None:
+    """For a request that generates nothing: it counts as one, and takes neither tokens nor money. `model` is the one that would have
+    answered; without any, only its caller's limits count.
+
+    Raises what the caller is told when its limit is reached.
+    """
+    bundle = metering.current().bundle(snapshot, identity, tags, model)
+    if bundle is None:
+        return
+    grant = trail.grant = Grant()
+    try:
+        await metering.current().take(bundle, None, grant)
+    except Exhausted as exhausted:
+        raise refusal(exhausted) from None
 
 
 def end_try(trail: Trail) -> None:
@@ -135,11 +159,13 @@ def refusal(exhausted: Exhausted) -> GatewayError:
             detail=allowance.name,
         )
     if allowance.kind == BUDGET:
-        return BudgetExhausted(
+        exceeded = BudgetExhausted(
             _over_budget(allowance),
             param=allowance.exceeded_code,
             detail=f"{allowance.name}: {allowance.amount / NANO:.10g} USD",
         )
+        exceeded.comes_back = allowance.period != "request"
+        return exceeded
     if allowance.unit == CALLS:
         message = f"Too many requests at once: {allowance.amount} may be under way."
     else:

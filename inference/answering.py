@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter, time
 from typing import Any
@@ -29,7 +30,7 @@ from inference.errors import GatewayError, UpstreamBroken, UpstreamFailed, Upstr
 from inference.limits import Limits
 from inference.plane import DataPlane
 from inference.recording import Entry, Recorder, entry_from_within
-from inference.tokens_seen import in_question
+from inference.tokens_seen import in_media, in_question, in_whole
 from inference.told_usage import read_usage, usage_tail
 from inference.wire import openai, sse
 from inference.wire.errors import redact
@@ -41,8 +42,11 @@ holds_models = False
 """Whether local engines run in this very process. Set by `tasks`, once, when a worker knows its queues."""
 
 OnEvents = Callable[[list[bytes]], Awaitable[None]]
+Said = Callable[[bytes, bool], bytes]
+"""Of a whole answer and whether it is in the words of `ParsedRequest.native`: what its client is told. Raises `UpstreamBroken`."""
 
 _DONE = b"[DONE]"
+_LAST_EVENT = re.compile(rb'"type"\s*:\s*"(?:error|response\.(?:completed|incomplete|failed|cancelled))"')
 
 
 _plane: DataPlane | None = None
@@ -97,6 +101,8 @@ class Question:
         self.usage: Usage | None = None
         self.events = 0
         self.was_cancelled = False
+        self.replied_in = ""
+        """The protocol of the answer, where it is not a chat completion: see `inference.wire.native`."""
         self.first_byte: float | None = None
         self.llm_seconds = 0.0
         self._at = time()
@@ -116,7 +122,8 @@ class Question:
             assert first is not None
             assert reply.chunks is not None
             self.first_byte = perf_counter() - self._began
-            collected = Collected()
+            self.replied_in = reply.api
+            collected = CollectedResponse() if reply.api else Collected()
             self._heard(first)
             if events := collected.feed(first):
                 self._saw(len(events))
@@ -131,6 +138,20 @@ class Question:
             if self.trail.slot is not None and not self.usage.estimated:
                 self.trail.slot.told(reply.status, self.usage.counts)
             return completion
+
+    async def whole(self, seconds: float | None = None, said: Said = lambda body, native: body) -> tuple[int, bytes]:
+        """Status and body of an answer that does not stream, of whatever operation the request is, as `said` has it."""
+        async with self._dispatched(seconds) as (reply, _):
+            body = reply.body or b""
+            self._heard(body)
+            tail = usage_tail(body) if reply.usage is None else None
+            usage = reply.usage or (read_usage(tail) if tail is not None else None)
+            operation = self.request.operation.name
+            estimated = in_media if operation in openai.MEDIA else in_whole
+            self.usage = usage or estimated(in_question(self.request), operation, body)
+            if self.trail.slot is not None and not self.usage.estimated:
+                self.trail.slot.told(reply.status, self.usage.counts)
+            return reply.status, said(body, bool(reply.api))
 
     def _heard(self, piece: bytes) -> None:
         if self._capture is not None:
@@ -285,6 +306,36 @@ class Collected:
                     reasoning=delta.get("reasoning_content"),
                 )
             )
+
+
+class CollectedResponse:
+    """The same of an upstream that answers in the words of the Responses API, whose last event holds all of it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._response: dict[str, Any] | None = None
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of the events that `piece` completes. Raises when the upstream says in the stream that it failed."""
+        *parts, self._rest = sse.split(self._rest + piece)
+        said = [data for part in parts if (data := sse.data_of(part)) and data != _DONE]
+        for data in said:
+            if _LAST_EVENT.search(data) is not None:
+                self._take(_object(data))
+        return said
+
+    def whole(self, request_id: str) -> dict[str, Any]:
+        if self._response is None:
+            raise UpstreamBroken("The provider's stream ended before its answer was complete.")
+        return self._response
+
+    def _take(self, event: dict[str, Any]) -> None:
+        response = event.get("response")
+        if event.get("type") in ("error", "response.failed"):
+            error = (response or {}).get("error") or event.get("error") or event
+            raise UpstreamFailed(f"The provider failed: {redact(str(error.get('message') or error))[:500]}")
+        if event.get("type") in ("response.completed", "response.incomplete", "response.cancelled"):
+            self._response = response
 
 
 def _object(body: bytes) -> dict[str, Any]:

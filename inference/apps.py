@@ -16,6 +16,8 @@ class InferenceConfig(AppConfig):
             configuration,
             key_traffic,
             ledger_sums,
+            model_directories,
+            model_files,
             policy_traffic,
             policy_trials,
             probing,
@@ -23,9 +25,10 @@ class InferenceConfig(AppConfig):
             relay,
             spending,
         )
+        from inference.engine import specs
         from inference.wakeups import wake
         from providers import configuration as files
-        from providers import discovery, live_figures, probes
+        from providers import discovery, engine_options, live_figures, probes
         from providers.importers import smoke
         from routing import key_traffic as traffic_of_keys
         from routing import ledger_word, trials
@@ -39,7 +42,10 @@ class InferenceConfig(AppConfig):
         asked_spending.read_with(spending.of)
         ledger_word.read_with(ledger_sums.of_in_a_thread)
         live_figures.register(provider_strips.of, provider_strips.use_of, provider_strips.recent)
+        engine_options.check_with(specs.wrong_options)
         discovery.register_builtin_file("builtin:demo", "demo")
+        discovery.read_files_with(model_files.offered)
+        discovery.read_directories_with(model_directories.offered)
         probes.register_generation(probing.one_token)
         smoke.register_generation(probing.one_answer)
         for section in configuration.SECTIONS:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from inference.errors import InvalidRequest
 from inference.wire import tags
 from inference.wire.openai import ParsedRequest, prompt_of, unknown_task
-from providers.capabilities import TASKS
+from providers.capabilities import TASKS, TEXT_OPERATIONS
 from routing import estimates, selections
 from routing.types import Identity, RequestFacts
 
@@ -56,18 +56,18 @@ def fold_headers(request: ParsedRequest, sent: Mapping[bytes, bytes]) -> None:
 
 
 async def settle_model(request: ParsedRequest, identity: Identity | None) -> None:
-    """A request without a model or a task means the model that was selected for its session, or for its key without one.
+    """A request for text without a model or a task means the model that was selected for its session, or for its key without one.
 
     Code of this process that asks in nobody's name selects under an empty prefix.
     """
-    if not request.model and not request.task:
+    if not request.model and not request.task and request.operation.name in TEXT_OPERATIONS:
         whose, embeddings = _selects(request, identity)
         request.model = await selections.selected(*whose, embeddings=embeddings) or ""
 
 
 def settle_model_now(request: ParsedRequest, identity: Identity | None) -> None:
     """As `settle_model`, for synchronous code that asks what a live request would get."""
-    if not request.model and not request.task:
+    if not request.model and not request.task and request.operation.name in TEXT_OPERATIONS:
         whose, embeddings = _selects(request, identity)
         with contextlib.suppress(selections.SelectionsAway):
             request.model = selections.read(*whose, embeddings=embeddings) or ""

@@ -50,6 +50,8 @@ class Attempt:
     first_byte: float | None = None
     """Of a stream: when it began to speak, counted from the try's begin."""
     key_id: int | None = None
+    saved: dict[str, Any] | None = None
+    """What the answer had cost when it was made: of one that was remembered, so that nobody was asked."""
 
 
 class Paid(NamedTuple):
@@ -154,6 +156,8 @@ def document(log: Iterable[Attempt], usage: Usage, cost: Decimal | None) -> list
         }
         if one.status:
             line |= {"code": one.code, "duration_ms": round(one.seconds * 1000, 3), "key_id": one.key_id}
+        if one.saved is not None:
+            line["saved"] = one.saved
         if one.first_byte is not None:
             line["first_byte_ms"] = round(one.first_byte * 1000, 3)
         if 200 <= one.status < 300 and not one.code:

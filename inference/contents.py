@@ -74,6 +74,10 @@ class Capture:
             self._pieces.append(piece[: self._room])
         self._room -= len(piece)
 
+    def hear_no_more(self) -> None:
+        """Of an answer that is no text."""
+        self._room = 0
+
     @property
     def answer(self) -> bytes:
         return b"".join(self._pieces)

@@ -7,16 +7,20 @@ and overrides expire by the second. One that depends on more than that says so a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from random import random
 from time import time
 from typing import Any
 from urllib.parse import quote
 
 from inference.asking import facts_of
+from inference.errors import PermissionDenied
 from inference.refusing import refusal
 from inference.wire.openai import ParsedRequest
+from inference.wire.other_models import named_beside
 from routing import health
 from routing.decide import decide
+from routing.filters import permits_name
 from routing.types import NOMINAL, Candidate, Conditions, Identity, RequestFacts, RouteDecision, Snapshot
 
 _MOST_KEPT = 10_000
@@ -68,7 +72,10 @@ _memory = _Memory()
 
 
 def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) -> Ruling:
-    """Who may serve, best first; nobody, when its `candidates` are empty."""
+    """Who may serve, best first; nobody, when its `candidates` are empty. Raises `PermissionDenied` when an upstream is asked for
+    models that the key may not name."""
+    if identity is not None and (identity.allowed_models is not None or identity.allowed_policies is not None):
+        _check_names(request, identity)
     now, conditions, memory = time(), health.current().conditions(), _memory
     if (
         memory.snapshot is not snapshot
@@ -106,6 +113,13 @@ def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) 
     if not ruling.decision.varies and (steady is None or request.prompt_bytes < steady):
         memory.made[question] = ruling
     return ruling
+
+
+def _check_names(request: ParsedRequest, identity: Identity) -> None:
+    told = (request.fields,) if request.native is None else (request.fields, request.native.fields)
+    for name in chain.from_iterable(map(named_beside, told)):
+        if not permits_name(identity, name):
+            raise PermissionDenied(f"Your API key may not use the model '{name[:200]}'.", param="model")
 
 
 def candidates_for(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) -> tuple[Candidate, ...]:

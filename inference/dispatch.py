@@ -44,6 +44,7 @@ from inference.told_usage import read_usage, usage_tail
 from inference.wire import sse
 from inference.wire.errors import redact
 from inference.wire.openai import ParsedRequest
+from providers import capabilities
 from routing import health, metering
 from routing.health import Health
 from routing.metering import BUDGET_EXHAUSTED, UNPRICED, Bundle, Exhausted
@@ -68,6 +69,9 @@ _TELLING = (
 )
 """When every candidate failed, the caller is told the failure that says most about when to come back."""
 
+
+_NOT_TRANSLATABLE = "not_translatable"
+"""Of a candidate that would need the request in words which cannot say it."""
 
 _ALIVE = (400, 404, 409, 413, 415, 422)
 """Refusals of a request by which an upstream shows that it is well."""
@@ -199,6 +203,8 @@ class Dispatcher:
                 away.append(Dropped(model.route, skipped.reason, "", back_at, skipped.code))
         if failures:
             failure = most_telling(failures)
+        elif (untold := _untold(call.request, away)) is not None:
+            failure = untold
         elif away:
             failure = nobody_left(ruling.facts, away, time())
         else:
@@ -249,6 +255,9 @@ class Dispatcher:
         self, asked: _Call, model: ModelView, trail: Trail, tried: set[int], reason: str
     ) -> tuple[Reply, bytes | None]:
         provider, request = model.provider, asked.request
+        native = request.native
+        if native is not None and native.untranslatable is not None and not self._table.speaks(provider, native.api):
+            raise PassedOver(_NOT_TRANSLATABLE)
         known = health.current()
         key = choose_key(provider.keys, tried, known) if provider.keys else None
         assert trail.ruling is not None
@@ -258,16 +267,24 @@ class Dispatcher:
         trail.model, trail.key = model, key
         route = trail.route = model.route
         trail.attempts += 1
+        fields = request.fields
+        if native is not None:
+            thinks = capabilities.thinks(model.upstream_model_id, model.capabilities)
+            fields = native.completed(fields, local=provider.local, thinks=thinks)
         call = UpstreamCall(
             request.operation.name,
             model,
-            request.fields,
+            fields,
             request.stream,
             asked.request_id,
             key,
             asked.deadline,
             request.session_id,
             trail.traceparent,
+            native,
+            request.form,
+            client=trail.identity.key_id if trail.identity is not None else 0,
+            priority=1 if trail.run else 0,
         )
         self._began(asked.request_id, request, trail)
         outcome, first = "error", None
@@ -344,6 +361,14 @@ class Dispatcher:
         return ruling.pause(retried)
 
 
+def _untold(request: ParsedRequest, away: Sequence[Dropped]) -> GatewayError | None:
+    """What a chat completion cannot say of the request, when that alone kept every candidate from being asked."""
+    native = request.native
+    if native is None or not away or any(dropped.reason != _NOT_TRANSLATABLE for dropped in away):
+        return None
+    return native.untranslatable
+
+
 async def _answer_within(
     seconds: float, shared: Shared, call: UpstreamCall, trail: Trail
 ) -> tuple[Reply, bytes | None]:
@@ -361,12 +386,19 @@ async def first_bytes(reply: Reply) -> bytes:
     assert reply.chunks is not None
     try:
         first = await anext(reply.chunks)
+        while not reply.opaque and not sse.after_comments(
+            first
+        ):  # some say that they work on it, and then that they failed
+            first += await anext(reply.chunks)
     except StopAsyncIteration:
         raise UpstreamBroken("The provider ended its answer before it began.") from None
+    if reply.opaque:
+        return first
     if not sse.begins_as_stream(first):
         raise UpstreamBroken("The provider's answer is not an event stream.")
-    if first[:5] == b"data:" and sse.begins_with_error(first):
-        failed = UpstreamFailed(f"The provider failed: {_in_band_message(first)}", retryable=True)
+    event = sse.after_comments(first)
+    if event[:5] == b"data:" and sse.begins_with_error(event):
+        failed = UpstreamFailed(f"The provider failed: {_in_band_message(event)}", retryable=True)
         failed.used = usage_tail(first) or b""
         raise failed
     return first

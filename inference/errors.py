@@ -4,7 +4,7 @@ GatewayError
 ├── CallerError                     the request is at fault; another try cannot help
 │   ├── InvalidRequest      400     ├── InvalidKey          401     ├── PermissionDenied   403
 │   ├── ModelNotFound       404     ├── BodyTooLarge        413     ├── ContextLengthExceeded 400
-│   └── UnsupportedCapability 400
+│   └── UnsupportedCapability 400   └── NotImplementedHere  501
 ├── UpstreamError                   a provider is at fault
 │   ├── UpstreamUnreachable 502     ├── UpstreamTimeout     504     ├── UpstreamBroken     502
 │   ├── UpstreamRejected    4xx     ├── UpstreamRateLimited 429     ├── UpstreamFailed     502/503
@@ -109,6 +109,18 @@ class NotFound(CallerError):
 class MethodNotAllowed(CallerError):
     status = 405
     code = "method_not_allowed"
+
+
+class NoWebsocket(MethodNotAllowed):
+    status = 426
+    """By which clients that may speak over a websocket know at once that they have to go without."""
+
+
+class NotImplementedHere(CallerError):
+    """A part of a known API that this gateway does not serve, or that nothing configured here offers."""
+
+    status = 501
+    code = "not_implemented"
 
 
 class BodyTooLarge(CallerError):
@@ -220,6 +232,8 @@ class BudgetExhausted(NotAllowed):
     status = 429
     code = "insufficient_quota"
     type = "insufficient_quota"
+    comes_back = True
+    """False where no new period helps: one request costs more than one request may."""
 
 
 class BudgetStoreUnavailable(NotAllowed):

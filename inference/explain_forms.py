@@ -16,7 +16,8 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from providers.capabilities import TASKS
+from inference.wire.openai import CHAT, EVERY
+from providers.capabilities import OPERATION_NEEDS, TASKS
 from routing import strategies
 from routing.models import ClientKey
 from routing.visibility import visible
@@ -50,9 +51,7 @@ class ExplainForm(forms.Form):
         required=False,
         choices=[
             ("", _("as the request says")),
-            ("chat", "chat"),
-            ("completions", "completions"),
-            ("embeddings", "embeddings"),
+            *((name, name) for name in OPERATION_NEEDS),
         ],
         widget=UnfoldAdminSelectWidget,
     )
@@ -122,7 +121,7 @@ class ExplainForm(forms.Form):
         said = told["said"]
         body: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
         if isinstance(said, str) and said:
-            body |= _PROMPTS[told["operation"] or "chat"](said)
+            body |= _prompt(told["operation"] or CHAT.name, said)
         if told["name"]:
             body["model"] = told["name"]
         for name in (
@@ -148,8 +147,9 @@ class ExplainForm(forms.Form):
         return body
 
 
-_PROMPTS = {
-    "chat": lambda said: {"messages": [{"role": "user", "content": said}]},
-    "completions": lambda said: {"prompt": said},
-    "embeddings": lambda said: {"input": said},
-}
+def _prompt(operation: str, said: str) -> dict[str, Any]:
+    """What was typed as the member that the operation reads."""
+    if operation == CHAT.name:
+        return {CHAT.subject: [{"role": "user", "content": said}]}
+    asked = EVERY[operation]
+    return {asked.subject: [said] if "string" not in asked.kinds else said}

@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from inference.refusing import PASSING
-from providers import cells
+from providers import cells, provider_tabs
+from providers.models import Provider
 from providers.pricing import USD
 from routing import strategies
 
@@ -22,6 +23,8 @@ BUCKETS = 10_000
 NAMED = 8
 """Models that are named for each reason before the others are folded away."""
 
+_KEYLESS = "no_usable_key"
+_CURED_BY_WAITING = PASSING - {_KEYLESS}
 _ROLES = {"override": "override", "preferred": "preferred", "target": "", "fallback": "fallback"}
 _BREAKERS = {"closed": "good", "half_open": "warn", "open": "bad"}
 
@@ -52,13 +55,15 @@ class CandidateRow:
 
 @dataclass(frozen=True, slots=True)
 class DroppedGroup:
-    """All that were left out for one reason; `passes` tells that waiting may cure it."""
+    """All that were left out for one reason; `passes` tells that waiting may cure it, `mends` are providers that need somebody, each
+    with the page for it."""
 
     reason: str
     passes: bool
     count: int
     rows: list[dict[str, Any]]
     folded: list[dict[str, Any]]
+    mends: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +239,21 @@ def _dropped(dropped: list[dict[str, Any]]) -> list[DroppedGroup]:
     """What waiting cures first, then by code."""
     rows = [
         {**one, "detail": _sentence(one["detail"]), "back": _back(one.get("back_at"))}
-        for one in sorted(dropped, key=lambda one: (one["reason"] not in PASSING, one["reason"]))
+        for one in sorted(dropped, key=lambda one: (one["reason"] not in _CURED_BY_WAITING, one["reason"]))
     ]
     groups = []
     for reason, members in groupby(rows, key=lambda one: one["reason"]):
         told = list(members)
-        groups.append(DroppedGroup(reason, reason in PASSING, len(told), told[:NAMED], told[NAMED:]))
+        mends = _key_pages(told) if reason == _KEYLESS else []
+        groups.append(DroppedGroup(reason, reason in _CURED_BY_WAITING, len(told), told[:NAMED], told[NAMED:], mends))
     return groups
+
+
+def _key_pages(dropped: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Where keys of these models' providers are stored."""
+    ids = {one["route"].partition("/")[0] for one in dropped}
+    found = Provider.objects.filter(provider_id__in=ids).order_by("provider_id").only("provider_id")[:NAMED]
+    return [(row.provider_id, provider_tabs.link(row, provider_tabs.KEYS)) for row in found]
 
 
 def _back(iso: str | None) -> SafeString | None:

@@ -19,7 +19,7 @@ from inference import loop as bridge
 from inference.errors import InvalidRequest
 from inference.models import DecisionRecord, Trace
 from inference.refusing import refusal
-from inference.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, OPERATIONS, Operation, ParsedRequest, parse
+from inference.wire.openai import CHAT, COMPLETIONS, EMBEDDINGS, EVERY, Operation, ParsedRequest, parse
 from routing import asked, explain, health, snapshot
 from routing.decide import decide
 from routing.filters import permits, permits_name
@@ -39,6 +39,10 @@ _PLACEHOLDERS: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "-"}],
     "prompt": "-",
     "input": "-",
+    "documents": ["-"],
+    "query": "-",
+    "image": "-",
+    "file": "-",
 }
 
 
@@ -70,8 +74,8 @@ def read(body: Mapping[str, Any], identity: Identity | None, sent: Mapping[bytes
     request = {**(inner or {}), **told}
     operation = _operation(own.pop("operation", None), request)
     has_prompt = operation.subject in request
-    if not has_prompt:
-        request[operation.subject] = _PLACEHOLDERS[operation.subject]
+    for name in (operation.subject, *operation.also):
+        request.setdefault(name, _PLACEHOLDERS[name])
     parsed = _parsed(operation, request)
     asking.fold_headers(parsed, sent or {})
     if node:
@@ -83,7 +87,7 @@ def read(body: Mapping[str, Any], identity: Identity | None, sent: Mapping[bytes
     if context_size is not None:
         facts = replace(facts, prompt_bytes=0, input_tokens=context_size)
     elif not has_prompt:
-        facts = replace(facts, prompt_bytes=0, input_tokens=ASSUMED_TOKENS[operation.name])
+        facts = replace(facts, prompt_bytes=0, input_tokens=ASSUMED_TOKENS.get(operation.name, 250))
     return Question(facts, wanted, assumes_prompt=not has_prompt and context_size is None)
 
 
@@ -97,9 +101,9 @@ def _parsed(operation: Operation, request: Mapping[str, Any]) -> ParsedRequest:
 
 def _operation(named: Any, request: Mapping[str, Any]) -> Operation:
     if named is not None:
-        found = OPERATIONS.get(named) if isinstance(named, str) else None
+        found = EVERY.get(named) if isinstance(named, str) else None
         if found is None:
-            raise InvalidRequest(f"'operation' must be one of: {', '.join(OPERATIONS)}.", param="operation")
+            raise InvalidRequest(f"'operation' must be one of: {', '.join(EVERY)}.", param="operation")
         return found
     for operation in (CHAT, COMPLETIONS, EMBEDDINGS):
         if operation.subject in request:

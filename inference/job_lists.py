@@ -11,10 +11,8 @@ from django.conf import settings
 from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast, Length
 
-from inference import events
+from inference import events, owners
 from inference.models import Job
-from routing import visibility
-from routing.models import ClientKey
 
 ROWS = 50
 
@@ -35,10 +33,7 @@ class Page:
 
 def visible(user: Any) -> QuerySet[Job]:
     """Those that the user sees. Prompts and answers may be megabytes each and are nobody's business in a list."""
-    rows = Job.objects.defer("request", "result")
-    if visibility.sees_everything(user):
-        return rows
-    return rows.filter(owner__in=visibility.visible(ClientKey.objects.all(), user).values("prefix"))
+    return owners.visible(Job.objects.defer("request", "result"), user)
 
 
 def page(rows: QuerySet[Job], *, state: str = "", key: str = "", model: str = "", cursor: str = "") -> Page:
@@ -51,10 +46,13 @@ def page(rows: QuerySet[Job], *, state: str = "", key: str = "", model: str = ""
     rows = rows.annotate(result_size=Length(Cast("result", TextField())))
     found = list(rows.order_by("-created_at", "-id")[: ROWS + 1])
     more, shown = len(found) > ROWS, found[:ROWS]
-    owners = {job.owner for job in shown}
-    names = dict(ClientKey.objects.filter(prefix__in=owners).values_list("prefix", "name"))
     last = shown[-1] if more else None
-    return Page(shown, _pieces(shown), names, f"{last.created_at.isoformat()}_{last.pk}" if last is not None else "")
+    return Page(
+        shown,
+        _pieces(shown),
+        owners.names(shown),
+        f"{last.created_at.isoformat()}_{last.pk}" if last is not None else "",
+    )
 
 
 def _pieces(jobs: list[Any]) -> dict[UUID, int]:

@@ -8,6 +8,7 @@ was lost: leases that ran out and jobs whose message never came. The result and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -25,16 +26,18 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from inference import answering, attempts, events, relay, trace_ids, usage_rows, wakeups
+from inference import answering, attempts, events, relay, response_jobs, trace_ids, usage_rows, wakeups
 from inference import loop as bridge
+from inference.admission import GENERATE
 from inference.client import LLMRequest, LLMResponse
 from inference.deciding import candidates_for
-from inference.errors import GatewayError, InvalidKey, WorkerLost
+from inference.errors import GatewayError, InvalidKey, NotFound, WorkerLost
 from inference.models import Job
 from inference.reasons import explained
 from inference.recording import Entry, row_of
 from inference.trace_ids import Origin
 from inference.wire import openai
+from inference.wire.native import RESPONSES
 from inference.wire.problems import error_details
 from routing import snapshot
 from routing.types import Identity
@@ -87,10 +90,23 @@ def create(request: Mapping[str, Any], identity: Identity) -> Job:
     return job
 
 
+def create_response(response_id: str, parsed: openai.ParsedRequest, identity: Identity) -> Job:
+    """A job that answers a kept response, whose row holds what is asked. Wakes a worker on commit."""
+    job = Job.objects.create(
+        owner=identity.prefix,
+        request=_from_here({response_jobs.MEMBER: response_id}),
+        operation=RESPONSES,
+        model=parsed.model,
+        provider_id=parsed.provider_id or "",
+    )
+    transaction.on_commit(partial(wake, job.pk, job.model, job.provider_id))
+    return job
+
+
 def wake(job_id: Any, model: str, provider_id: str) -> bool:
     """Tell a worker, at most once in a while. A broker that is away is no error: the sweep tells again."""
     try:
-        with _store() as store:
+        with wakeups.marks() as store:
             return _tell(store, _door(model, provider_id), job_id)
     except (redis.RedisError, OSError) as error:
         logger.warning("job %s waits for the sweep: %s", job_id, type(error).__name__)
@@ -98,18 +114,7 @@ def wake(job_id: Any, model: str, provider_id: str) -> bool:
 
 
 def _tell(store: redis.Redis, door: tuple[str, str], job_id: Any) -> bool:
-    if not store.set(_woken_key(job_id), b"1", nx=True, ex=WAKE_AGAIN_SECONDS):
-        return False
-    wakeups.wake(*door, str(job_id))
-    return True
-
-
-def _store() -> redis.Redis:
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
-
-
-def _woken_key(job_id: Any) -> str:
-    return f"gw:job:{job_id}:woken"
+    return wakeups.wake_once(store, door, "job", str(job_id), WAKE_AGAIN_SECONDS)
 
 
 def _door(model: str, provider_id: str) -> tuple[str, str]:
@@ -119,13 +124,16 @@ def _door(model: str, provider_id: str) -> tuple[str, str]:
     return LOCAL if first is not None and first.provider.runs_in == "worker" else REMOTE
 
 
-def _parsed(request: Mapping[str, Any]) -> openai.ParsedRequest:
+def _parsed(request: Mapping[str, Any], owner: str = "") -> openai.ParsedRequest:
     """Raises `InvalidRequest`, naming the member at fault."""
-    asked = LLMRequest.from_dict(request)
-    body = {**asked.chat_body(), "stream": True, "stream_options": {"include_usage": True}}
-    parsed = openai.parse(openai.CHAT, orjson.dumps(body))
-    parsed.provider_id, parsed.session_id = asked.provider_id, asked.session_id
-    told = asked.extensions.get(_ORIGIN)
+    if response_jobs.MEMBER in request:
+        parsed = response_jobs.parsed(response_jobs.row_of(owner, request))
+    else:
+        asked = LLMRequest.from_dict(request)
+        body = {**asked.chat_body(), "stream": True, "stream_options": {"include_usage": True}}
+        parsed = openai.parse(openai.CHAT, orjson.dumps(body))
+        parsed.provider_id, parsed.session_id = asked.provider_id, asked.session_id
+    told = (request.get("extensions") or {}).get(_ORIGIN)
     if isinstance(told, list) and all(isinstance(one, str) for one in told):
         parsed.origin = Origin(*told[:3])
     return parsed
@@ -186,8 +194,9 @@ def release(held: Claim) -> bool:
 # Ending ---------------------------------------------------------------------------------------------------------------
 
 
-def complete(held: Claim, result: Mapping[str, Any], entry: Entry) -> bool:
-    return _end(_held(held), held, Job.State.SUCCEEDED, entry, result=result)
+def complete(held: Claim, result: Mapping[str, Any], entry: Entry, also: Callable[[], object] = lambda: None) -> bool:
+    """`also` is written in the same transaction."""
+    return _end(_held(held), held, Job.State.SUCCEEDED, entry, also, result=result)
 
 
 def fail(held: Claim, error: GatewayError, entry: Entry) -> bool:
@@ -198,7 +207,14 @@ def end_cancelled(held: Claim, entry: Entry) -> bool:
     return _end(_held(held), held, Job.State.CANCELLED, entry)
 
 
-def _end(mine: Any, held: Claim, state: Job.State, entry: Entry, **outcome: Any) -> bool:
+def _end(
+    mine: Any,
+    held: Claim,
+    state: Job.State,
+    entry: Entry,
+    also: Callable[[], object] = lambda: None,
+    **outcome: Any,
+) -> bool:
     """The final state and the usage, or neither. False when the fence has moved: somebody else tells how it ended."""
     with transaction.atomic():
         if not mine.update(state=state, finished_at=timezone.now(), leased_until=None, **outcome):
@@ -208,6 +224,7 @@ def _end(mine: Any, held: Claim, state: Job.State, entry: Entry, **outcome: Any)
             entry.ruling.digest = reason.digest
             usage_rows.write_reasons([reason])
         usage_rows.insert([row_of(entry)])
+        also()
     answering.tell(entry)
     _say_over(held.job_id, held.fence)
     return True
@@ -229,10 +246,12 @@ def cancel(job: Job) -> Job:
 
 
 def retry(job: Job) -> Job:
-    """A new job that asks the same in the same key's name. Raises `ValueError` for one that is not over, and the `GatewayError` of a
-    request that nobody may or can serve any more."""
+    """A new job that asks the same in the same key's name. Raises `ValueError` for one that is not over, or whose answer is a
+    response that has its end, and the `GatewayError` of a request that nobody may or can serve any more."""
     if not job.is_over:
         raise ValueError("The job is not over.")
+    if response_jobs.MEMBER in job.request:
+        raise ValueError("The job answered a response of the Responses API, which has ended; its client can ask again.")
     view = snapshot.refresh().client_keys.get(job.owner)
     if view is None or view.refusal(time.time()):
         raise InvalidKey("The client key that asked for this job is not valid any more.")
@@ -265,7 +284,7 @@ def _wake_lost() -> int:
     queued = Job.objects.filter(state=Job.State.QUEUED).order_by("created_at")
     for job_id, model, provider_id in queued.values_list("pk", "model", "provider_id"):
         behind[_door(model, provider_id)].append(job_id)
-    with _store() as store:
+    with wakeups.marks() as store:
         lost = [(door, job_ids) for door, job_ids in behind.items() if store.llen(door[1]) < len(job_ids)]
         return sum(_tell(store, door, job_id) for door, job_ids in lost for job_id in job_ids)
 
@@ -289,8 +308,8 @@ def _bring_back(job: Job, now: Any) -> None:
 
 def _wake_now(job_id: Any, model: str, provider_id: str) -> None:
     try:
-        with _store() as store:
-            store.delete(_woken_key(job_id))
+        with wakeups.marks() as store:
+            wakeups.forget(store, "job", str(job_id))
     except (redis.RedisError, OSError):
         return
     wake(job_id, model, provider_id)
@@ -365,13 +384,18 @@ def _book_run(held: Claim, question: answering.Question) -> None:
 def _question(held: Claim) -> answering.Question:
     registry = snapshot.refresh()
     view = registry.client_keys.get(held.owner)
-    if view is None or view.refusal(time.time()):
+    if view is None or view.refusal(time.time()) or not view.identity.may(GENERATE):
         raise InvalidKey("The client key that asked for this job is not valid any more.")
-    return answering.Question(_parsed(held.request), view.identity, held.request_id, held.fence)
+    return answering.Question(_parsed(held.request, held.owner), view.identity, held.request_id, held.fence)
 
 
 def _entry_of_refused(held: Claim, error: GatewayError) -> Entry:
-    return answering.Question(_parsed(held.request), None, held.request_id).entry(error.status, error.code)
+    try:
+        parsed = _parsed(held.request, held.owner)
+    except GatewayError:  # what it asked is gone, with whatever it went on from
+        named = Job.objects.values_list("model", flat=True).filter(pk=held.job_id).first() or ""
+        parsed = openai.parse(openai.CHAT, orjson.dumps({"model": named, "messages": [{}]}))
+    return answering.Question(parsed, None, held.request_id).entry(error.status, error.code)
 
 
 async def _work(question: answering.Question, log: events.Log, seconds: float) -> dict[str, Any]:
@@ -426,9 +450,23 @@ def _outcome(held: Claim, question: answering.Question, working: Future[Any]) ->
         logger.exception("job %s: the gateway failed", held.job_id)
         error = GatewayError("The gateway failed while it served the request.", detail=type(problem).__name__)
         return partial(fail, held, error, question.entry(error.status, error.code))
+    if response_jobs.MEMBER in held.request:
+        return _answered_response(held, question, completion)
     asked = LLMRequest.from_dict(held.request)
     result = LLMResponse.from_completion(question.completion(completion), asked.request_id).to_dict()
     return partial(complete, held, result, question.entry(200))
+
+
+def _answered_response(held: Claim, question: answering.Question, answer: dict[str, Any]) -> Callable[[], bool]:
+    """The answer is kept in the response's row; one that was deleted meanwhile is paid for all the same."""
+
+    def also() -> None:
+        with contextlib.suppress(NotFound):
+            row = response_jobs.row_of(held.owner, held.request)
+            response_jobs.end(row, answer, native=bool(question.replied_in))
+
+    result = {response_jobs.MEMBER: held.request[response_jobs.MEMBER]}
+    return partial(complete, held, result, question.entry(200), also)
 
 
 def _saved(held: Claim, save: Callable[[], bool]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from inference.wire.pictures import PictureLimits
+from providers.secrets import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,5 @@ class Limits:
     pictures: PictureLimits = field(default_factory=PictureLimits)
     longest_retry_pause_seconds: float = 1.0
     """A Retry-After beyond this is passed on to the caller instead of waited for."""
+    ollama_key: Secret | None = None
+    """The client key in whose name requests without any credential are served on Ollama's paths; None serves none."""

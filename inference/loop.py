@@ -7,15 +7,21 @@ first use. Pools and relays belong to that loop, so everything that uses them ru
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
 from inference.plane import DataPlane
+from routing import last_words, loop_store
 
 Result = TypeVar("Result")
+
+MOST_THREADS = 64
+"""For what blocks, such as an answer of a local model: asyncio's own few would keep an engine for many from having enough to do."""
 
 _lock = threading.Lock()
 _serving: DataPlane | None = None
@@ -88,9 +94,17 @@ def _background_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _background is None or _owner_pid != os.getpid() or _background.is_closed():
             _background = asyncio.new_event_loop()
+            _background.set_default_executor(ThreadPoolExecutor(MOST_THREADS, "data-plane-work"))
             _owner_pid = os.getpid()
+            atexit.register(_close_store, _background)
             threading.Thread(target=_background.run_forever, name="data-plane-loop", daemon=True).start()
         return _background
+
+
+def _close_store(of: asyncio.AbstractEventLoop) -> None:
+    """When the process ends; nobody else closes what was opened on this loop."""
+    if _owner_pid == os.getpid() and of.is_running():
+        last_words.end_on(of, loop_store.close)
 
 
 def _is_running_here(target: asyncio.AbstractEventLoop) -> bool:

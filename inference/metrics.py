@@ -81,6 +81,10 @@ class Metrics:
         self.forwarded: dict[str, int] = defaultdict(int)
         """Requests that the legacy side served, by outcome."""
         self.forwarded_seconds = Histogram(SECONDS)
+        self.cached: dict[tuple[str, str], int] = defaultdict(int)
+        """Requests that looked for a cached answer, by policy and `hit` or `miss`."""
+        self.cache_saved: dict[str, Decimal] = defaultdict(Decimal)
+        """USD that the answers had cost which were given again, by policy."""
         self.shadow: dict[str, int] = defaultdict(int)
         """Copies for comparison, by what became of them: `stored`, or why there is none."""
         self.inflight: Callable[[], int] = lambda: 0
@@ -116,6 +120,7 @@ class Metrics:
         )
         yield self._sides()
         yield self._shadow()
+        yield from self._cached()
         yield _histogram(
             "gateway_legacy_duration_seconds",
             "From the arrival of a request for the legacy side to its reply's end.",
@@ -223,6 +228,21 @@ class Metrics:
         for outcome, count in tuple(self.shadow.items()):
             family.add_metric([outcome], count)
         return family
+
+    def _cached(self) -> Iterator[Metric]:
+        for outcome, what in (("hit", "answered from the cache"), ("miss", "not found in the cache")):
+            name = "gateway_cache_hits" if outcome == "hit" else "gateway_cache_misses"
+            family = CounterMetricFamily(name, f"Requests under a policy that caches, {what}.", labels=["policy"])
+            for (policy, ended), count in tuple(self.cached.items()):
+                if ended == outcome:
+                    family.add_metric([policy], count)
+            yield family
+        saved = CounterMetricFamily(
+            "gateway_cache_saved_usd", "What answers from the cache had cost when they were made.", labels=["policy"]
+        )
+        for policy, cost in tuple(self.cache_saved.items()):
+            saved.add_metric([policy], float(cost))
+        yield saved
 
     def render(self) -> bytes:
         registry = CollectorRegistry(auto_describe=False)

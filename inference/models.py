@@ -8,8 +8,11 @@ from django.db import models
 from django.utils import timezone
 
 from inference.alert_models import AlertChannel, AlertDelivery, AlertEvent, AlertIncident, AlertRule
+from inference.batch_models import Batch, BatchAnswer
+from inference.file_models import FilePiece, KeptFile
 from inference.old_paths import OldPathTracking, OldPathUse
 from inference.rating_models import CostCorrection, RatingRun
+from inference.response_models import KeptItem, KeptResponse
 from inference.rollup_models import FailureRollup, LatencyRollup, TagRollup, TrafficRollup, UsageRollup
 from inference.saved_view_models import SavedView
 from inference.shadow_pairs import ShadowPair
@@ -22,10 +25,16 @@ __all__ = [
     "AlertEvent",
     "AlertIncident",
     "AlertRule",
+    "Batch",
+    "BatchAnswer",
     "CostCorrection",
     "DecisionRecord",
     "FailureRollup",
+    "FilePiece",
     "Job",
+    "KeptFile",
+    "KeptItem",
+    "KeptResponse",
     "LatencyRollup",
     "OldPathTracking",
     "OldPathUse",

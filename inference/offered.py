@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from providers.capabilities import serves
-from routing.filters import permits, permits_policy, permits_provider
+from routing.filters import meets, permits, permits_policy, permits_provider
 from routing.policy_documents import KINDS
 from routing.types import Identity, ModelView, PolicyView, Snapshot
 
@@ -88,6 +88,29 @@ def for_chat(identity: Identity | None, snapshot: Snapshot, words: str, most: in
         else:
             more += 1
     return Offer([one for group in GROUPS for one in found[group]], more)
+
+
+def for_operation(operation: str, identity: Identity | None, snapshot: Snapshot, most: int) -> list[str]:
+    """Names that a caller may send for an operation, models before policies."""
+    names: list[str] = []
+    able = [model for model in snapshot.models if _serves(model, operation)]
+    for model in able:
+        if len(names) == most:
+            return names
+        name = model.model_id if snapshot.by_name.get(model.model_id, ())[:1] == (model,) else model.route
+        if permits(identity, model) and not is_barred(name, identity, snapshot):
+            names.append(name)
+    for policy in snapshot.each_policy() if able else ():
+        if len(names) < most and may_use(policy, identity):
+            views = (target.model for target in (*policy.active.targets, *policy.active.fallbacks))
+            if any(_serves(view, operation) and meets(view, policy.active.document.requirements) for view in views):
+                names.append(policy.name)
+    return names
+
+
+def _serves(model: ModelView, operation: str) -> bool:
+    able = model.provider.operations
+    return (able is None or operation in able) and serves(model.model_type, model.capabilities, operation)
 
 
 def named(name: str, identity: Identity | None, snapshot: Snapshot) -> Name | None:

@@ -27,10 +27,10 @@ class OutgoingTransport:
         self.inner = inner
         self._loop = loop
         self._turn = _turn_of(loop)
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self._size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if not self._pieces:
             self._turn.add(self, self._loop)
         self._pieces.append(data)

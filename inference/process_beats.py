@@ -23,6 +23,8 @@ logger = logging.getLogger("gateway.processes")
 WORKER, POOL, WEB, CLOCK = "worker", "pool", "web", "clock"
 PROCESSES = "gw:processes"
 BEAT_SECONDS = 3.0
+MISSED_SECONDS = 5 * BEAT_SECONDS
+"""After so long without a word a process counts as gone."""
 _MOST_ASKED = 20
 _SAID_SECONDS = 120.0
 

@@ -12,11 +12,9 @@ import orjson
 import redis
 from django.conf import settings
 
-from inference.process_beats import BEAT_SECONDS, CLOCK, POOL, PROCESSES, WEB, WORKER
+from inference.process_beats import CLOCK, MISSED_SECONDS, POOL, PROCESSES, WEB, WORKER
 from providers import revision
 
-MISSED_SECONDS = 5 * BEAT_SECONDS
-"""After so long without a word a process counts as gone."""
 FORGET_SECONDS = 3600.0
 QUEUES = ("generation", "llama_cpp", "probes", "housekeeping")
 

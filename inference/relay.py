@@ -80,6 +80,8 @@ class Payload(msgspec.Struct, frozen=True):
     session_id: str | None = None
     seconds_left: float | None = None
     """Until the call's deadline; a span, because two machines' clocks differ."""
+    client: int = 0
+    priority: int = 0
 
 
 class Piece(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -83,11 +83,11 @@ class RelayedCalls:
 
     def stop(self) -> None:
         """End what runs with a `WorkerLost` to whoever asked, then the threads."""
-        for running in list(self._running.values()):
-            self._post(running, Failed.of(running.id, WorkerLost("The worker is stopping.")))
-            running.cancelled.set()
         with self._changed:
             self._stopping = True
+            for running in list(self._running.values()):
+                self._post(running, Failed.of(running.id, WorkerLost("The worker is stopping.")))
+                running.cancelled.set()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(timeout=2)
@@ -97,10 +97,14 @@ class RelayedCalls:
     # A call
 
     def serve(self, relay_id: str) -> bool:
-        """Claim the call and run it to its end. False when there is nothing to claim: it was served, withdrawn or has expired."""
+        """Claim the call and run it to its end. False when there is nothing to claim: it is or was served, withdrawn or has expired."""
         # Known before it is claimed, so that a cancel cannot fall between.
-        running = self._running[relay_id] = Running(relay_id)
+        running = Running(relay_id)
+        if self._running.setdefault(relay_id, running) is not running:
+            return False  # a message of a second waking, while another thread of this process has the call
         try:
+            if self._stopping:
+                return False  # nobody would hear of it; another worker is woken for it
             raw = self._redis.getdel(relay.payload_key(relay_id))
             if raw is None:
                 return False
@@ -319,7 +323,8 @@ def embeddings(payload: Payload, model: ModelView, cancelled: threading.Event) -
 
 def _plain(payload: Payload) -> dict[str, Any]:
     fields = {name: msgspec.json.decode(raw) for name, raw in payload.fields.items()}
-    return {"operation": payload.operation, "fields": fields}
+    who = {"client": payload.client, "priority": payload.priority}
+    return {"operation": payload.operation, "fields": fields, **who}
 
 
 def _from_loop(payload: Payload, model: ModelView, cancelled: threading.Event) -> Iterator[Chunk]:

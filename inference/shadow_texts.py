@@ -116,10 +116,12 @@ def said(raw: bytes, *, stream: bool) -> Said:
 
 
 def text_of(completion: dict[str, Any]) -> str:
-    """The text of a whole chat or text completion, or of an answer of the source systems."""
+    """The text of a whole chat or text completion, of an answer of Ollama's, or of one of the source systems."""
     choices = completion.get("choices")
     if isinstance(choices, list):
         return "\n".join(_choice(choice) for choice in choices if _is_object(choice))
+    if "done" in completion:
+        return _choice(_of_ollama(completion))
     for name in ("generated_content", "content"):
         if name in completion:
             return _plain(completion[name])
@@ -214,9 +216,16 @@ def _streamed(raw: bytes) -> str:
         for choice in event.get("choices") or ():
             if _is_object(choice):
                 pieces.setdefault(choice.get("index") or 0, []).append(_choice(choice))
+        if "done" in event:
+            pieces.setdefault(0, []).append(_choice(_of_ollama(event)))
     if not pieces:
         raise Unreadable("the stream holds no answer")
     return "\n".join("".join(pieces[index]) for index in sorted(pieces))
+
+
+def _of_ollama(told: dict[str, Any]) -> dict[str, Any]:
+    """An answer in Ollama's own protocol, or a line of one, as a choice."""
+    return {"message": told.get("message"), "text": told.get("response")}
 
 
 def _choice(choice: dict[str, Any]) -> str:
@@ -227,7 +236,7 @@ def _choice(choice: dict[str, Any]) -> str:
     text = _plain(message.get("content")) or _plain(choice.get("text"))
     calls = [call.get("function") or {} for call in message.get("tool_calls") or () if _is_object(call)]
     return text + "".join(
-        f"{call.get('name') or ''}{call.get('arguments') or ''}" for call in calls if _is_object(call)
+        f"{call.get('name') or ''}{_plain(call.get('arguments'))}" for call in calls if _is_object(call)
     )
 
 

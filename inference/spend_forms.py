@@ -17,6 +17,7 @@ from inference import spend_reports
 from inference.spend_reports import DAY, HOUR, MONTH, WEEK, BadReport, Question
 from inference.trace_forms import Chip
 from inference.usage_measures import MEASURES, Measure
+from providers.capabilities import OPERATION_NEEDS
 from routing import visibility
 from routing.models import Team
 
@@ -79,7 +80,7 @@ class SpendForm(forms.Form):
     tag = _text(_("Tag"), 64)
     operation = _choice(
         _("Operation"),
-        [("", _("any")), ("chat", "chat"), ("completions", "completions"), ("embeddings", "embeddings")],
+        [("", _("any")), *((name, name) for name in OPERATION_NEEDS)],
     )
     savings = forms.BooleanField(label=_("What routing saved"), required=False, widget=forms.HiddenInput())
     against = _text(_("Savings against"), 600, _("each model of the policy"), "gw-models")

@@ -30,7 +30,12 @@ from inference import (
     alert_judging,
     allowing,
     answering,
+    batch_output,
+    batch_running,
+    batches,
     jobs,
+    kept_files,
+    kept_responses,
     ledger_sums,
     policy_trials,
     process_beats,
@@ -43,6 +48,7 @@ from inference import (
     usage_rows,
 )
 from inference.backends import llama_cpp
+from inference.batch_counts import counts
 from inference.metrics import metrics
 from inference.relayed_calls import RelayedCalls
 from routing import snapshot
@@ -73,6 +79,31 @@ def run_local_job(job_id: str) -> bool:
 
 
 @shared_task
+def run_batch(batch_id: str) -> bool:
+    """Do the next thing that is to be done with a batch, unless another worker does it."""
+    return batch_running.run(batch_id)
+
+
+@shared_task
+def run_local_batch(batch_id: str) -> bool:
+    """The same for a batch whose model is best run by this very worker."""
+    return batch_running.run(batch_id)
+
+
+@shared_task
+def sweep_batches() -> int:
+    """Wake workers for batches that nobody works on, such as those of a worker that was lost; returns how many."""
+    return batches.sweep(timezone.now())
+
+
+@shared_task
+def forget_files() -> int:
+    """Delete files that are past their expiry, and answers that became files; returns how many files and batches."""
+    now = timezone.now()
+    return kept_files.forget_old(now) + batch_output.forget_left(now)
+
+
+@shared_task
 def sweep_jobs() -> int:
     """Wake the jobs whose worker or whose message was lost; returns how many."""
     return jobs.sweep()
@@ -88,6 +119,12 @@ def judge_policy_trials() -> int:
 def forget_shadow_pairs() -> int:
     """Delete the compared answers whose hours are over; returns how many pairs went."""
     return shadow_pairs.forget_old(timezone.now())
+
+
+@shared_task
+def forget_responses() -> int:
+    """Delete the kept responses whose days are over; returns how many."""
+    return kept_responses.forget_old(timezone.now())
 
 
 @shared_task
@@ -155,7 +192,7 @@ def learn_queues(instance: Any, **_: Any) -> None:
 @worker_process_init.connect
 def share_counters(**_: Any) -> None:
     """What this process counts, and what alerts have to know of it."""
-    metrics.sources = [allowing.families]
+    metrics.sources = [allowing.families, counts.families]
     alert_events.watch_meter()
     alert_events.events.start()
     shared_metrics.join(settings.DATA_DIR / "metrics", metrics.collect)
@@ -195,6 +232,7 @@ def begin(**_: Any) -> None:
 def end(**_: Any) -> None:
     """A warm shutdown waits for tasks: give answers a few seconds to end by themselves, then end them with an error."""
     jobs.stop_soon(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT)
+    batch_running.stop_soon(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT)
     calls = _calls.get(os.getpid())
     if calls is not None:
         timer = threading.Timer(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT, calls.stop)
@@ -222,7 +260,7 @@ def _relayed_calls() -> RelayedCalls:
 
 def _preload() -> None:
     try:
-        local = [model for model in snapshot.refresh().models if model.provider.backend.startswith(llama_cpp.__name__)]
+        local = [model for model in snapshot.refresh().models if llama_cpp.is_local(model)]
     except Exception:  # the first call reads the registry again, and says what is wrong
         logger.exception("no model was preloaded: the registry could not be read")
         return

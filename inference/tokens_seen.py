@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from inference.backends.base import Usage
+from providers.capabilities import TASK_OF_OPERATION
 from routing.estimates import TOKENS_PER_IMAGE
 
 if TYPE_CHECKING:
@@ -47,13 +48,29 @@ _read = msgspec.json.Decoder(_Event).decode
 
 
 def in_question(request: ParsedRequest) -> int:
-    """Of what the model reads; pictures are some tokens each, however many bytes they are."""
-    return request.prompt_bytes // BYTES_PER_TOKEN + request.images * TOKENS_PER_IMAGE
+    """Of what the model reads; pictures are some tokens each, however many bytes they are, and recordings none that we could
+    tell."""
+    return request.prompt_bytes // BYTES_PER_TOKEN + pictures_in(request) * TOKENS_PER_IMAGE
+
+
+def pictures_in(request: ParsedRequest) -> int:
+    """Those among a chat's messages, or the files of a form that has pictures changed."""
+    if request.form is not None and TASK_OF_OPERATION.get(request.operation.name) == "image_generation":
+        return len(request.form.files())
+    return request.images
 
 
 def in_whole(question_tokens: int, operation: str, answer: bytes) -> Usage:
     """What a whole answer used that does not say so: its texts are four bytes to a token, vectors none."""
     return Usage(question_tokens, 0 if operation == "embeddings" else _in_answer(answer), estimated=True)
+
+
+def in_media(question_tokens: int, operation: str, answer: bytes, choices: int = 1) -> Usage:
+    """Of what was passed through without its tokens being told: transcripts are texts, each picture is some tokens."""
+    if operation in ("transcriptions", "translations"):
+        return Usage(question_tokens, max(1, math.ceil(len(answer) / BYTES_PER_TOKEN)), estimated=True)
+    drawn = TASK_OF_OPERATION.get(operation) == "image_generation"
+    return Usage(question_tokens, choices * TOKENS_PER_IMAGE if drawn else 0, estimated=True)
 
 
 def _in_answer(answer: bytes) -> int:

@@ -35,6 +35,7 @@ class _UsageObject(msgspec.Struct):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     prompt_tokens_details: _InputDetails | None = None
@@ -56,11 +57,17 @@ def read_usage(tail: bytes) -> Usage | None:
         told = _usage_object.decode(tail[begin:end])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    if (told.prompt_tokens, told.completion_tokens, told.input_tokens, told.output_tokens) == (None,) * 4:
+        # Seconds of sound, or searches, are no tokens; who answers without any tells their sum alone.
+        return None if told.total_tokens is None else Usage(_count(told.total_tokens))
     asked = told.prompt_tokens_details or told.input_tokens_details
     answered = told.completion_tokens_details or told.output_tokens_details
+    given = _count(told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens)
+    written = _count(told.completion_tokens if told.completion_tokens is not None else told.output_tokens)
     return Usage(
-        _count(told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens),
-        _count(told.completion_tokens if told.completion_tokens is not None else told.output_tokens),
+        given,
+        # Gemini and xAI leave what a model thought out of its answer's tokens, count it in the sum, and bill it as output.
+        max(written, _count(told.total_tokens) - given),
         _count(asked.cached_tokens) if asked is not None else 0,
         _count(answered.reasoning_tokens) if answered is not None else 0,
     )

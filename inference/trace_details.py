@@ -9,6 +9,7 @@ from typing import Any
 from inference import trace_ids
 from inference.models import Trace, UsageRecord
 from providers.secrets import Secret
+from routing.rollout import GATEWAY as OURS
 
 WAITED, GATEWAY, TRIED, PASSED_OVER, ANSWERING = "waited", "gateway", "tried", "passed_over", "answering"
 _MOST_LINES = 100
@@ -79,6 +80,20 @@ def lines(row: Trace) -> list[Line]:
     return [Line(one.attempt, one, _prices(one.prices)) for one in records]
 
 
+def is_given_again(row: Trace) -> bool:
+    """Whether the answer was remembered, so that nobody was asked for it: under a policy it came from the cache, without one it
+    was kept under an `Idempotency-Key`."""
+    return row.side == OURS and not row.attempts and not row.provider_id and row.status < 400 and not row.error_code
+
+
+def saved(row: Trace) -> dict[str, Any]:
+    """What an answer from the cache had cost when it was made: `cost` in USD, `input_tokens`, `output_tokens`, `route`."""
+    for one in attempts(row):
+        if one.get("saved"):
+            return {**one["saved"], "route": f"{one['provider_id']}/{one['model_id']}"}
+    return {}
+
+
 def document(row: Trace, decision: dict[str, Any] | None, *, captured: bool) -> dict[str, Any]:
     """As the API tells it."""
     return {
@@ -142,6 +157,7 @@ def summary(row: Trace) -> dict[str, Any]:
         "error_owner": row.error_owner,
         "attempts": row.attempts,
         "fallback": row.fallback,
+        "given_again": is_given_again(row),
         "input_tokens": row.input_tokens,
         "output_tokens": row.output_tokens,
         "cached_tokens": row.cached_tokens,

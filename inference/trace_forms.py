@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from inference import trace_search
 from inference.trace_search import ALL_SIDES, Search
+from providers.capabilities import OPERATION_NEEDS
 
 PERIODS = (
     ("", _("any time")),
@@ -99,7 +100,7 @@ class SearchForm(forms.Form):
     slower_than_ms = _number(_("Slower than (ms)"), forms.FloatField, min_value=0)
     operation = _choice(
         _("Operation"),
-        (("", _("any")), ("chat", "chat"), ("completions", "completions"), ("embeddings", "embeddings")),
+        (("", _("any")), *((name, name) for name in OPERATION_NEEDS)),
     )
     side = _choice(_("Side of the parallel run"), _SIDES)
     since = _time(_("From"))

@@ -90,6 +90,8 @@ def row(trace: Trace) -> dict[str, Any]:
 def served_by(trace: Trace) -> str:
     if trace.side == LEGACY:
         return _("the legacy side")
+    if trace_details.is_given_again(trace):
+        return _("the cache") if trace.policy else _("an earlier answer")
     return f"{trace.provider_id}/{trace.model_id}" if trace.provider_id else _("nobody")
 
 
@@ -128,6 +130,12 @@ def flags(trace: Trace) -> list[Flag]:
     if trace.cached_tokens:
         meaning = _("%(tokens)s tokens of the prompt came from the provider's cache.")
         told.append(Flag("cached", _("cache"), meaning % {"tokens": f"{trace.cached_tokens:,}"}))
+    if trace_details.is_given_again(trace):
+        from_cache = _("The same was asked before under this policy: the answer came from the cache, and cost nothing.")
+        repeated = _(
+            "The same was asked before with this Idempotency-Key: its answer was told again, and cost nothing."
+        )
+        told.append(Flag("cached", _("given again"), from_cache if trace.policy else repeated))
     if trace.status < 400 and trace.error_code:
         told.append(Flag("content_cut", _("cut"), _("The answer broke off after it had begun."), "bad"))
     if trace.estimated:
@@ -233,6 +241,18 @@ def _sums(line: Line, prices: Prices) -> tuple[list[Sum], Decimal]:
 def exact(amount: Decimal) -> str:
     """Without zeros at its end, and never as a power of ten."""
     return f"{amount.normalize():f}" if amount else "0"
+
+
+def saved(trace: Trace) -> str:
+    """What an answer from the cache saved, in a sentence; empty for others."""
+    told = trace_details.saved(trace)
+    if not told:
+        return ""
+    words = {"route": told["route"], "input": f"{told['input_tokens']:,}", "output": f"{told['output_tokens']:,}"}
+    if told["cost"] is None:
+        return _("From the cache; %(route)s had made it of %(input)s tokens in and %(output)s out.") % words
+    sentence = _("From the cache; %(route)s had made it of %(input)s tokens in and %(output)s out, for %(cost)s USD.")
+    return sentence % {**words, "cost": exact(Decimal(told["cost"]))}
 
 
 def headers(trace: Trace) -> list[tuple[str, str, str]]:

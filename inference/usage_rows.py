@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, connection, models, transaction
 from django.db.models.constants import OnConflict
 
-from inference import rollups
+from inference import batch_sums, rollups
 from inference.contents import Kept
 from inference.models import DecisionRecord, Trace, TraceContent, UsageRecord
 from inference.reasons import TELL_AGAIN_SECONDS, Reason
@@ -50,6 +50,7 @@ def insert(rows: Sequence[Row]) -> None:
     """All the rows or none. Raises `IntegrityError` when one of them was written before."""
     with transaction.atomic():
         lines = [line for row in rows for line in _ledger_lines(row)]
+        batch_sums.add(lines)  # first, as whoever writes answers has their batch before anything else
         _LEDGER.add(lines)
         _TRACES.add([_whole(row) for row in rows if not row.attempt])
         # Last, because other processes wait for the same sums until this transaction ends.
@@ -64,6 +65,7 @@ def _write_one_by_one(rows: Sequence[Row]) -> None:
                 new = [line for line in _ledger_lines(row) if _LEDGER.add([line], unless_there=True)]
                 if new and not new[0].attempt:
                     _TRACES.add([_whole(row)])
+                batch_sums.add(new)
                 rollups.add(new)
         except (DataError, IntegrityError) as error:
             logger.error("a usage row does not fit the table: request_id=%s %s", row.request_id, error)

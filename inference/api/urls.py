@@ -8,9 +8,14 @@ from rest_framework.routers import SimpleRouter
 from inference.api import (
     admin_gateway_traces,
     alerts,
+    batches,
     cutover,
+    files,
+    message_batches,
+    nowhere,
     rating,
     reports,
+    responses,
     retirement,
     route,
     saved_views,
@@ -21,6 +26,10 @@ from inference.api import (
 )
 
 _JOB = r"api/v1/jobs/(?P<job_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_FILE = r"v1/files/(?P<file_id>[^/]{1,128})"
+_BATCH = r"v1/batches/(?P<batch_id>[^/]{1,128})"
+_MESSAGE_BATCH = r"v1/messages/batches/(?P<message_batch_id>[^/]{1,128})"
+_RESPONSE = r"v1/responses/(?P<response_id>[^/]{1,128})"
 _WORKER = r"api/v1/workers/(?P<worker>[^/]{1,255})"
 
 router = SimpleRouter()
@@ -33,6 +42,16 @@ router.register("rating-runs", rating.RatingRuns, basename="rating-run")
 router.register("shadow-pairs", shadow_pairs.ShadowPairs, basename="shadow-pair")
 
 urlpatterns = [
+    re_path(r"^v1/files/?\Z", files.FilesView.as_view()),
+    re_path(rf"^{_FILE}/?\Z", files.FileView.as_view()),
+    re_path(rf"^{_FILE}/content/?\Z", files.FileContentView.as_view()),
+    re_path(r"^v1/batches/?\Z", batches.BatchesView.as_view()),
+    re_path(rf"^{_BATCH}/?\Z", batches.BatchView.as_view()),
+    re_path(rf"^{_BATCH}/cancel/?\Z", batches.BatchCancelView.as_view()),
+    re_path(r"^v1/messages/batches/?\Z", message_batches.MessageBatchesView.as_view()),
+    re_path(rf"^{_MESSAGE_BATCH}/?\Z", message_batches.MessageBatchView.as_view()),
+    re_path(rf"^{_MESSAGE_BATCH}/cancel/?\Z", message_batches.MessageBatchCancelView.as_view()),
+    re_path(rf"^{_MESSAGE_BATCH}/results/?\Z", message_batches.MessageBatchResultsView.as_view()),
     re_path(r"^api/v1/generate/?\Z", views.GenerateView.as_view()),
     re_path(r"^api/v1/route/?\Z", route.RouteView.as_view()),
     re_path(r"^generate/?\Z", views.GenerateView.as_view()),
@@ -59,5 +78,9 @@ urlpatterns = [
     re_path(rf"^{_WORKER}/unload/?\Z", workers.UnloadView.as_view()),
     re_path(rf"^{_WORKER}/pause/?\Z", workers.PauseView.as_view()),
     re_path(rf"^{_WORKER}/resume/?\Z", workers.ResumeView.as_view()),
+    re_path(rf"^{_RESPONSE}/?\Z", responses.ResponseView.as_view()),
+    re_path(rf"^{_RESPONSE}/cancel/?\Z", responses.ResponseCancelView.as_view()),
+    re_path(rf"^{_RESPONSE}/input_items/?\Z", responses.ResponseInputItemsView.as_view()),
     path("api/v1/", include(router.urls)),
+    re_path(r"^v1/", nowhere.NowhereView.as_view()),
 ]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from inference import allowing
+from inference import allowing, idempotency, response_cache
 from inference.admission import admit, presented_key
 from inference.asking import fold_headers, settle_model
-from inference.attempts import Trail
-from inference.backends.base import Reply
+from inference.attempts import Attempt, Trail
+from inference.backends.base import Reply, Usage
 from inference.deciding import rule
 from inference.dispatch import outcome_of
 from inference.endpoints import account
@@ -31,12 +31,15 @@ from inference.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from inference.idempotency import Promise
+from inference.outcomes import owner_of
 from inference.recording import Entry, cost_of
 from inference.request_ids import new_request_id
+from inference.response_cache import Place
 from inference.tokens_seen import Seen, in_question, in_whole
 from inference.told_usage import read_usage, usage_tail
 from inference.trace_ids import child
-from inference.wire import errors, sse
+from inference.wire import errors, native, sse
 from inference.wire.openai import Operation, ParsedRequest, parse
 from providers.pricing import USD
 from routing.client_addresses import address_of
@@ -45,6 +48,7 @@ from routing.snapshot import current
 
 if TYPE_CHECKING:
     from inference.contents import Capture
+    from inference.deciding import Ruling
     from inference.plane import DataPlane
     from inference.spool import Slot
     from routing.types import Identity, Snapshot
@@ -72,6 +76,7 @@ class Exchange:
         "_task",
         "address",
         "body_read",
+        "cached",
         "capture",
         "client_left",
         "closed",
@@ -87,6 +92,7 @@ class Exchange:
         "owner",
         "pieces",
         "previous",
+        "promise",
         "question_tokens",
         "read",
         "request",
@@ -129,6 +135,11 @@ class Exchange:
         self.tags: tuple[str, ...] = ()
         self.capture: Capture | None = None
         """What is asked and answered, when its client or its policy lets it be kept."""
+        self.promise = (
+            Promise(self.read[idempotency.HEADER], scope["path"]) if idempotency.HEADER in self.read else None
+        )
+        self.cached: Place | None = None
+        """Its place in the cache, where the policy has one."""
         self.cost: Decimal | None = None
         self.wants_account = self.wants_reason = False
         self.request: ParsedRequest | None = None
@@ -183,10 +194,11 @@ class Exchange:
         identity = self._identified(key, snapshot)
         plane.recorder.refuse_if_full()
         self.identity = self.trail.identity = identity
-        body = await self._read_body()
         limits = plane.limits
-        request = self.request = parse(self._operation, body, limits.json_depth, limits.pictures)
-        del body
+        body = await self._read_body()
+        if self.promise is not None and await self._is_answered(self.promise, identity, body):
+            return
+        request = self.request = self._parsed(body)
         self.question_tokens = in_question(request)
         self.stream = request.stream
         self.wants_account, self.wants_reason = request.wants_account, request.wants_reason
@@ -203,19 +215,60 @@ class Exchange:
         ruling = rule(request, identity, snapshot)
         if (contents := plane.recorder.contents) is not None:
             self.capture = contents.begin(self.gateway_id, time(), request, identity, ruling, key)
-        reply, first = await plane.dispatcher.send(
-            request,
-            ruling,
-            self.trail,
-            request_id=self.gateway_id,
-            deadline=deadline,
-        )
+        if ruling.decision.cache.ttl_seconds and await self._is_cached(request, ruling, identity):
+            return
+        reply, first = await self._ask(request, ruling, deadline)
         self.request = None
+        if self.cached is not None:
+            self.cached.hear(reply, first)
         if first is None:
             await self._reply_whole(reply)
         else:
             self.deadline = deadline
             await self._reply_streamed(reply, first)
+
+    def _ask(
+        self, request: ParsedRequest, ruling: Ruling, deadline: float
+    ) -> Coroutine[Any, Any, tuple[Reply, bytes | None]]:
+        """The reply, and of a stream its first bytes."""
+        return self._plane.dispatcher.send(request, ruling, self.trail, request_id=self.gateway_id, deadline=deadline)
+
+    async def _is_answered(self, promise: Promise, identity: Identity, body: bytes) -> bool:
+        """Whether the same was asked before under its `Idempotency-Key`: then it was answered now as it was then."""
+        self.deadline += idempotency.WAIT_SECONDS
+        answer = await promise.kept(self._plane.promises, identity, body)
+        self.deadline -= idempotency.WAIT_SECONDS
+        self._listen(promise)
+        if answer is None:
+            return False
+        provider_id, _, model_id = answer.route.partition("/")
+        trail, self.status, self.cost = self.trail, answer.status, response_cache.FREE
+        trail.route, trail.log = answer.route, [Attempt(provider_id, model_id, idempotency.REASON, 0, "", time())]
+        self.model_name, self.stream = answer.model, answer.stream
+        await promise.repeat(answer, self._headers(perf_counter()))
+        self.done = True
+        await self._close(answer.error_code, Usage())
+        return True
+
+    def _listen(self, promise: Promise) -> None:
+        """From here on, what the client is told passes the promise."""
+        self._send = promise.listening(self._send)
+
+    async def _is_cached(self, request: ParsedRequest, ruling: Ruling, identity: Identity) -> bool:
+        """Whether an equal request was answered before under a policy that caches: then this one is, with that answer."""
+        if not ruling.candidates:
+            return False
+        place = self.cached = Place(request, ruling, identity, self.read)
+        found = await self._plane.cache.find(place, ruling.decision.policy)
+        if found is None:
+            return False
+        await response_cache.count(self.trail, ruling, identity, request.tags, found.entry)
+        self.request = None
+        if found.first is None:
+            await self._reply_whole(found.reply)
+        else:
+            await self._reply_streamed(found.reply, found.first)
+        return True
 
     def _presented(self, snapshot: Snapshot) -> str:
         """The credential that is shown; from where, trusted proxies tell."""
@@ -230,11 +283,17 @@ class Exchange:
     def _fold_headers(self, request: ParsedRequest) -> None:
         fold_headers(request, self.read)
 
+    def _parsed(self, body: bytes) -> ParsedRequest:
+        limits = self._plane.limits
+        return parse(self._operation, body, limits.json_depth, limits.pictures)
+
     async def _read_body(self) -> bytes:
         limit = self._plane.limits.body_bytes
         announced = self.read.get(b"content-length")
         if announced is not None and (not announced.isdigit() or int(announced) > limit):
             raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+        if (encoding := self.read.get(b"content-encoding")) is not None and encoding.lower() != b"identity":
+            raise InvalidRequest(f"The request body is encoded ({encoding.decode('latin-1')[:64]}); send it as it is.")
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
@@ -253,8 +312,11 @@ class Exchange:
                 raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
             if not message.get("more_body"):
                 self.body_read = True
-                return bytes(pieces)
+                return self._joined(pieces)
             message = await self._receive()
+
+    def _joined(self, pieces: bytearray) -> bytes:
+        return bytes(pieces)
 
     # Replies
 
@@ -317,8 +379,9 @@ class Exchange:
             except StopAsyncIteration:
                 break
         tail = self.previous + self.last
-        failed = sse.holds_error(tail)
-        if not failed and not sse.is_complete(tail):
+        api = reply.api
+        failed = native.holds_error(tail) if api else sse.holds_error(tail)
+        if not failed and not (native.is_complete(api, tail) if api else sse.is_complete(tail)):
             raise UpstreamBroken("The provider's stream ended before its answer was complete.")
         self.done = True
         await send({"type": "http.response.body", "body": b""})
@@ -332,7 +395,7 @@ class Exchange:
         """What the client is about to learn is booked so, even if the process is killed in the next moment."""
         tail = usage_tail(self.previous + self.last) if reply.usage is None else None
         usage = reply.usage if tail is None else read_usage(tail)
-        if usage is not None:
+        if usage is not None and not usage.estimated:
             slot.told(reply.status, usage.counts)
 
     async def _start_stream(self, reply: Reply | None) -> None:
@@ -369,6 +432,8 @@ class Exchange:
             headers += ruling.headers
         if trail.grant is not None:
             headers += allowing.headers_of(trail.grant)
+        if self.cached is not None:
+            headers += self.cached.headers
         return headers
 
     # Ends
@@ -416,6 +481,8 @@ class Exchange:
         plane, trail = self._plane, self.trail
         self.closed = True
         plane.watch.leave(self)
+        if self.promise is not None or self.cached is not None:
+            self._remember(error_code, usage, outcome)
         model = trail.model
         duration = perf_counter() - self.started
         try:
@@ -471,6 +538,21 @@ class Exchange:
                     trail.slot,
                 )
 
+    def _remember(self, error_code: str, usage: Any, outcome: str) -> None:
+        """For whoever asks the same: what came of it. None of this is waited for."""
+        if self.promise is not None:
+            owner = self.owner or owner_of(outcome, self.status)
+            self.promise.settle(self.gateway_id, self.model_name, self.trail.route, error_code, owner)
+        place, cache = self.cached, self._plane.cache
+        if place is None:
+            return
+        if place.entry is not None:
+            self.cost = response_cache.FREE
+        elif error_code:
+            cache.leave(place)
+        else:
+            cache.keep(place, self.trail, usage)
+
     def _trace_id(self) -> str:
         return h.trace_id(self.read, h.shown_request_id(self.read, self.gateway_id.encode())).decode("latin-1")
 
@@ -502,6 +584,8 @@ class Exchange:
         while not self.done:
             message = await self._receive()
             if message["type"] == "http.disconnect":
+                if self.promise is not None and self.promise.outlives_its_client():
+                    return
                 if not self.done:
                     self.client_left = True
                     self._cancel()

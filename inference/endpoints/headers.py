@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from urllib.parse import quote
 
-from inference import asking, trace_ids
+from inference import asking, idempotency, response_cache, trace_ids
 from inference.trace_ids import Parent
 
 Header = tuple[bytes, bytes]
@@ -17,14 +17,22 @@ ROUTING = asking.HEADERS
 TRACING = frozenset({b"traceparent", *(name.encode() for name in trace_ids.HEADERS)})
 """Headers in which a caller names its trace."""
 
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+
+ANTHROPIC = frozenset({b"anthropic-version", b"anthropic-beta"})
+"""Headers of Anthropic's clients; the first is on each of their requests."""
+
 READ = frozenset(
     {
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
+        *CREDENTIALS,
         b"content-length",
+        b"content-encoding",
         b"x-forwarded-for",
         b"x-client-request-id",
+        *ANTHROPIC,
+        idempotency.HEADER,
+        response_cache.HEADER,
+        response_cache.CONTROL,
         *TRACING,
         *ROUTING,
     }

@@ -17,8 +17,8 @@ from django.db import connections
 from inference import client, loop, trace_search, usage_rows
 from inference.metrics import Metrics
 from inference.recording import Recorder
-from routing import snapshot
-from routing.types import ModelView, Snapshot
+from routing import client_keys, snapshot
+from routing.types import Identity, ModelView, Snapshot
 from tests.inference import registry, workers
 from tests.inference.door import Door
 
@@ -34,6 +34,28 @@ def serve() -> Iterator[Callable[..., Snapshot]]:
 
     yield put
     snapshot.replace(None)
+
+
+@pytest.fixture
+def words(transactional_db: None) -> Iterator[None]:
+    """A registry of one model, `words`, that says again what it is told."""
+    workers.fresh_registry()
+    workers.add_model(workers.add_provider("web", "fake"))
+    yield
+    snapshot.replace(None)
+
+
+@pytest.fixture
+def secret(words: None) -> str:
+    """A client key that may generate, known to every request."""
+    told = workers.client_key("generate")[1]
+    snapshot.refresh()
+    return told
+
+
+@pytest.fixture
+def owner(secret: str) -> Identity:
+    return snapshot.current().client_keys[client_keys.prefix_of(secret)].identity
 
 
 @pytest.fixture(autouse=True)

@@ -48,6 +48,16 @@ def test_a_link_to_a_policy_explains_it(admin_client: Client) -> None:
     assert "Its provider's priority is 2, the first one's 1" in html
 
 
+def test_a_provider_without_a_readable_key_is_no_matter_of_waiting(admin_client: Client) -> None:
+    keyless = workers.add_provider("keyless", "openai", priority=0)
+    keyless.api_keys.create(secret="env:NOT_SET_ANYWHERE")
+    workers.add_model(keyless, "words")
+    html = text(admin_client.get(url(), {"policy": "writer"}))
+    assert "store one, or set the variable or file that it refers to" in html
+    assert "passes by itself" not in html
+    assert f'href="{reverse("admin:providers_provider_change", args=[keyless.pk])}?tab=keys">keyless</a>' in html
+
+
 def test_a_prompt_and_wishes_are_taken_and_shown_again(admin_client: Client) -> None:
     html = text(admin_client.post(url(), {"name": "writer", "said": "Hello <b>", "require_vision": "on"}))
     assert "second/words: the only one that may serve" in html

@@ -129,6 +129,19 @@ def test_a_page_for_every_tab_of_a_request_with_mishaps(admin_client: Client) ->
     assert all(f"{reverse('admin:explain')}?trace=req_1" in html for html in shown.values())
 
 
+def test_an_answer_that_was_given_again_says_where_it_came_from_and_what_it_saved(admin_client: Client) -> None:
+    saved = {"cost": "0.000019", "input_tokens": 5, "output_tokens": 7}
+    cached = {"provider_id": "openrouter", "model_id": "gemini", "reason": "answered_from_cache", "status": None}
+    again: dict[str, Any] = {"provider_id": "", "model_id": "", "attempts": 0, "cost": 0, "upstream_ms": 0}
+    a_request("hit", policy="writer", attempts_log=json.dumps([{**cached, "started": 1.0, "saved": saved}]), **again)
+    a_request("replay", **again)
+    html = admin_client.get(LIST).content.decode()
+    assert "the cache" in html
+    assert "an earlier answer" in html
+    told = admin_client.get(page_of("hit"), {"tab": "cost"}).content.decode()
+    assert "openrouter/gemini had made it of 5 tokens in and 7 out, for 0.000019 USD." in told
+
+
 def test_a_request_is_found_by_its_senders_name_and_a_strange_one_is_not(admin_client: Client) -> None:
     a_request("1", trace_id="order-7")
     assert admin_client.get(reverse("admin:inference_trace_change", args=["order-7"])).status_code == 200

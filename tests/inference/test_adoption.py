@@ -108,6 +108,32 @@ def test_a_run_of_a_job_is_booked_beside_the_one_that_ended_it(dead) -> None:
     assert Trace.objects.count() == 1
 
 
+def test_each_run_that_a_process_left_is_booked(dead) -> None:
+    for run, seen in ((1, 4), (2, 5)):
+        under_way(dead, "batch_1_1", run=attempts.RUN + run).slot.saw(seen)
+    adopted(dead)
+    booked = UsageRecord.objects.values_list("attempt", "output_tokens")
+    assert set(booked) == {(attempts.RUN + 1, 4), (attempts.RUN + 2, 5)}
+
+
+def test_a_batchs_line_is_booked_once_by_the_run_that_answered_it(dead) -> None:
+    under_way(dead, "batch_1_1", run=attempts.RUN + 2)
+    under_way(dead, "batch_1_2", run=attempts.RUN + 2).slot.saw(4)
+    later = timezone.now().timestamp() + 60
+    usage_rows.insert(
+        [
+            row_of(entry(request_id="batch_1_1", model=MODEL)),
+            row_of(entry(request_id="batch_1_2", model=MODEL, at=later)),
+        ]
+    )
+    adopted(dead)
+    assert set(UsageRecord.objects.values_list("request_id", "attempt")) == {
+        ("batch_1_1", 0),
+        ("batch_1_2", 0),
+        ("batch_1_2", attempts.RUN + 2),
+    }, "the second was answered again by who had the batch later"
+
+
 def test_the_command_and_the_task_adopt_too(dead, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(adoption, "folder", lambda: tmp_path)
     call_command("adopt_spool")

@@ -9,14 +9,15 @@ import orjson
 import pytest
 
 from inference import allowing, answering, client, errors
-from inference.wire import problems
-from inference.wire.openai import CHAT, parse
+from inference.wire import media, problems
+from inference.wire.openai import CHAT, MODERATIONS, TRANSCRIPTIONS, parse
+from inference.wire.pictures import PictureLimits
 from routing import ledger_word, metering, metering_store
 from routing.allowances import CALLS, DAY, MINUTE, REQUESTS, TOKENS, UNDER_WAY, AllowanceIndex
 from routing.metering import Needs
 from tests.inference import registry
 from tests.inference.door import Door, chat_body
-from tests.inference.scripted import DONE, EVENT, FINISH, USAGE, far, raising, streaming, whole
+from tests.inference.scripted import DONE, EVENT, FINISH, USAGE, WHOLE, far, raising, streaming, whole
 from tests.routing.test_metering import Process, allowance, budget, patient, until  # noqa: F401
 
 FAILED = errors.UpstreamFailed("500")
@@ -67,6 +68,22 @@ async def test_the_request_beyond_a_limit_is_told_when_to_come_back(serve, quick
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert "x-should-retry" not in refused.headers
     assert len(upstream.calls) == 1
+
+
+async def test_an_answer_from_the_cache_counts_as_a_request_and_takes_no_money(serve, quick, redis_url) -> None:
+    requests, money = allowance(REQUESTS, MINUTE, 2), budget(50_000_000)
+    answer = whole(WHOLE.replace(b"[]", b'[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}]'))
+    only, view = far("a", answer)
+    document = {"targets": ["m-a"], "cache": {"ttl_seconds": 60}}
+    index = AllowanceIndex(keys={7: (requests, money)})
+    serve(registry.model(view, "m-a"), documents={"p": document}, allowances=index)
+    statuses = []
+    for _ in range(3):
+        statuses.append((await quick.chat(model="p", max_tokens=7)).status)
+        await quick.app._plane.kept_replies.settled()
+    assert statuses == [200, 200, 429]
+    assert len(only.calls) == 1
+    assert (purse(requests).spent, purse(money).spent, purse(money).reserved) == (2, A_CALL, 0)
 
 
 async def test_replies_tell_what_is_left_of_the_tightest_limits(serve, quick) -> None:
@@ -121,6 +138,26 @@ async def test_over_several_providers_a_request_counts_once_and_money_follows_wh
     assert purse(requests).spent == 1
     assert (purse(money).spent, purse(money).reserved) == (A_CALL, 0)
     assert (purse(a).spent, purse(b).spent) == (0, 12)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "Hello"}]}),
+        ("/v1/responses/input_tokens", {"input": "Hello"}),
+    ],
+)
+async def test_counting_tokens_takes_a_turn_and_neither_tokens_nor_money(serve, quick, path, asked) -> None:
+    turns, calls = allowance(REQUESTS, MINUTE, 2), allowance(CALLS, UNDER_WAY, 1)
+    spent = [allowance(TOKENS, DAY, 1), budget(1, refuse_unpriced=True)]
+    limited(serve, whole(), callers=[turns, calls, *spent])
+    answers = [await quick.call(path, {"model": "m-a", **asked}) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert answers[1].headers["x-ratelimit-remaining-requests"] == "0"
+    assert answers[2].error["type"] == "rate_limit_error"
+    assert int(answers[2].headers["retry-after"]) > 0
+    assert (purse(turns).spent, purse(calls).reserved, metering.current().open_grants) == (2, 0, 0)
+    assert list(quick.metrics.requests.values()) == [2, 1]
 
 
 async def test_a_provider_whose_limit_is_reached_is_passed_over(serve, quick) -> None:
@@ -277,3 +314,15 @@ async def test_a_job_settles_where_it_ran(serve, quick, monkeypatch) -> None:
     question = answering.Question(parse(CHAT, body), registry.key_view().identity, "job_1")
     await question.streamed(hear)
     assert (purse(tokens).spent, purse(tokens).reserved, purse(calls).reserved) == (13, 0, 0)
+
+
+def test_a_recording_holds_what_its_prompt_needs_and_not_its_bytes() -> None:
+    kind = b"multipart/form-data; boundary=X"
+    head = b'--X\r\ncontent-disposition: form-data; name="prompt"\r\n\r\nNames\r\n--X\r\n'
+    body = head + b'content-disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(2**20) + b"\r\n--X--\r\n"
+    model = registry.model(registry.provider(), max_tokens=100)
+    request = media.parsed(TRANSCRIPTIONS, body, kind, 200, PictureLimits())
+    assert allowing.needs_of(request, model) == Needs(1, 100, 5, 100)
+    moderated = orjson.dumps({"input": [{"image_url": {"url": "data:image/png;base64," + "A" * 2**20}}]})
+    looked_at = media.parsed(MODERATIONS, moderated, b"", 200, PictureLimits())
+    assert allowing.needs_of(looked_at, model).most_input_tokens < 100

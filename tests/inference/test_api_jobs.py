@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,34 +13,25 @@ from django.test import AsyncClient, Client
 
 from inference import events, jobs
 from inference.models import Job, Trace
-from routing import snapshot
 from tests.inference import workers
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("words")]
 
 BODY = {"prompt_content": "one two three", "config": {"model_identifier": "words"}}
 
 
-@pytest.fixture(autouse=True)
-def registry(transactional_db: None) -> Iterator[None]:
-    workers.fresh_registry()
-    workers.add_model(workers.add_provider("web", "fake"))
-    yield
-    snapshot.replace(None)
-
-
 @pytest.fixture
-def key(registry: None) -> str:
+def key(words: None) -> str:
     return workers.client_key("generate")[1]
 
 
 @pytest.fixture
-def other(registry: None) -> str:
+def other(words: None) -> str:
     return workers.client_key("generate", name="other")[1]
 
 
 @pytest.fixture
-def admin(registry: None) -> str:
+def admin(words: None) -> str:
     return workers.client_key("admin", name="admin")[1]
 
 

@@ -151,7 +151,13 @@ def test_a_long_prompt_rules_small_models_out() -> None:
 def test_a_node_is_named_by_member_or_by_header() -> None:
     Policy.objects.create(name="writer", kind="node", document={"targets": ["gpt-4o"]})
     for told in (ask({"node": "writer"}), ask({}, **{"x-gateway-node": "writer"}), ask({"model": "node/writer"})):
-        assert told.json()["policy"] == {"name": "writer", "kind": "node", "version": 1, "override": None}
+        assert told.json()["policy"] == {
+            "name": "writer",
+            "kind": "node",
+            "version": 1,
+            "override": None,
+            "cache": None,
+        }
 
 
 def test_another_strategy_can_be_tried() -> None:

@@ -56,6 +56,11 @@ async def test_what_is_not_there_answers_in_openais_envelope(
     assert set(answer.headers) >= ALWAYS
 
 
+async def test_who_asks_for_a_websocket_is_told_at_once_to_go_without(door: Door) -> None:
+    answer = await door.call("/v1/responses", {}, method="GET", headers={"sec-websocket-key": "x"})
+    assert (answer.status, answer.error["code"]) == (426, "method_not_allowed")
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
 async def test_every_generating_endpoint_wants_a_key(door: Door, path: str) -> None:
     answer = await door.call(path, chat_body(), key=None)
@@ -96,6 +101,12 @@ async def test_a_key_sees_only_the_models_it_may_use(serve, door: Door) -> None:
     assert (await door.chat(model="open-one")).status == 200
     refused = await door.chat(model="closed-one")
     assert (refused.status, refused.error["code"]) == (404, "model_not_found")
+    besides = await door.chat(model="open-one", models=["open-one", "dear-one"])
+    assert (besides.status, besides.error["code"]) == (403, "permission_denied")
+    tool = {"type": "image_generation", "model": "dear-one"}
+    besides = await door.call("/v1/responses", {"model": "open-one", "input": "Hello", "store": False, "tools": [tool]})
+    assert (besides.status, besides.error["code"]) == (403, "permission_denied")
+    assert (await door.chat(model="open-one", models=["open-one"])).status == 200
 
 
 async def test_an_unknown_model_is_404_with_the_nearest_names(door: Door) -> None:

@@ -30,7 +30,7 @@ from routing import metering_store
 from tests import services
 from tests.conftest import DATABASE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("books_of_four_processes")]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 4

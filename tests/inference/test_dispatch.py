@@ -66,8 +66,10 @@ async def test_an_empty_stream_is_got_around(serve, quick) -> None:
     assert (await quick.chat(model="m", stream=True)).body == EVENT + FINISH + DONE
 
 
-async def test_a_stream_that_begins_with_an_error_is_got_around(serve, quick) -> None:
-    two(serve, streaming(b'data: {"error":{"message":"overloaded"}}\n\n'), streaming(EVENT, FINISH, DONE))
+@pytest.mark.parametrize("before", [(), (b": busy\n\n", b": busy\n\n")], ids=["at once", "after comments"])
+async def test_a_stream_that_begins_with_an_error_is_got_around(serve, quick, before) -> None:
+    failed = streaming(*before, b': and\n\ndata: {"error":{"message":"overloaded"}}\n\n')
+    two(serve, failed, streaming(EVENT, FINISH, DONE))
     assert (await quick.chat(model="m", stream=True)).body == EVENT + FINISH + DONE
 
 

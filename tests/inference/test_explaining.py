@@ -21,6 +21,7 @@ from inference.errors import InvalidRequest
 from inference.models import DecisionRecord, Trace
 from inference.reasons import asked_text, explained
 from inference.wire.openai import CHAT, parse
+from providers.capabilities import OPERATION_NEEDS
 from routing import health, selections, snapshot, strategies
 from routing.types import Conditions, Identity, Prices, RouteCondition, Snapshot
 from tests.inference import registry, workers
@@ -128,6 +129,7 @@ def test_what_was_selected_counts_as_it_does_on_requests() -> None:
         ({}, "mine"),
         ({"session_id": "s"}, "of-the-session"),
         ({"operation": "embeddings"}, "for-vectors"),
+        ({"operation": "images"}, ""),
         ({"task": "vision", "session_id": "s"}, ""),
         ({"model": "another"}, "another"),
     ):
@@ -231,3 +233,11 @@ def test_a_request_whose_key_is_gone_still_tells_why() -> None:
 @pytest.mark.django_db
 def test_a_request_that_nobody_knows_is_none() -> None:
     assert explaining.past("req_0") is None
+
+
+def test_every_operation_can_be_asked_about(serve) -> None:
+    serve(registry.model(registry.provider(), "draws", model_type="image", capabilities=frozenset()))
+    for operation in OPERATION_NEEDS:
+        facts = explaining.read({"model": "draws", "operation": operation}, None).facts
+        assert facts.operation == operation
+    assert explaining.read({"operation": "images", "prompt": "a cat"}, None).facts.prompt_bytes > 0

@@ -437,7 +437,7 @@ class TestFailures:
             assert _eventually(lambda: legacy.requests)
             if begun:
                 connection.recv(1)
-        assert legacy.left.wait(1.0)
+        assert legacy.left.wait(10)
         row = gateway.wait_for_rows(1)[0]
         assert (row.status, row.error_code) == (499, "client_disconnected")
 
@@ -445,7 +445,7 @@ class TestFailures:
         with connected(gateway) as connection:
             connection.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" + b"a" * 100_000)
             assert _eventually(lambda: legacy._open)
-        assert legacy.left.wait(1.0)
+        assert legacy.left.wait(10)
 
 
 class TestTls:

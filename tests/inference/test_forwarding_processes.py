@@ -23,6 +23,8 @@ from tests import services
 from tests.conftest import DATABASE
 from tests.inference.legacy_server import LegacyServer, answer
 
+pytestmark = pytest.mark.xdist_group("forwarding_processes")
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLLOWS_WITHIN_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0

@@ -7,6 +7,7 @@ import pytest
 
 from inference import loop
 from inference.plane import DataPlane
+from routing import loop_store
 from tests.inference.door import Door
 
 
@@ -22,6 +23,16 @@ def test_sync_code_runs_coroutines_on_one_loop() -> None:
     thread.start()
     thread.join()
     assert seen == [first]
+
+
+def test_connections_of_the_background_loop_are_closed_when_the_process_ends(redis_url: str) -> None:
+    async def asks() -> asyncio.AbstractEventLoop:
+        await loop_store.current().ping()
+        return asyncio.get_running_loop()
+
+    background = loop.run(asks())
+    loop._close_store(background)
+    assert background not in loop_store._stores
 
 
 def test_what_the_coroutine_raises_is_raised() -> None:

@@ -41,6 +41,15 @@ def test_what_does_not_fit_is_counted() -> None:
     assert ([one.name for one in told.names], told.more) == (["fast", "writer", "gpt-a"], 1)
 
 
+def test_a_policy_serves_an_operation_by_models_that_are_what_it_demands() -> None:
+    picture = registry.model(registry.provider("near"), "paint", model_type="image", capabilities=frozenset())
+    documents = {
+        "any": {"targets": ["paint"]},
+        "chats": {"targets": ["paint"], "requirements": {"capabilities": ["chat"]}},
+    }
+    assert offered.for_operation("images", None, registry.snapshot(picture, documents=documents), 5) == ["paint", "any"]
+
+
 def test_a_name_sees_when_one_that_may_answer_does() -> None:
     snapshot = held()
     assert {name: offered.named(name, None, snapshot).sees for name in ("gpt-a", "writer", "fast", "gpt-b")} == {

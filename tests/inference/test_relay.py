@@ -15,7 +15,7 @@ import redis
 
 from inference import errors, relay
 from inference.backends.base import Chunk, Usage
-from inference.backends.worker_relay import MOST_WAITING_PIECES, Desk
+from inference.backends.worker_relay import MOST_OF_ONE_KEY, MOST_WAITING_PIECES, Desk
 from inference.errors import EngineError, GatewayError, GatewayOverloaded, UpstreamRejected
 from inference.relay import Done, Failed, Payload, Piece, Started, Text, Times
 from inference.relayed_calls import RelayedCalls
@@ -129,6 +129,25 @@ def test_a_call_is_claimed_once(calls: RelayedCalls, store: redis.Redis) -> None
     assert not calls.serve("r1")
 
 
+def test_a_second_message_for_a_call_at_work_leaves_it_its_cancels(calls: RelayedCalls, store: redis.Redis) -> None:
+    listen(store)
+    offer(store, payload(" ".join(["w"] * 3000)))
+    running = threading.Thread(target=calls.serve, args=("r1",))
+    running.start()
+    assert eventually(lambda: len(said(store)) > 2)
+    assert not calls.serve("r1")
+    assert eventually(lambda: store.publish(relay.CANCEL_CHANNEL, "r1") == 1)
+    running.join(10)
+    assert not running.is_alive()
+
+
+def test_a_worker_that_is_stopping_leaves_a_call_to_another(calls: RelayedCalls, store: redis.Redis) -> None:
+    offer(store, payload())
+    calls.stop()
+    assert not calls.serve("r1")
+    assert store.exists(relay.payload_key("r1"))
+
+
 def test_pieces_are_numbered_without_a_gap(calls: RelayedCalls, store: redis.Redis) -> None:
     listen(store)
     offer(store, payload(" ".join(["w"] * 30)))
@@ -239,6 +258,17 @@ async def test_a_lost_message_is_an_error_and_not_a_shorter_answer(
     await desk.leave()
 
 
+async def test_a_frame_that_cannot_be_read_ends_nobodys_reading(
+    redis_url: str, store: redis.Redis, times: Times
+) -> None:
+    desk, call = await opened(redis_url, times, [])
+    for unreadable in ({b"m": b"\xc1"}, {b"m": relay.encode([{"type": "of a later version"}])}, {b"other": b""}):  # type: ignore[list-item]
+        store.xadd(desk.stream, unreadable, nomkstream=True)  # type: ignore[arg-type]
+    tell(store, desk, Started(call.id), Text(call.id, 0, [Piece("a")]))
+    assert (await call.next()).text == "a"
+    await desk.leave()
+
+
 async def test_silence_after_the_claim_is_a_lost_worker(redis_url: str, store: redis.Redis, times: Times) -> None:
     desk, call = await opened(redis_url, times, [])
     store.delete(relay.payload_key(call.id))
@@ -341,3 +371,14 @@ async def test_a_broker_that_does_not_take_the_wake_up_leaves_no_prompt_behind(
     assert caught.value.code == "relay_unavailable"
     await desk.leave()
     assert not store.exists(relay.payload_key("r1"))
+
+
+async def test_one_key_does_not_fill_the_workers_queue(redis_url: str, times: Times) -> None:
+    desk = Desk(redis_url, [].append, times).join()
+    try:
+        for _ in range(MOST_OF_ONE_KEY):
+            await desk.place_of(1).__aenter__()
+        assert desk.place_of(1).locked()
+        assert not desk.place_of(2).locked()
+    finally:
+        await desk.leave()

@@ -143,6 +143,15 @@ def test_the_text_of_a_whole_answer(body: dict[str, Any], text: str) -> None:
     assert shadow_texts.said(orjson.dumps(body), stream=False).text == text
 
 
+def test_ollamas_own_answers_are_read_as_well() -> None:
+    call = {"function": {"name": "f", "arguments": {"x": 1}}}
+    whole = {"message": {"role": "assistant", "content": "hi", "tool_calls": [call]}, "done": True}
+    assert shadow_texts.said(orjson.dumps(whole), stream=False).text == 'hif{"x": 1}'
+    lines = [{"response": "a", "done": False}, {"response": "b", "done": False}, {"response": "", "done": True}]
+    stream = b"".join(b"data: " + orjson.dumps(line) + b"\n\n" for line in lines)
+    assert shadow_texts.said(stream, stream=True).text == "ab"
+
+
 def test_the_text_of_a_stream_is_put_together() -> None:
     events = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in ("Hel", "lo")]
     events.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})  # type: ignore[dict-item]

@@ -20,7 +20,7 @@ from tests.fakes.upstream import FakeUpstream
 from tests.inference import workers
 from tests.inference.workers import Worker, eventually
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.xdist_group("tasks")]
 
 QUEUES = "generation,llama_cpp,housekeeping"
 CANARY = "canary-prompt-91c2"

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from inference.backends.base import Usage
-from inference.tokens_seen import Seen, in_question, in_whole
+from inference.tokens_seen import Seen, in_media, in_question, in_whole
 from inference.wire.openai import CHAT, parse
+from routing.estimates import TOKENS_PER_IMAGE
 
 
 def event(text: str, name: str = "content") -> bytes:
@@ -67,3 +68,10 @@ def test_letters_that_json_writes_longer_are_not_taken_for_many_tokens() -> None
 )
 def test_a_whole_answer_that_does_not_tell_is_counted_by_its_texts(operation, answer, tokens) -> None:
     assert in_whole(7, operation, json.dumps(answer).encode()) == Usage(7, tokens, estimated=True)
+
+
+def test_what_was_passed_through_untold_is_estimated_by_what_it_is() -> None:
+    assert in_media(5, "speech", bytes(4000)).counts[:2] == (5, 0)
+    assert in_media(0, "transcriptions", b"x" * 40).counts[:2] == (0, 10)
+    assert in_media(3, "images", b"A" * 100_000, choices=2).counts[:2] == (3, 2 * TOKENS_PER_IMAGE)
+    assert in_media(3, "rerank", b"{}").estimated
