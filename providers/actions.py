@@ -15,7 +15,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Model
 
-from providers import audit, keyring, provider_types, revision
+from providers import audit, capabilities, keyring, provider_types, revision
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
 from providers.secrets import Secret
 
@@ -83,9 +83,11 @@ def set_connection_params(provider: Provider, params: Facts) -> None:
 
 
 def add_model(provider: Provider, facts: Facts) -> ProviderModel:
-    """Raises `AlreadyExists`."""
+    """One whose type is not said has the type that its name gives away. Raises `AlreadyExists`."""
+    named = capabilities.type_by_name(facts["model_id"])
+    told = {"model_type": named, **facts} if named else facts
     return _insert(
-        ProviderModel(provider=provider, **facts),
+        ProviderModel(provider=provider, **told),
         f"Provider {provider.provider_id!r} has a model {facts['model_id']!r} already.",
     )
 
@@ -131,6 +133,7 @@ def update_parameter(
         parameter.set_value(value, is_sensitive=is_sensitive)
     elif is_sensitive and parameter.plain_value is not None:
         parameter.set_value(parameter.plain_value, is_sensitive=True)
+    parameter.clean()
     parameter.save()
     return parameter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 def _yes() -> bool:
@@ -21,6 +21,12 @@ class Actor:
     reason: str = ""
     may_handle_secrets: Callable[[], bool] = _yes
     """Whether the stored secrets may be read, so may also be sent elsewhere. Commands and tasks may; see `providers.holding`."""
+    reads_machine: Callable[[], bool] | None = None
+
+    def may_read_machine(self) -> bool:
+        """Whether references may name any variable and file of this machine that is not the gateway's own; see
+        `providers.allowed_references`. Unless it is said, who may handle secrets may."""
+        return (self.reads_machine or self.may_handle_secrets)()
 
 
 _SYSTEM = Actor()
@@ -43,13 +49,18 @@ def acting_as(
         _current.reset(token)
 
 
-def become(name: str, *, may_handle_secrets: bool) -> None:
+def become(name: str, *, may_handle_secrets: bool, may_read_machine: bool = False) -> None:
     """Name the actor once authentication knows it; holds until the enclosing `acting_as` ends."""
-    _current.set(Actor(name, current().request_id, current().reason, lambda: may_handle_secrets))
+    told = current()
+    _current.set(Actor(name, told.request_id, told.reason, lambda: may_handle_secrets, lambda: may_read_machine))
 
 
 @contextmanager
 def giving_reason(reason: str) -> Iterator[Actor]:
     """Whoever acts now, with what they gave as their reason."""
-    with acting_as(current().name, reason=reason, may_handle_secrets=current().may_handle_secrets) as actor:
+    actor = replace(current(), reason=reason)
+    token = _current.set(actor)
+    try:
         yield actor
+    finally:
+        _current.reset(token)

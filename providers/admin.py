@@ -38,6 +38,7 @@ from providers import (
     provider_twins,
     provider_types,
     type_gallery,
+    unread_secrets,
 )
 from providers.forms import PREFIX, TIMEOUTS, form_of
 from providers.models import ApiKey, ConnectionParameter, ProbeResult, Provider, ProviderModel
@@ -203,6 +204,9 @@ class ProviderAdmin(ProviderPages, ProviderColumns, RegistryAdmin):
             ApiKey.objects.create(
                 provider=form.instance, secret=form.cleaned_data["new_key"], environment=settings.GATEWAY_ENVIRONMENT
             )
+        if not change or provider_tabs.chosen(request) != provider_tabs.SETTINGS:
+            for told in unread_secrets.of_provider(form.instance):
+                self.message_user(request, told, messages.WARNING)
 
     def response_add(self, request: HttpRequest, obj: Provider, post_url_continue: str | None = None) -> HttpResponse:
         if "_addanother" in request.POST or "_popup" in request.POST:

@@ -6,6 +6,7 @@ sealed (`providers.config_envelope`), and the second writes exactly what the fir
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +20,17 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from providers import actor, config_envelope, config_review, config_sections, configuration, exporting, pages, revision
+from providers import (
+    actor,
+    config_envelope,
+    config_review,
+    config_sections,
+    configuration,
+    exporting,
+    pages,
+    revision,
+    unread_secrets,
+)
 from providers.config_changes import Change, digest
 from providers.config_envelope import NotOurs, Shown
 from providers.configuration import Applied
@@ -28,7 +39,7 @@ from providers.importers import findings
 from providers.importers.config_forms import BadConfiguration
 from providers.importers.documents import format_of
 from providers.importers.drafts import SourceError
-from providers.models import ConfigFile, ImportRun
+from providers.models import ConfigFile, ImportRun, Provider
 from providers.secrets import SecretError
 
 MAY = "providers.add_importrun"
@@ -37,6 +48,7 @@ LARGEST_BYTES = 4 * 1024 * 1024
 MOST_SHOWN = 400
 """Entries of one comparison on a page; the command shows all."""
 _MOST_MISTAKES = 100
+_MOST_UNREAD = 10
 _LATELY = 8
 _MEANINGS = {
     "providers": gettext_lazy("Providers with their models, keys and parameters"),
@@ -253,6 +265,10 @@ def _tell(request: HttpRequest, applied: Applied) -> None:
     done = len(applied.changes) - len(applied.refused)
     told = ngettext("%(count)d change is written.", "%(count)d changes are written.", done) % {"count": done}
     messages.success(request, told)
+    touched = Provider.objects.filter(provider_id__in={one.provider_id for one in applied.changes if one.provider_id})
+    unread = itertools.chain.from_iterable(map(unread_secrets.of_provider, touched))
+    for warning in itertools.islice(unread, _MOST_UNREAD):
+        messages.warning(request, warning)
     for one in applied.refused[:10]:
         messages.warning(
             request,

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Field, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as lazy
 from unfold.views import ChangeList
 
 from providers import cells, live_figures, model_cells, price_cells, price_rows
+from providers.capabilities import MODEL_TYPES
 from providers.forms import ProviderModelForm
 from providers.models import ProviderModel
 from providers.provider_filters import ProviderTypeFilter
@@ -59,6 +60,12 @@ class ProviderModelAdmin(SwitchableAdmin):
     list_before_template = "admin/providers/providermodel/list_before.html"
     list_after_template = "admin/providers/providermodel/list_after.html"
     change_form_outer_before_template = "admin/providers/providermodel/head.html"
+
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "model_type" and field is not None:
+            field.help_text = _("What it serves: %(types)s. Other words are kept.") % {"types": ", ".join(MODEL_TYPES)}
+        return field
 
     def get_fieldsets(self, request: HttpRequest, obj: ProviderModel | None = None) -> list[tuple[Any, dict]]:
         own = [

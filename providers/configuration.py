@@ -128,14 +128,15 @@ def apply_document(
     where nothing is written, what of the changes would be refused; what stands on a provider or a model that is only added is
     not asked. Raises `SourceError`, before anything is written, with every mistake of the text and its place.
     """
-    source = read(
-        content,
-        label=label,
-        file_format=file_format,
-        only=only,
-        sections=config_sections.names(),
-        lenient=bool(owner),
-    )
+    with _acting_for(owner):
+        source = read(
+            content,
+            label=label,
+            file_format=file_format,
+            only=only,
+            sections=config_sections.names(),
+            lenient=bool(owner),
+        )
     parts = _parts_of_sections(source)
     _keep_what_others_own(source, owner)
     whole = not any(finding.code in (ENTRY_REFUSED, VARIABLE_MISSING) for finding in source.configuration.findings)

@@ -53,6 +53,11 @@ def flag(params: Mapping[str, Any], name: str, *, default: bool) -> bool:
     return said in _TRUE or (default and said not in _FALSE)
 
 
+def is_flag(value: Any) -> bool:
+    """Whether it says yes or no."""
+    return isinstance(value, bool) or str(value).strip().lower() in _TRUE | _FALSE
+
+
 def secrets_in(value: Any) -> list[Secret]:
     """The secrets of an object, at any depth."""
     if isinstance(value, Secret):

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 
-from providers import kamiwaza, openai_api, tls
+from providers import kamiwaza, ollama, openai_api, tls
 from providers.addresses import AddressRefused, ParsedURL, check_address, check_url
 from providers.connection import flag, text
 from providers.secrets import Secret
@@ -141,7 +141,7 @@ def signed_in(upstream: Upstream, address: str | None) -> Upstream:
         raise SignInFailed(f"The sign-in was refused: {said(response.status_code, body, upstream)}")
     try:
         token, _ = kamiwaza.token_of(json.loads(body))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SignInFailed("The answer to the sign-in holds no access token.") from error
     return replace(upstream, keys=(UsableKey(0, Secret(token)),))
 
@@ -198,7 +198,7 @@ def read_models(response: httpx.Response, upstream: Upstream) -> list[dict[str, 
         raise UpstreamRefused(response.status_code, said(response.status_code, body, upstream))
     try:
         listed = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DialFailed(f"The list of models is not JSON: {quoted(_text(body), upstream.secrets(), 120)}") from error
     found = listed.get("data", listed.get("models")) if isinstance(listed, dict) else listed
     if not isinstance(found, list):
@@ -216,7 +216,26 @@ def list_models(upstream: Upstream) -> list[dict[str, Any]]:
         connection.close()
     upstream = signed_in(upstream, address)
     with model_list(upstream, address) as response:
-        return read_models(response, upstream)
+        models = read_models(response, upstream)
+    return _shown(upstream, address, models) if ollama.is_spoken(upstream.connection) else models
+
+
+def _shown(upstream: Upstream, address: str | None, models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each with what an Ollama server shows of it alone; one that it does not show stays as it is listed."""
+    path = openai_api.target(address_of(upstream), upstream.connection)("model", "")
+    described = []
+    for place, listed in enumerate(models):
+        told: dict[str, Any] = {}
+        if not ollama.is_told(listed) and place < ollama.MOST_SHOWN:
+            body = json.dumps({"model": listed.get("name") or listed.get("id")}).encode()
+            try:
+                with _asked(upstream, address, "POST", path, {"content-type": "application/json"}, body) as response:
+                    read = json.loads(_read(response)) if response.is_success else {}
+            except (DialFailed, ValueError):
+                read = {}
+            told = read if isinstance(read, dict) else {}
+        described.append(ollama.described(listed, told))
+    return described
 
 
 def said(status: int, body: bytes, upstream: Upstream) -> str:
@@ -224,7 +243,7 @@ def said(status: int, body: bytes, upstream: Upstream) -> str:
     text = _text(body)
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, dict):
         error = parsed.get("error", parsed)

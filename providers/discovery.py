@@ -1,13 +1,14 @@
 """What an upstream offers, compared with what the registry holds of it.
 
 Types that run here answer from the machine itself (files, the script); everybody else is asked over the
-network. Applying a difference adds and disables: a model that is gone is never deleted, its history and prices stay.
+network. Applying a difference adds and disables: a model that is gone is never deleted, its history and prices stay. No row
+remembers whether a value of it was entered by hand, so what the upstream tells otherwise is shown, and taken where somebody says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,23 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from providers import actor, dialling, kamiwaza, upstream
-from providers.capabilities import canonical
+from providers import actor, anthropic_offers, dialling, kamiwaza, ollama, upstream
+from providers.capabilities import MODEL_TYPES, canonical, type_by_name
 from providers.connection import text
 from providers.models import Provider, ProviderModel, validate_identifier
 
 FAKE_MODELS = (("fake-chat", "chat"), ("fake-embedding", "embedding"))
 _EMBEDDING_WORDS = ("embed", "bge-", "gte-", "e5-", "minilm")
 _MOST_FILES = 2000
+_MOST_NAMED = 40
 
 
 class DiscoveryFailed(Exception):
     """The offer cannot be read; a sentence for the operator, without secrets."""
+
+
+class NowhereToLook(DiscoveryFailed):
+    """No place was named where models would be found; those that were added by hand may work all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +49,61 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
+class Retold:
+    """A registered model of which the upstream says other than its row: by field, what stands there and what would."""
+
+    row: ProviderModel
+    offer: Offered
+    fields: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
-    """`gone` are enabled rows that are no longer listed."""
+    """`gone` are enabled rows that are no longer listed; `retold` are of the unchanged ones, without those that a file owns."""
 
     new: tuple[Offered, ...]
     gone: tuple[ProviderModel, ...]
     unchanged: tuple[ProviderModel, ...]
+    retold: tuple[Retold, ...] = ()
+
+    def why_not_refreshed(self, names: Iterable[str]) -> str:
+        """Which of these no row can be refreshed by, and which there are; empty where all are registered and listed."""
+        known = [row.model_id for row in self.unchanged]
+        unknown = sorted(set(names).difference(known))
+        if not unknown:
+            return ""
+        more = f" and {len(known) - _MOST_NAMED:,} more" if len(known) > _MOST_NAMED else ""
+        return (
+            f"Not both registered here and listed by the upstream: {', '.join(map(repr, unknown))}. "
+            f"Those that are: {', '.join(known[:_MOST_NAMED]) or 'none'}{more}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     added: tuple[str, ...]
     disabled: tuple[str, ...]
+    refreshed: tuple[str, ...] = ()
 
 
 _builtin_files: dict[str, str] = {}
+_readers: list[Callable[[Path], Offered]] = []
+_directory_readers: list[Callable[[Path, str], Offered | None]] = []
 
 
 def register_builtin_file(reference: str, label: str) -> None:
     """Offer a file that ships with the product under `reference`, such as `builtin:demo`, as llama.cpp model `label`."""
     _builtin_files[reference] = label
+
+
+def read_files_with(reader: Callable[[Path], Offered]) -> None:
+    """Say how this process learns what a GGUF file is; called at start-up by the layer that can open one."""
+    _readers[:] = [reader]
+
+
+def read_directories_with(reader: Callable[[Path, str], Offered | None]) -> None:
+    """The same of a model directory and the name it would have; None when it holds no model."""
+    _directory_readers[:] = [reader]
 
 
 def offered(provider: Provider) -> list[Offered]:
@@ -73,7 +114,15 @@ def offered(provider: Provider) -> list[Offered]:
             found = _offered_here(provider, facts)
         else:
             listed = dialling.list_models(facts)
+            if facts.connection.get("anthropic_version"):
+                listed = [anthropic_offers.in_common_words(model) for model in listed]
             found = _deployed(listed, facts) if lists_deployments(facts) else [_described(model) for model in listed]
+            if facts.kind.name == "gemini":
+                found = _by_their_names(found, provider)
+            if ollama.is_spoken(facts.connection):
+                found = [
+                    replace(one, parameters=ollama.parameters(told)) for one, told in zip(found, listed, strict=True)
+                ]
     except (upstream.UnusableProvider, dialling.DialFailed) as error:
         raise DiscoveryFailed(str(error)) from error
     unique = {model.model_id: model for model in found if _is_storable(model.model_id)}
@@ -95,15 +144,20 @@ def compare(provider: Provider, offers: Iterable[Offered]) -> Difference:
     listed = {offer.model_id: offer for offer in offers}
     rows = list(provider.models.order_by("model_id"))
     names = {_upstream_name(row) for row in rows} | {row.model_id for row in rows}
+    meant = [(row, _offer_of(row, listed)) for row in rows]
+    retold = [Retold(row, offer, _retold(row, offer)) for row, offer in meant if offer and not row.managed_by]
     return Difference(
         new=tuple(offer for model_id, offer in listed.items() if model_id not in names),
-        gone=tuple(row for row in rows if row.enabled and not _is_listed(row, listed)),
-        unchanged=tuple(row for row in rows if _is_listed(row, listed)),
+        gone=tuple(row for row, offer in meant if row.enabled and offer is None),
+        unchanged=tuple(row for row, offer in meant if offer is not None),
+        retold=tuple(one for one in retold if one.fields),
     )
 
 
-def apply(provider: Provider, *, add: Iterable[Offered] = (), disable: Iterable[str] = ()) -> Applied:
-    """Add these models and disable those ids, all or nothing. What is already so stays as it is."""
+def apply(
+    provider: Provider, *, add: Iterable[Offered] = (), disable: Iterable[str] = (), refresh: Iterable[Retold] = ()
+) -> Applied:
+    """Add these models, disable those ids and let rows say what the upstream does, all or nothing. What is already so stays."""
     # Where deployments answer is the platform's word, not that of whoever ticks them.
     with actor.acting_as(actor.current().name, reason=actor.current().reason), transaction.atomic():
         held = set(provider.models.values_list("model_id", flat=True))
@@ -112,7 +166,32 @@ def apply(provider: Provider, *, add: Iterable[Offered] = (), disable: Iterable[
         for row in disabled:
             row.enabled = False
             row.save(update_fields=["enabled"])
-    return Applied(tuple(row.model_id for row in added), tuple(row.model_id for row in disabled))
+        refreshed = [one.row.model_id for one in refresh if _refresh(provider, one)]
+    return Applied(tuple(row.model_id for row in added), tuple(row.model_id for row in disabled), tuple(refreshed))
+
+
+def _retold(row: ProviderModel, offer: Offered) -> dict[str, tuple[Any, Any]]:
+    """Words are added and none is taken away, as people know more of a model than a list; numbers are replaced."""
+    fields: dict[str, tuple[Any, Any]] = {}
+    words = [str(word) for word in row.capabilities] if isinstance(row.capabilities, list) else []
+    if missing := sorted(set(offer.capabilities) - canonical(words)):
+        fields["capabilities"] = (words, [*words, *missing])
+    for name in ("context_window", "max_tokens"):
+        before, after = getattr(row, name), getattr(offer, name)
+        if after is not None and before != after:
+            fields[name] = (before, after)
+    return fields
+
+
+def _refresh(provider: Provider, one: Retold) -> bool:
+    row = provider.models.select_for_update().filter(pk=one.row.pk, managed_by="").first()
+    fields = {} if row is None else _retold(row, one.offer)
+    if row is None or not fields:
+        return False
+    for name, (_, after) in fields.items():
+        setattr(row, name, after)
+    row.save(update_fields=list(fields))
+    return True
 
 
 def _add(provider: Provider, offer: Offered) -> ProviderModel:
@@ -132,14 +211,13 @@ def _upstream_name(row: ProviderModel) -> str:
     return str(parameters.get("upstream_model_id") or row.model_id)
 
 
-def _is_listed(row: ProviderModel, listed: Mapping[str, Offered]) -> bool:
+def _offer_of(row: ProviderModel, listed: Mapping[str, Offered]) -> Offered | None:
     parameters = row.parameters if isinstance(row.parameters, dict) else {}
     path = parameters.get("model_path")
     if "base_urls" in parameters:
-        return row.model_id in listed  # its deployments all know it by one name
-    if path and any(offer.parameters.get("model_path") == path for offer in listed.values()):
-        return True
-    return _upstream_name(row) in listed
+        return listed.get(row.model_id)  # its deployments all know it by one name
+    of_the_file = (offer for offer in listed.values() if offer.parameters.get("model_path") == path)
+    return (next(of_the_file, None) if path else None) or listed.get(_upstream_name(row))
 
 
 def _is_storable(model_id: str) -> bool:
@@ -170,6 +248,15 @@ def _deployed(listed: list[dict[str, Any]], facts: upstream.Upstream) -> list[Of
     ]
 
 
+def _by_their_names(found: Iterable[Offered], provider: Provider) -> list[Offered]:
+    """Gemini lists `models/NAME` and answers to NAME too, which is what documents and price lists say. What is registered under the
+    longer name keeps it."""
+    held = set(provider.models.values_list("model_id", flat=True))
+    return [
+        one if one.model_id in held else replace(one, model_id=one.model_id.removeprefix("models/")) for one in found
+    ]
+
+
 def _described(model: Mapping[str, Any]) -> Offered:
     """What vendors say of a model beside its id; the words for it differ."""
     model_id = str(model.get("id") or model.get("name"))
@@ -193,10 +280,20 @@ def _capabilities(model: Mapping[str, Any]) -> list[str]:
 
 def _model_type(model_id: str, model: Mapping[str, Any], capabilities: frozenset[str]) -> str:
     told = str(model.get("type") or "").lower()
-    if told in {"chat", "completion", "embedding"}:
+    if told in MODEL_TYPES:
         return told
     if "embedding" in capabilities or told in {"embeddings", "text-embedding"}:
         return "embedding"
+    for capability in canonical([told]) & set(MODEL_TYPES):
+        return capability
+    return guessed_type(model_id)
+
+
+def guessed_type(model_id: str) -> str:
+    """By the words that such models have in their names."""
+    named = type_by_name(model_id)
+    if named is not None:
+        return named
     return "embedding" if any(word in model_id.lower() for word in _EMBEDDING_WORDS) else "chat"
 
 
@@ -228,21 +325,34 @@ def _gguf_files(provider: Provider) -> list[Offered]:
     """The built-in files and those in GATEWAY_MODEL_FOLDERS; of a split model, its first part stands for all."""
     found = [Offered(label, parameters={"model_path": reference}) for reference, label in _builtin_files.items()]
     for folder in map(Path, settings.GATEWAY_MODEL_FOLDERS):
-        found += [_gguf_file(path) for path in _files_in(folder.expanduser()) if _is_first_part(path)]
+        found += [_readers[0](path) for path in _files_in(folder.expanduser()) if _is_first_part(path)]
     return found
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path, pattern: str = "*.gguf") -> list[Path]:
     if not folder.is_dir():
         raise DiscoveryFailed(f"The model folder {folder} is not there (GATEWAY_MODEL_FOLDERS).")
-    return sorted(path for path in folder.rglob("*.gguf") if path.is_file())[:_MOST_FILES]
+    return sorted(path for path in folder.rglob(pattern) if path.is_file())[:_MOST_FILES]
 
 
-def _gguf_file(path: Path) -> Offered:
-    name = path.stem.partition("-00001-of-")[0]
-    kind = "embedding" if any(word in name.lower() for word in _EMBEDDING_WORDS) else "chat"
-    size = f"{path.stat().st_size / 1_000_000:.0f} MB"
-    return Offered(name, model_type=kind, parameters={"model_path": str(path)}, note=size)
+def _model_directories(provider: Provider) -> list[Offered]:
+    """Those in GATEWAY_MODEL_FOLDERS, which may be a hub cache, too."""
+    if not settings.GATEWAY_MODEL_FOLDERS:
+        raise NowhereToLook("GATEWAY_MODEL_FOLDERS names no folder to look for models in: add them by hand.")
+    found = []
+    for folder in (Path(named).expanduser() for named in settings.GATEWAY_MODEL_FOLDERS):
+        for file in _files_in(folder, "config.json"):
+            found.append(_directory_readers[0](file.parent, _name_of(file.parent, folder)))
+    return [offer for offer in found if offer is not None]
+
+
+def _name_of(directory: Path, folder: Path) -> str:
+    """As in its folder, such as org/name; of a hub cache's snapshot the id that it has on the hub."""
+    steps = directory.relative_to(folder).parts or (directory.name,)
+    kept = next((step for step in reversed(directory.parts) if step.startswith("models--")), "")
+    return (
+        kept.removeprefix("models--").replace("--", "/") if kept and "snapshots" in directory.parts else "/".join(steps)
+    )
 
 
 def _is_first_part(path: Path) -> bool:
@@ -250,4 +360,8 @@ def _is_first_part(path: Path) -> bool:
     return not of or part.endswith("-00001")
 
 
-_HERE: dict[str, Callable[[Provider], list[Offered]]] = {"llama_cpp": _gguf_files, "fake": _scripted}
+_HERE: dict[str, Callable[[Provider], list[Offered]]] = {
+    "llama_cpp": _gguf_files,
+    "transformers": _model_directories,
+    "fake": _scripted,
+}

@@ -26,7 +26,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from providers import breaker_settings, connection, keyring
+from providers import allowed_references, breaker_settings, connection, engine_options, keyring, storable_json
 from providers.addresses import AddressRefused, check_url
 from providers.locality import LOCAL, REMOTE
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel
@@ -96,7 +96,23 @@ class ObjectField(forms.JSONField):
             return {}
         if not isinstance(value, dict):
             raise ValidationError('A JSON object is needed, such as {"name": "value"}.')
+        if why := storable_json.why_not(value):
+            raise ValidationError(why)
         return value
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except RecursionError:
+            raise ValidationError(storable_json.TOO_DEEP) from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What cannot be stored is shown again as it was typed."""
+        try:
+            value = super().bound_data(data, initial)
+        except RecursionError:
+            return forms.fields.InvalidJSONInput(data)
+        return forms.fields.InvalidJSONInput(data) if storable_json.why_not(value) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return super().has_changed(initial or {}, data or "{}")
@@ -192,15 +208,35 @@ class ProviderForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        self._refuse_references(cleaned)
         if "request_settings" in cleaned:
             told = {name: cleaned.get(name) for name in TIMEOUTS if cleaned.get(name) is not None}
             cleaned["request_settings"] = {**cleaned["request_settings"], **told}
+        self._check_options()
         return cleaned
+
+    def _check_options(self) -> None:
+        before = self.instance.wrong_options() if self.instance.pk else {}
+        wrong = engine_options.problems(self.instance.provider_type, self._connection_params())
+        for name, why in engine_options.new_problems(wrong, before).items():
+            if PREFIX + name in self.fields:
+                self.add_error(PREFIX + name, why)
+            else:
+                self.add_error("extra_params" if "extra_params" in self.fields else None, f"{name}: {why}")
 
     def full_clean(self) -> None:
         super().full_clean()
         if self.errors and self.data.get(self.add_prefix("new_key")) and "new_key" in self.fields:
             self.add_error("new_key", _("Enter the key once more: what was typed is not sent back."))
+
+    def clean_provider_id(self) -> str:
+        told = str(self.cleaned_data["provider_id"])
+        if "/" in told and told != self.instance.provider_id:
+            raise ValidationError(_("A provider's id must not hold a slash: it is one step of a path."))
+        return told
+
+    def clean_new_key(self) -> str:
+        return _allowed(self.cleaned_data["new_key"])
 
     def clean_param__base_url(self) -> str:
         value = self.cleaned_data[f"{PREFIX}base_url"]
@@ -219,6 +255,16 @@ class ProviderForm(forms.ModelForm):
             stored = self.instance.stored_secrets()
             self.instance.set_stored_secrets({path: stored[path] for path in stored.keys() - forgotten})
         return super().save(commit)
+
+    def _refuse_references(self, cleaned: dict[str, Any]) -> None:
+        stored = connection.canonical(self.instance.connection_params or {})
+        declared = {PREFIX + parameter.name: {parameter.name} for parameter in self._parameters()}
+        for field in self.changed_data:
+            extra = cleaned.get(field) or {} if field == "extra_params" else {}
+            for name in declared.get(field, extra):
+                value = extra[name] if name in extra else cleaned.get(field)
+                if why := allowed_references.why_not_parameter(name, value, stored.get(name)):
+                    self.add_error(field, why)
 
     def _take_timeouts_apart(self) -> None:
         stored = self.initial.get("request_settings")
@@ -260,6 +306,12 @@ def form_of(kind: ProviderType | None) -> type[ProviderForm]:
     """The form of a provider of that type."""
     fields = {PREFIX + parameter.name: _field(parameter) for parameter in (kind.parameters if kind else ())}
     return type("TypedProviderForm", (ProviderForm,), {**fields, "kind": kind})
+
+
+def _allowed(secret: str) -> str:
+    if why := allowed_references.why_not(secret):
+        raise ValidationError(why)
+    return secret
 
 
 def _secrets_shown(provider: Provider) -> list[tuple[str, str]]:
@@ -318,7 +370,7 @@ class ApiKeyForm(forms.ModelForm):
         value = self.cleaned_data["new_secret"]
         if not value and not self.instance.pk:
             raise ValidationError("A key needs its secret.")
-        return value
+        return _allowed(value)
 
     def save(self, commit: bool = True) -> ApiKey:
         if self.cleaned_data.get("new_secret"):
@@ -350,6 +402,16 @@ class ConnectionParameterForm(forms.ModelForm):
         unsealed = self.initial.get("is_sensitive") and not cleaned.get("is_sensitive")
         if unsealed and not cleaned.get("value"):
             self.add_error("value", "Give the value again: a sensitive one cannot be read back.")
+        if {"value", "param_name", "is_sensitive"} & set(self.changed_data):
+            told = cleaned.get("param_name", ""), cleaned.get("value") or ""
+            if why := allowed_references.why_not_parameter(*told):
+                self.add_error("value", why)
+        if self.instance.provider_id is not None and not cleaned.get("is_sensitive"):
+            named = {cleaned.get("param_name", ""): cleaned.get("value") or ""}
+            wrong = engine_options.problems(self.instance.provider.provider_type, named)
+            before = self.instance.wrong_options() if self.instance.pk else {}
+            for why in engine_options.new_problems(wrong, before).values():
+                self.add_error("value", why)
         return cleaned
 
     def save(self, commit: bool = True) -> ConnectionParameter:

@@ -19,7 +19,18 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from providers import actor, audit, breaker_settings, connection, cost_tiers, holding, keyring, locality, revision
+from providers import (
+    actor,
+    audit,
+    breaker_settings,
+    connection,
+    cost_tiers,
+    engine_options,
+    holding,
+    keyring,
+    locality,
+    revision,
+)
 from providers.audit import AuditEntry, AuditHead
 from providers.config_files import ConfigFile
 from providers.fields import EncryptedField, Sealed
@@ -56,6 +67,13 @@ def validate_identifier(value: str) -> None:
         raise ValidationError("An identifier must not be empty nor begin or end with a blank.")
     if any(unicodedata.category(character).startswith("C") for character in value):
         raise ValidationError("An identifier must not hold control characters.")
+
+
+def _check_options(row: Provider | ProviderModel | ConnectionParameter, field: str) -> None:
+    wrong = row.wrong_options()
+    stored = None if row._state.adding or not wrong else type(row).stored().filter(pk=row.pk).first()
+    if new := engine_options.new_problems(wrong, stored.wrong_options() if stored is not None else {}):
+        raise ValidationError({field: [f"{name}: {why}" for name, why in new.items()]})
 
 
 class RegistryModel(models.Model):
@@ -219,6 +237,10 @@ class Provider(RegistryModel):
             raise ValidationError({"data_tags": "A list of words is needed."})
         if wrong := breaker_settings.problems(self.breaker):
             raise ValidationError({"breaker": [f"{name}: {why}" if name else why for name, why in wrong.items()]})
+        _check_options(self, "connection_params")
+
+    def wrong_options(self) -> dict[str, str]:
+        return engine_options.problems(self.provider_type, self.connection_params)
 
     written_by_save = frozenset({"connection_params", "secret_params"})
 
@@ -331,6 +353,12 @@ class ProviderModel(RegistryModel):
             raise ValidationError({"parameters": "A JSON object is needed."})
         if self.cost_tier and not cost_tiers.is_tier(self.cost_tier.upper()):
             raise ValidationError({"cost_tier": f"One of {', '.join(cost_tiers.COST_TIERS)}, or nothing."})
+        if self.provider_id is not None:
+            _check_options(self, "parameters")
+
+    def wrong_options(self) -> dict[str, str]:
+        owner = self.provider
+        return engine_options.problems(owner.provider_type, self.parameters, beside=owner.connection_params)
 
     def guard(self) -> AbstractContextManager[None]:
         holding.check_deployments(self)
@@ -504,6 +532,14 @@ class ConnectionParameter(RegistryModel):
             self.is_sensitive = is_sensitive
         self.plain_value = None if self.is_sensitive else value
         self.secret_value = Secret(value) if self.is_sensitive else None
+
+    def clean(self) -> None:
+        if self.provider_id is not None:
+            _check_options(self, "param_value")
+
+    def wrong_options(self) -> dict[str, str]:
+        named = {} if self.plain_value is None else {self.param_name: self.plain_value}
+        return engine_options.problems(self.provider.provider_type, named)
 
     written_by_save = frozenset({"plain_value", "secret_value", "is_sensitive"})
 

@@ -283,6 +283,9 @@ class _Walk:
         started = time.perf_counter()
         try:
             yield said
+        except discovery.NowhereToLook as error:
+            self._put(name, "skipped", message=str(error))
+            return
         except (dialling.DialFailed, discovery.DiscoveryFailed) as error:
             self._put(name, "failed", _milliseconds_since(started), str(error))
             if fatal:

@@ -102,7 +102,7 @@ class ProviderPages:
         return self._page(request, "admin/providers/provider/test.html", title, **context)
 
     def discover_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """What is new, gone and unchanged; a tick takes it over."""
+        """What is new, told otherwise, gone and unchanged; a tick takes it over."""
         provider = self._changeable(request, pk)
         shown: dict[str, Any] = {"provider": provider}
         try:
@@ -127,6 +127,11 @@ class ProviderPages:
             provider,
             add=filled(provider, [offer for offer in offers if offer.model_id in wanted]),
             disable=request.POST.getlist("disable"),
+            refresh=[
+                one
+                for one in discovery.compare(provider, offers).retold
+                if one.row.model_id in request.POST.getlist("refresh")
+            ],
         )
         said = []
         if applied.added:
@@ -136,6 +141,9 @@ class ProviderPages:
         if applied.disabled:
             count = len(applied.disabled)
             said.append(ngettext("%(n)s model disabled", "%(n)s models disabled", count) % {"n": count})
+        if applied.refreshed:
+            count = len(applied.refreshed)
+            said.append(ngettext("%(n)s model refreshed", "%(n)s models refreshed", count) % {"n": count})
         self.message_user(request, f"{', '.join(said) or _('Nothing was changed')}.", messages.SUCCESS)
         return redirect(provider_tabs.link(provider, provider_tabs.MODELS))
 

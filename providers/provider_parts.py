@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 from unfold.admin import TabularInline
 
-from providers import actor, breaker_states, cells, keyring
+from providers import actor, breaker_states, cells, keyring, upstream
 from providers.forms import ApiKeyForm, ConnectionParameterForm
 from providers.models import ApiKey, ConnectionParameter
 from providers.secrets import SecretError
@@ -80,7 +80,7 @@ class ParameterInline(TabularInline):
 
 
 def key_state(key: ApiKey, resting: Any) -> SafeString:
-    """Why a key is used or not: held back, disabled, expired, of another environment, set aside until a moment, or in use."""
+    """Why a key is used or not: held back, disabled, expired, elsewhere, unreadable, set aside for a while, or in use."""
     if not key.pk:
         return cells.EMPTY
     if key.held_for:
@@ -104,6 +104,9 @@ def key_state(key: ApiKey, resting: Any) -> SafeString:
     if key.environment != settings.GATEWAY_ENVIRONMENT:
         why = _("This gateway uses the keys of %(environment)s.") % {"environment": settings.GATEWAY_ENVIRONMENT}
         return cells.pill(_("elsewhere"), "", why)
+    if why_unreadable := upstream.why_unreadable(key):
+        why = _("It is not used, as this process cannot read it: %(why)s.") % {"why": why_unreadable}
+        return cells.pill(_("left out"), "bad", why)
     if rests := resting.get(key.pk):
         why = _("The upstream answered %(code)s, %(times)s times in a row.") % {
             "code": rests.code,

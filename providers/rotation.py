@@ -20,12 +20,16 @@ from django.apps import apps
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Model
+from django.db.models.functions import Left
 
 from providers import audit, keyring, private_files, revision
 from providers.fields import EncryptedField
 from providers.secrets import EncryptionKey, KeyringError, SecretError, key_id_of
 
-BATCH = 200
+BATCH = 50
+"""Rows in memory at once: the pieces of files are large."""
+_LONGEST_BEGINNING = 200
+"""Characters in which a ciphertext has named its key."""
 _MOST_PASSES = 20
 
 
@@ -83,13 +87,14 @@ def waiting() -> int:
 
 
 def keys_in_use() -> dict[str, int]:
-    """How many stored values each key has encrypted."""
+    """How many stored values each key has encrypted. Of each value only the beginning is read, since some are files."""
     counts: Counter[str] = Counter()
     for model, field in encrypted_fields():
-        stored = model._base_manager.exclude(**{field.name: None}).values_list(field.name, flat=True)
-        for sealed in stored.iterator(chunk_size=2000):
+        stored = model._base_manager.exclude(**{field.name: None}).order_by()
+        beginnings = stored.values_list(Left(field.name, _LONGEST_BEGINNING), flat=True)
+        for beginning in beginnings.iterator(chunk_size=2000):
             with contextlib.suppress(SecretError):
-                counts[key_id_of(sealed.ciphertext)] += 1
+                counts[key_id_of(beginning)] += 1
     return dict(counts)
 
 

@@ -15,6 +15,7 @@ TONES = 8
 _SPOKEN = {
     "fake": "Fa",
     "llama_cpp": "GG",
+    "transformers": "PT",
     "openai_compatible": "{ }",
     "xai": "xA",
     "vllm": "vL",

@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils import timezone
 
-from providers import provider_types
+from providers import allowed_references, provider_types
 from providers.connection import canonical, secrets_in
 from providers.models import ApiKey, ConnectionParameter, Provider
 from providers.provider_types import ProviderType
@@ -84,8 +84,9 @@ def merge(provider: Provider, keys: Iterable[ApiKey], parameters: Iterable[Conne
 def resolve_reference(secret: Secret) -> Secret:
     """A stored `env:NAME` or `file:PATH` stands for what it names, so a secret may stay outside the database.
 
-    Whoever may write the registry must not read the gateway's own secrets that way, nor any file of the host: its own
-    variables are refused, and files are read in `GATEWAY_SECRET_FOLDERS` only. Raises `LookupError` or `OSError`.
+    Whoever may write the registry must not read the gateway's own secrets that way, nor any file of the host: what
+    `allowed_references` calls the gateway's own is refused, however it came to be stored, and files are read in
+    `GATEWAY_SECRET_FOLDERS` only. Raises `LookupError` or `OSError`.
     """
     kind, _, name = secret.reveal().partition(":")
     if kind == "env":
@@ -94,13 +95,26 @@ def resolve_reference(secret: Secret) -> Secret:
         path = Path(name).resolve()
         if not any(path.is_relative_to(folder) for folder in settings.GATEWAY_SECRET_FOLDERS):
             raise LookupError("it refers to a file outside GATEWAY_SECRET_FOLDERS")
+        if allowed_references.own_file(path):
+            raise LookupError("it refers to a file of the gateway's own secrets: name the file of the provider's key")
+        if path.exists() and not path.is_file():
+            raise LookupError("it refers to what is no file")  # a pipe would keep us waiting
         return Secret(path.read_text().strip())
     return secret
 
 
+def why_unreadable(key: ApiKey) -> str:
+    """Why this process cannot read a key, or what it refers to, so that it is left out of what is served; empty where it can."""
+    try:
+        resolve_reference(key.secret)
+    except (SecretError, OSError, LookupError, ValueError) as error:
+        return _why(error)
+    return ""
+
+
 def _variable(name: str) -> Secret:
     if is_ours(name):
-        raise LookupError(f"it refers to {name}, which is the gateway's own")
+        raise LookupError(f"it refers to {name}, which is the gateway's own: name the variable of the provider's key")
     if name not in os.environ:
         raise LookupError(f"it refers to the environment variable {name}, which is not set")
     return Secret(os.environ[name])
@@ -127,9 +141,11 @@ def _resolved(value: Any, where: str, notes: list[str]) -> Any:
 
 
 def _why(error: Exception) -> str:
-    """Of a LookupError its sentence; the texts of others may hold what was read."""
-    if isinstance(error, LookupError):
+    """The sentence of an error that is ours, and the name of a file; the texts of others may hold what was read."""
+    if isinstance(error, SecretError | LookupError):
         return str(error.args[0]) if error.args else type(error).__name__
+    if isinstance(error, OSError) and error.filename:
+        return f"it refers to the file {error.filename}, which cannot be read ({error.strerror})"
     return f"what it refers to cannot be read ({type(error).__name__})"
 
 
@@ -152,7 +168,7 @@ def _keys(
         try:
             secret = resolve_reference(row.secret)
         except (SecretError, OSError, LookupError, ValueError) as error:
-            notes.append(f"key {row.pk} of provider {provider.provider_id!r} is left out: {error}")
+            notes.append(f"key {row.pk} of provider {provider.provider_id!r} is left out: {_why(error)}")
             continue
         expires_at = row.expires_at.timestamp() if row.expires_at else None
         usable.append(UsableKey(row.pk, secret, row.weight, expires_at))

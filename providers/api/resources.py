@@ -12,14 +12,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from providers import actions, holding, probes, provider_types
+from providers import actions, holding, probes, provider_types, unread_secrets
 from providers.api.serializers import (
     JsonObject,
     Words,
     addressable,
     allowed_connection_params,
-    allowed_reference,
+    allowed_secret,
     check_parameter,
+    warnings_of,
     without_credentials,
 )
 from providers.models import ApiKey, AuditEntry, ConnectionParameter, ProbeResult, Provider, ProviderModel
@@ -76,7 +77,7 @@ class ProviderResource(ResourceSerializer):
         return actions.known_type(value)
 
     def validate_connection_params(self, value: dict[str, Any]) -> dict[str, Any]:
-        return allowed_connection_params(value, self.context)
+        return allowed_connection_params(value)
 
     def validate_request_settings(self, value: dict[str, Any]) -> dict[str, Any]:
         return without_credentials(value)
@@ -171,7 +172,7 @@ class ApiKeyResource(_PartOfAProvider):
         extra_kwargs = {"weight": {"max_value": 2**31 - 1}}
 
     def validate_secret(self, value: str) -> str:
-        return allowed_reference(value, self.context)
+        return allowed_secret(value)
 
     def create(self, validated_data: dict[str, Any]) -> ApiKey:
         return actions.add_key(validated_data.pop("provider"), validated_data)
@@ -211,7 +212,7 @@ class ParameterResource(_PartOfAProvider):
                 raise serializers.ValidationError({name: "This cannot be changed: create another parameter."})
         name = attrs.get("param_name") or self.instance.param_name
         if "plain_value" in attrs:
-            check_parameter(name, attrs["plain_value"], self.context)
+            check_parameter(name, attrs["plain_value"])
         elif self.instance is not None and attrs.get("is_sensitive") is False and self.instance.is_sensitive:
             raise serializers.ValidationError({"param_value": "Say the value again to have it stored in the clear."})
         return attrs
@@ -314,6 +315,9 @@ class ProbeFilter(_ByProvider):
         fields = ["provider_id", "healthy", "trigger"]
 
 
+_WRITES = ("create", "update", "partial_update")
+
+
 class Providers(Resource):
     queryset = Provider.objects.defer("secret_params")
     serializer_class = ProviderResource
@@ -323,10 +327,11 @@ class Providers(Resource):
     filterset_fields = ["provider_id", "provider_type", "enabled"]
 
     def shown(self, row: Any, code: int = 200) -> Response:
-        """After a change, with `warnings` where it holds back keys; see `providers.holding`."""
+        """After a write, with `warnings` where it holds back keys, see `providers.holding`, or where a secret cannot be read."""
         response = super().shown(row, code)
-        if self.action in ("update", "partial_update") and (told := holding.warning(row.api_keys.all())):
-            response.data = {**response.data, "warnings": [told]}
+        if self.action in _WRITES:
+            told = [holding.warning(row.api_keys.all()), *unread_secrets.of_provider(row)]
+            response.data = {**response.data, **warnings_of(told)}
         return response
 
 
@@ -342,6 +347,13 @@ class ApiKeys(Resource):
     serializer_class = ApiKeyResource
     required_scopes = _SCOPES
     filterset_class = ApiKeyFilter
+
+    def shown(self, row: Any, code: int = 200) -> Response:
+        """After a write, with `warnings` where this process cannot read what the key refers to."""
+        response = super().shown(row, code)
+        if self.action in _WRITES:
+            response.data = {**response.data, **warnings_of(unread_secrets.of_key(row))}
+        return response
 
     @extend_schema(request=None, responses=ApiKeyResource)
     @action(detail=True, methods=["post"], required_scopes={"POST": "secrets:read"})

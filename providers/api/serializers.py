@@ -5,19 +5,16 @@ What comes in is validated whole before anything is written; what goes out never
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from rest_framework import serializers
 
-from providers import actions
+from providers import actions, allowed_references, storable_json
 from providers.models import ApiKey, ConnectionParameter, Provider, ProviderModel, validate_identifier
 
 _LARGEST = 2**31 - 1
-_DEEPEST = 50
 _CREDENTIALS = {"api_key", "apikey", "api-key", "x-api-key", "authorization", "password", "secret", "access_token"}
-_KEY_VARIABLE = re.compile(r"(?!GATEWAY_)[A-Z0-9_]*(API_KEY|TOKEN)")
 
 
 class JsonObject(serializers.DictField):
@@ -25,7 +22,8 @@ class JsonObject(serializers.DictField):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         value = super().to_internal_value(data)
-        _check_storable(value)
+        if why := storable_json.why_not(value):
+            raise serializers.ValidationError(why)
         return value
 
 
@@ -59,7 +57,7 @@ class KeyBody(serializers.Serializer):
     name = serializers.CharField(max_length=255, required=False, allow_blank=True)
 
     def validate_key_value(self, value: str) -> str:
-        return allowed_reference(value, self.context)
+        return allowed_secret(value)
 
 
 class ParameterBody(serializers.Serializer):
@@ -69,7 +67,7 @@ class ParameterBody(serializers.Serializer):
     environment = serializers.CharField(max_length=50, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        check_parameter(attrs["param_name"], attrs["param_value"], self.context)
+        check_parameter(attrs["param_name"], attrs["param_value"])
         return attrs
 
 
@@ -88,7 +86,7 @@ class ProviderChanges(serializers.Serializer):
         return value or ""
 
     def validate_connection_params(self, value: dict[str, Any] | None) -> dict[str, Any]:
-        return allowed_connection_params(value or {}, self.context)
+        return allowed_connection_params(value or {})
 
     def validate_request_settings(self, value: dict[str, Any] | None) -> dict[str, Any]:
         return without_credentials(value or {})
@@ -224,10 +222,19 @@ class ModelDeletedOut(DeletedOut):
     model_id = serializers.CharField()
 
 
+class RetoldOut(serializers.Serializer):
+    model_id = serializers.CharField()
+    fields = serializers.DictField(  # type: ignore[assignment]
+        child=serializers.ListField(), help_text="By name: what stands there, and what the upstream says."
+    )
+
+
 class SyncOut(DeletedOut):
     new = serializers.ListField(child=serializers.CharField(), required=False)
     gone = serializers.ListField(child=serializers.CharField(), required=False)
     unchanged = serializers.ListField(child=serializers.CharField(), required=False)
+    retold = RetoldOut(many=True, required=False)
+    refreshed = serializers.ListField(child=serializers.CharField(), required=False)
 
 
 class TestOut(serializers.Serializer):
@@ -247,38 +254,28 @@ def addressable(provider_id: str) -> str:
     return provider_id
 
 
-def allowed_reference(value: str, context: dict[str, Any]) -> str:
-    """`file:` and `env:` make the gateway read its own machine: for admins, and for variables that name a key."""
-    if value.startswith("file:") and not _is_admin(context):
-        raise serializers.ValidationError("Only a key with the scope admin may refer to a file.")
-    if value.startswith("env:"):
-        _check_variable(value[4:], None, context)
+def allowed_secret(value: str) -> str:
+    if why := allowed_references.why_not(value):
+        raise serializers.ValidationError(why)
     return value
 
 
-def check_parameter(name: str, value: str, context: dict[str, Any]) -> None:
-    if name == "api_key_env_var":
-        _check_variable(value, "param_value", context)
-    _check_references("param_value", value, context)
+def check_parameter(name: str, value: str) -> None:
+    if why := allowed_references.why_not_parameter(name, value):
+        raise serializers.ValidationError({"param_value": why})
 
 
-def allowed_connection_params(params: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
-    for name, value in params.items():
-        if name == "api_key_env_var" and value:
-            _check_variable(str(value), name, context)
-        _check_references(name, value, context)
+def allowed_connection_params(params: dict[str, Any]) -> dict[str, Any]:
+    wrong = {name: why for name in params if (why := allowed_references.why_not_parameter(name, params[name]))}
+    if wrong:
+        raise serializers.ValidationError(wrong)
     return params
 
 
-def _check_references(field: str, value: Any, context: dict[str, Any]) -> None:
-    """A reference in the place of a secret is followed there too, so it is allowed to the same people."""
-    if isinstance(value, str):
-        try:
-            allowed_reference(value, context)
-        except serializers.ValidationError as error:
-            raise serializers.ValidationError({field: error.detail}) from error
-    for member in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_references(field, member, context)
+def warnings_of(told: Iterable[str | None]) -> dict[str, list[str]]:
+    """What an answer says beside a write that was done; nothing of what is empty."""
+    found = [one for one in told if one]
+    return {"warnings": found} if found else {}
 
 
 def without_credentials(value: dict[str, Any]) -> dict[str, Any]:
@@ -291,38 +288,6 @@ def without_credentials(value: dict[str, Any]) -> dict[str, Any]:
         if isinstance(member, dict):
             without_credentials(member)
     return value
-
-
-def _check_variable(variable: str, field: str | None, context: dict[str, Any]) -> None:
-    if _is_admin(context) or _KEY_VARIABLE.fullmatch(variable):
-        return
-    sentence = "Only a key with the scope admin may refer to a variable that is not named like a provider's key."
-    raise serializers.ValidationError({field: sentence} if field else sentence)
-
-
-def _is_admin(context: dict[str, Any]) -> bool:
-    request = context.get("request")
-    return request is not None and request.auth is not None and request.auth.may("admin")
-
-
-def _check_storable(value: Any, depth: int = 0) -> None:
-    if depth > _DEEPEST:
-        raise serializers.ValidationError(f"Nested more than {_DEEPEST} levels deep.")
-    if isinstance(value, str):
-        if "\x00" in value:
-            raise serializers.ValidationError("Null characters are not allowed.")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise serializers.ValidationError("Surrogate characters are not allowed.") from None
-    for member in _members(value):
-        _check_storable(member, depth + 1)
-
-
-def _members(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return (*value, *value.values())
-    return value if isinstance(value, list) else ()
 
 
 def _once_each(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from providers import actions, discovery, holding, offers, ownership, placeholders, probes
+from providers import actions, discovery, holding, offers, ownership, placeholders, probes, unread_secrets
 from providers.api.serializers import (
     DeletedOut,
     KeyBody,
@@ -36,6 +36,7 @@ from providers.api.serializers import (
     ProviderOut,
     SyncOut,
     TestOut,
+    warnings_of,
 )
 from providers.models import ApiKey, ProbeResult, Provider, ProviderModel
 from providers.resources import asked
@@ -102,7 +103,8 @@ class ProvidersView(RegistryView):
             facts, models=models, parameters=parameters, keys=[_key(key) for key in keys]
         )
         shown = ProviderCreated(_with_parts().get(pk=provider.pk)).data
-        return self.created(shown | _warnings(key["key_value"] for key in keys))
+        told = [*(placeholders.warning(key["key_value"]) for key in keys), *unread_secrets.of_provider(provider)]
+        return self.created(shown | warnings_of(told))
 
 
 class ProviderView(RegistryView):
@@ -114,14 +116,15 @@ class ProviderView(RegistryView):
     def put(self, request: Request, provider_id: str) -> Response:
         """Change what the body names and leave the rest. Secrets of connection_params that it leaves out are kept.
 
-        Without the scope secrets:read, another address holds back the keys that are stored; the answer's `warnings` say so.
+        Without the scope secrets:read, another address holds back the keys that are stored; the answer's `warnings` say so,
+        and which secrets this process cannot read now.
         """
         provider = self.provider()
         ownership.refuse_if_owned(provider)
         provider = actions.update_provider(provider, self.read(ProviderChanges, partial=True))
         shown = ProviderOut(_with_parts().get(pk=provider.pk)).data
-        told = holding.warning(provider.api_keys.all())
-        return Response(shown | ({"warnings": [told]} if told else {}))
+        told = [holding.warning(provider.api_keys.all()), *unread_secrets.of_provider(provider)]
+        return Response(shown | warnings_of(told))
 
     @extend_schema(request=ProviderChanges, responses=ProviderCreated)
     def patch(self, request: Request, provider_id: str) -> Response:
@@ -189,7 +192,8 @@ class KeysView(RegistryView):
         """Store a key, encrypted. The answer does not repeat it."""
         body = self.read(KeyBody)
         key = actions.add_key(self.provider(), _key(body))
-        return self.created(KeyCreated(key).data | _warnings([body["key_value"]]), seed_status=200)
+        told = [placeholders.warning(body["key_value"]), *unread_secrets.of_key(key)]
+        return self.created(KeyCreated(key).data | warnings_of(told), seed_status=200)
 
 
 class KeyView(RegistryView):
@@ -262,11 +266,24 @@ class TestView(RegistryView):
 
 
 class SyncView(RegistryView):
-    @extend_schema(request=None, responses=SyncOut)
+    @extend_schema(
+        request=None,
+        parameters=[
+            OpenApiParameter(
+                "refresh",
+                str,
+                many=True,
+                description="Models of `retold` whose rows are to say what is told of them now.",
+            )
+        ],
+        responses=SyncOut,
+    )
     def post(self, request: Request, provider_id: str) -> Response:
         """Have every process read the registry again, and compare the upstream's list of models with ours.
 
-        Of a provider whose models come and go, ours is made to follow.
+        Of a provider whose models come and go, ours is made to follow. What the upstream says otherwise of models that stay is
+        told under `retold`, each field before and after, and taken for those that `refresh` names. A name that the upstream does
+        not list, or the registry does not hold, is refused and nothing is taken.
         """
         provider = self.provider()
         revision = actions.refresh()
@@ -274,8 +291,13 @@ class SyncView(RegistryView):
         try:
             offered = discovery.offered(provider)
             difference = discovery.compare(provider, offered)
+            wanted = request.query_params.getlist("refresh")
+            if why := difference.why_not_refreshed(wanted):
+                raise serializers.ValidationError({"refresh": why})
             if offers.follows(provider):
                 offers.take(provider, offered)
+            retold = [one for one in difference.retold if one.row.model_id in wanted]
+            refreshed = discovery.apply(provider, refresh=retold).refreshed if retold else ()
         except discovery.DiscoveryFailed as error:
             answer["message"] += f" The upstream's models could not be listed: {error}"
             return Response(answer)
@@ -284,6 +306,13 @@ class SyncView(RegistryView):
             "gone": [row.model_id for row in difference.gone],
             "unchanged": [row.model_id for row in difference.unchanged],
         }
+        if difference.retold:
+            answer["retold"] = [
+                {"model_id": one.row.model_id, "fields": {name: list(values) for name, values in one.fields.items()}}
+                for one in difference.retold
+            ]
+        if refreshed:
+            answer["refreshed"] = list(refreshed)
         counts = ", ".join(f"{len(answer[kind])} {kind}" for kind in ("new", "gone", "unchanged"))
         answer["message"] += f" Of the upstream's models: {counts}."
         return Response(answer)
@@ -302,11 +331,6 @@ def _key_of(view: RegistryView) -> ApiKey:
 def _key(body: dict[str, Any]) -> dict[str, Any]:
     facts = {name: value for name, value in body.items() if name not in {"key_value", "is_encrypted"}}
     return facts | {"secret": Secret(body["key_value"])}
-
-
-def _warnings(values: Any) -> dict[str, list[str]]:
-    found = [text for text in map(placeholders.warning, values) if text]
-    return {"warnings": found} if found else {}
 
 
 def _tested(provider_id: str, result: ProbeResult) -> dict[str, Any]:

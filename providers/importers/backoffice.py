@@ -41,6 +41,7 @@ from providers.importers.legacy_texts import readable, usable_id
 from providers.importers.options import Options
 from providers.importers.readonly import Column, ReadOnlyDatabase
 from providers.importers.records import Table, Values, shown
+from providers.importers.taken_references import TakenReferences
 from providers.secrets import Secret
 
 _NAMED = 20
@@ -149,6 +150,9 @@ class Backoffice:
         self._database.close()
 
     def bundles(self, ledger: Ledger) -> Iterator[Bundle]:
+        yield from TakenReferences().bundles(self._bundles(ledger), ledger)
+
+    def _bundles(self, ledger: Ledger) -> Iterator[Bundle]:
         newer = self._providers(self._schema.registry, {}, ledger)
         yield from self._family(self._schema.registry, newer, {}, ledger)
         if self._schema.older:

@@ -15,12 +15,12 @@ import functools
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from providers import connection, provider_types
+from providers import connection, engine_options, provider_types
 from providers.importers import config_values, findings
 from providers.importers.config_values import LeftOut, Reader, Unusable
 from providers.importers.documents import place
@@ -147,31 +147,41 @@ def read(
     environment: str,
     sections: Collection[str] = (),
     lenient: bool = False,
+    why_not: WhyNot = lambda provider_id, name, text: "",
 ) -> Configuration:
     """What the document says. `stored_types` are the types of the providers that the registry has, by id; `environment` is
-    that of keys which name none; `sections` are the members that our own form may have beside its providers. Raises
-    `BadConfiguration` with every problem; if `lenient`, only with those that are nobody's own."""
-    reading = _Reading(stored_types, environment, lenient=lenient)
+    that of keys which name none; `sections` are the members that our own form may have beside its providers; `why_not` refuses
+    references. Raises `BadConfiguration` with every problem; if `lenient`, only with those that are nobody's own."""
+    reading = _Reading(stored_types, environment, why_not, lenient=lenient)
     form, found = reading.recognise(document, sections)
     return reading.configuration(form, found)
 
 
-def read_foreign(told: Foreign, *, stored_types: Mapping[str, str], environment: str) -> Configuration:
+def read_foreign(
+    told: Foreign,
+    *,
+    stored_types: Mapping[str, str],
+    environment: str,
+    why_not: WhyNot = lambda provider_id, name, text: "",
+) -> Configuration:
     """What another system's configuration says; whatever is wrong in it leaves out its own entry."""
-    reading = _Reading(stored_types, environment, lenient=True)
+    reading = _Reading(stored_types, environment, why_not, lenient=True)
     reading.findings += told.findings
     reading.rejected |= told.rejected
     reading.sections = dict(told.sections)
     return reading.configuration(told.form, [(where, None, raw, None) for where, raw in told.providers])
 
 
+WhyNot = Callable[[str, str | None, Any], str]
+"""Of a provider's id, a connection parameter's name (None for a secret) and its value: why it may not refer to what it does."""
 Found = list[tuple[str, str | None, Any, bool | None]]
 """Place, id of the mapping it stands in, what it says, and what a list of enabled providers says."""
 
 
 class _Reading:
-    def __init__(self, stored_types: Mapping[str, str], environment: str, *, lenient: bool) -> None:
+    def __init__(self, stored_types: Mapping[str, str], environment: str, why_not: WhyNot, *, lenient: bool) -> None:
         self._stored_types, self._environment, self._lenient = stored_types, environment, lenient
+        self._why_not = why_not
         self.sections: dict[str, Any] = {}
         self.names_providers = True
         self._left_out: set[str] = set()
@@ -184,6 +194,8 @@ class _Reading:
         for where, provider_id, raw, enabled in found:
             before = len(self.problems)
             self.provider(where, provider_id, raw, own=form == "export", enabled_by_list=enabled)
+            for entry in (entry for entry in self.entries if entry.place == where):
+                self._check_references(entry)
             self._leave_out_provider(where, before)
         before = len(self.problems)
         self.check_once(((entry.provider_id, entry.place) for entry in self.entries), "provider")
@@ -444,6 +456,10 @@ class _Reading:
         detail = f"No provider type is named {said!r}." + (f" Was {near!r} meant?" if near else "")
         self.find(PROVIDERS, entry.place, "provider_type", findings.TYPE_UNKNOWN, "kept", detail)
 
+    def _kind(self, entry: ProviderEntry) -> str:
+        kind: str = entry.facts.get("provider_type") or self._stored_types.get(entry.provider_id, "")
+        return kind
+
     def _enable(self, entry: ProviderEntry, enabled: bool) -> None:
         if entry.facts.get("enabled", True) != enabled:
             detail = f"allowed_providers {'names' if enabled else 'does not name'} the provider."
@@ -456,11 +472,12 @@ class _Reading:
         params = entry.facts.get("connection_params")
         where = place(entry.place, "connection_params")
         if params is not None:
-            kind = entry.facts.get("provider_type") or self._stored_types.get(entry.provider_id, "")
+            kind = self._kind(entry)
             if not own:
                 params, said = adapted(params, kind)
                 for name, detail in said:
                     self.find(PROVIDERS, where, name, findings.CONNECTION_ADAPTED, "repaired", detail)
+            self._options(where, kind, params)
             entry.facts["connection_params"] = public = copy.deepcopy(params)
             for path, value in take_out(public, kind).items():
                 self._connection_secret(entry, where, path, value, own=own)
@@ -471,6 +488,10 @@ class _Reading:
                 self.find(PROVIDERS, at, "", findings.NOT_EXPANDED, "kept", detail)
         if own and secret_params is not None:
             self._secret_params(entry, secret_params)
+
+    def _options(self, where: str, kind: str, parameters: Any, *, beside: Any = None) -> None:
+        for name, why in engine_options.problems(kind, parameters, beside=beside).items():
+            self.problem(place(where, name), why)
 
     def _connection_secret(self, entry: ProviderEntry, where: str, path: str, value: str, *, own: bool) -> None:
         steps = json.loads(path)
@@ -557,6 +578,20 @@ class _Reading:
         detail = "It was stored as a disabled API key, as nothing is kept secret where it stood."
         self.find(KEYS, where, "", findings.SECRET_DISABLED, "repaired", detail)
         entry.keys.append(KeyEntry(where, secret, self._environment, {"enabled": False, "name": where[-255:]}))
+
+    def _check_references(self, entry: ProviderEntry) -> None:
+        """What a secret refers to, and other texts of the connection: its type may come to take one of them for a secret."""
+        at = place(entry.place, "connection_params")
+        params = entry.facts.get("connection_params")
+        found: list[tuple[str, str | None, Any]] = [
+            *((functools.reduce(place, json.loads(path), at), None, secret) for path, secret in entry.secrets.items()),
+            *((key.place, None, key.secret) for key in entry.keys),
+            *((one.place, one.name, one.value) for one in entry.parameters),
+            *((place(at, name), name, value) for name, value in (params or {}).items()),
+        ]
+        for where, name, value in found:
+            if why := self._why_not(entry.provider_id, name, value):
+                self.problem(where, why)
 
     # --- Its parts ----------------------------------------------------------------------------------------------------------
 
@@ -665,7 +700,7 @@ class _Reading:
     def _add_parameter(
         self, entry: ProviderEntry, where: str, name: str, environment: str, value: str, sensitive: bool
     ) -> None:
-        kind = entry.facts.get("provider_type") or self._stored_types.get(entry.provider_id, "")
+        kind = self._kind(entry)
         if not sensitive and reads_like_secret(name, value, kind):
             sensitive = True
             detail = "It reads like a secret and is stored encrypted."
@@ -676,6 +711,9 @@ class _Reading:
                 self._reject(PARAMETERS)
                 return
             value = secret
+        else:
+            for why in engine_options.problems(kind, {name: value}).values():
+                self.problem(place(where, "param_value"), why)
         entry.parameters.append(ParameterEntry(where, name, environment, value, sensitive))
 
     def _model(self, entry: ProviderEntry, where: str, raw: Any, *, own: bool) -> None:
@@ -698,7 +736,9 @@ class _Reading:
         elif others:
             facts["parameters"] = others | facts.get("parameters", {})
         if "parameters" in facts:
-            facts["parameters"] = self._nothing_secret(entry, place(where, "parameters"), facts["parameters"], own=own)
+            at = place(where, "parameters")
+            self._options(at, self._kind(entry), facts["parameters"], beside=entry.facts.get("connection_params"))
+            facts["parameters"] = self._nothing_secret(entry, at, facts["parameters"], own=own)
         if model_id is None:
             return
         if facts.get("display_name") == "":

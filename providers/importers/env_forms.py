@@ -20,8 +20,9 @@ FORM = "environment"
 POLICIES, ROUTING = "policies", "routing"
 
 BACKENDS = ("llama_cpp", "openai", "transformers_gpu")
-TRANSFORMERS = "hf_transformers"
+TRANSFORMERS = "transformers"
 """Our type for models of the transformers library."""
+DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 ALIASES_OF_DEFAULT = ("gpt-5", "gpt-4o", "gpt-4")
 ALIASES_OF_FALLBACK = ("gpt-5-mini", "gpt-4o-mini", "gpt-3.5-turbo")
@@ -124,8 +125,7 @@ class _Reading:
             ("threads", "MODEL_N_THREADS"),
             ("gpu_layers", "MODEL_GPU_LAYERS"),
         ):
-            number = self._whole(variable)
-            if number is not None:
+            if number := self._whole(variable):  # 0 left it to the other gateway's engine, as nothing does here
                 params[name] = number
         preload = self._flag("MODEL_PRELOAD")
         if preload is not None:
@@ -146,13 +146,19 @@ class _Reading:
 
     def _transformers(self) -> None:
         params: dict[str, Any] = {}
-        if (memory := self._number("GPU_MAX_MEMORY")) is not None:
+        if memory := self._number("GPU_MAX_MEMORY"):
             params["max_memory_gb"] = memory
         if dtype := self._text("GPU_TORCH_DTYPE"):
-            params["torch_dtype"] = dtype
+            params["dtype"] = self._dtype(dtype)
         models = {"heavy": self._text("GPU_HEAVY_MODEL"), "light": self._text("GPU_LIGHT_MODEL")}
         self._roles("transformers_gpu", TRANSFORMERS, "Transformers on GPUs", params, models)
         self._of_the_worker("CUDA_VISIBLE_DEVICES")
+
+    def _dtype(self, said: str) -> str:
+        dtype = said.lower().removeprefix("torch.")
+        if dtype not in DTYPES:
+            self._wrong("GPU_TORCH_DTYPE", f"{said!r} is none of: {', '.join(DTYPES)}.")
+        return dtype
 
     def _roles(
         self, provider_id: str, kind: str, label: str, params: dict[str, Any] | None, models: Mapping[str, str]

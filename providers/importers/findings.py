@@ -84,6 +84,11 @@ SECRET_UNUSABLE = _code(
 REFERENCE_PLAIN = _code(
     "reference_plain", _NOTE, "Flagged sensitive, but it only names a variable and is read in the clear."
 )
+REFERENCE_REFUSED = _code(
+    "reference_refused",
+    _PERSON,
+    "An env: or file: reference to the gateway's own secrets, or to what whoever imports may not refer to: left out.",
+)
 
 # Values
 NULL_FLAG = _code("null_flag", _NOTE, "A flag without a value was read as its default.")

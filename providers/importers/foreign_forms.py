@@ -48,6 +48,14 @@ class Foreign:
         return found
 
 
+class Readable(dict[str, str]):
+    """The environment, for a file that somebody brings; `withheld` are names that they may not have read into it."""
+
+    def __init__(self, variables: Mapping[str, str], withheld: Collection[str]) -> None:
+        super().__init__(variables)
+        self.withheld = frozenset(withheld)
+
+
 class Refused(ValueError):
     """The entry cannot be taken; `sentences` say why."""
 
@@ -58,7 +66,8 @@ class Refused(ValueError):
 
 def expanded(told: Any, variables: Mapping[str, str], secret_names: Collection[str] = ()) -> Any:
     """The value with every ${NAME} and ${NAME:-otherwise} in it replaced by the variable; one that stands alone in the place of
-    a secret stays, to become a reference. Raises `Refused` with every variable that is missing or may not be read."""
+    a secret stays, to become a reference. Raises `Refused` with every variable that is missing or may not be read: the gateway's
+    own, and what `Readable` withholds."""
     missing: list[str] = []
     refused: list[str] = []
     result = _expanded(told, variables, set(secret_names), "", missing, refused)
@@ -93,6 +102,9 @@ def _expanded(
         variable, otherwise = found[1], found[2]
         if is_ours(variable):
             refused.append(f"The variable {variable} belongs to the gateway itself and is not read into a file.")
+            return ""
+        if isinstance(variables, Readable) and variable in variables.withheld:
+            refused.append(f"Only an admin may have the variable {variable} read into a file: write its value.")
             return ""
         value = variables.get(variable) or otherwise
         if value is None:

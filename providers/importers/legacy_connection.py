@@ -1,9 +1,8 @@
-"""Habits of legacy providers that the gateway says otherwise: names of types, Azure's parameters, Ollama's address. Pure."""
+"""Habits of legacy providers that the gateway says otherwise: names of types, Azure's parameters. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 ADDRESSES = ("base_url", "api_base", "api_url", "endpoint", "azure_endpoint")
 """Names under which a provider's address stands."""
@@ -31,8 +30,6 @@ def adapted(params: dict[str, Any], provider_type: str) -> tuple[dict[str, Any],
         said += [(name, "Added, as the parameters are Azure's and the provider type is not.") for name in added]
     if params.get("azure_deployment"):
         said.append(("azure_deployment", "Not read: the model's id, or its upstream_model_id, names the deployment."))
-    if provider_type == "ollama":
-        said += _add_version(params)
     return params, said
 
 
@@ -40,22 +37,3 @@ def _is_azure(params: dict[str, Any]) -> bool:
     return str(params.get("api_type") or "").strip().casefold().startswith("azure") or bool(
         params.get("azure_endpoint")
     )
-
-
-def _add_version(params: dict[str, Any]) -> list[tuple[str, str]]:
-    """Ollama answers OpenAI's protocol below /v1; its own protocol, which the legacy spoke, stands at the root."""
-    said = []
-    for name in ADDRESSES:
-        address = params.get(name)
-        if isinstance(address, str) and _is_root(address):
-            params[name] = address.strip().rstrip("/") + "/v1"
-            said.append((name, "/v1 was appended: OpenAI's protocol stands there."))
-    return said
-
-
-def _is_root(address: str) -> bool:
-    try:
-        parts = urlsplit(address.strip())
-    except ValueError:
-        return False
-    return bool(parts.scheme and parts.netloc) and parts.path in {"", "/"} and not parts.query and not parts.fragment

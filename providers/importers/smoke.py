@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from django.conf import settings
+from django.db import connection
 
 from providers import capabilities, dialling, probes, upstream
 from providers.import_runs import ImportRecord
@@ -100,7 +101,7 @@ def run(
         else:
             questions.append(ready)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="smoke") as threads:
-        asked = [threads.submit(_ask, generation, question, timeout_seconds) for question in questions]
+        asked = [threads.submit(_ask_in_a_thread, generation, question, timeout_seconds) for question in questions]
         for done in as_completed(asked):
             progress(done.result())
             results.append(done.result())
@@ -181,6 +182,13 @@ def _why_no_model(provider: Provider) -> str:
         return "It has embedding models only: there is nothing to chat with."
     kinds = ", ".join(sorted({row.model_type for row in enabled}))
     return f"No enabled model can chat; there are: {kinds}."
+
+
+def _ask_in_a_thread(generation: Generation, question: _Question, timeout_seconds: float) -> Result:
+    try:
+        return _ask(generation, question, timeout_seconds)
+    finally:
+        connection.close()  # to generate is to read the registry
 
 
 def _ask(generation: Generation, question: _Question, timeout_seconds: float) -> Result:

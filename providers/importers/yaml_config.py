@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
-from providers import keyring
+from providers import allowed_references, keyring
 from providers.importers import bridge_yaml, config_forms, documents, env_forms, model_policies
 from providers.importers.config_forms import (
     KEYS,
@@ -31,9 +31,11 @@ from providers.importers.config_forms import (
 from providers.importers.drafts import Bundle, Draft, Kind, Ledger, Origin, SourceError
 from providers.importers.env_text import Variables
 from providers.importers.findings import Outcome
+from providers.importers.foreign_forms import Readable
 from providers.importers.legacy import model_key
 from providers.importers.object_secrets import read_like_secrets
 from providers.importers.state import Digester, normal
+from providers.importers.taken_references import TakenReferences, secrets_of
 from providers.models import Provider
 from providers.references import StoredSecrets, is_reference, reference_to, variable_of
 from providers.secrets import Secret
@@ -131,13 +133,15 @@ def read(
 def _configuration(parsed: Any, sections: Collection[str], *, ours: bool, lenient: bool) -> Configuration:
     """`ours`: the variables are those of this very process."""
     stored_types = dict(Provider.objects.values_list("provider_id", "provider_type"))
-    known = {"stored_types": stored_types, "environment": settings.GATEWAY_ENVIRONMENT}
+    known: dict[str, Any] = {"stored_types": stored_types, "environment": settings.GATEWAY_ENVIRONMENT}
+    known["why_not"] = TakenReferences().why_not
     if isinstance(parsed, Variables):
         return config_forms.read_foreign(env_forms.read(parsed, references=ours), **known)
+    variables = Readable(os.environ, {name for name in os.environ if allowed_references.why_not_variable(name)})
     if model_policies.recognises(parsed):
-        return config_forms.read_foreign(model_policies.read(parsed, stored_types, os.environ), **known)
+        return config_forms.read_foreign(model_policies.read(parsed, stored_types, variables), **known)
     if bridge_yaml.recognises(parsed):
-        return config_forms.read_foreign(bridge_yaml.read(parsed, os.environ), **known)
+        return config_forms.read_foreign(bridge_yaml.read(parsed, variables), **known)
     return config_forms.read(parsed, **known, sections=sections, lenient=lenient)
 
 
@@ -160,7 +164,7 @@ class _Drafting:
 
     def provider(self, entry: ProviderEntry) -> DraftedProvider:
         stored = Provider.objects.filter(provider_id=entry.provider_id).first()
-        meant = StoredSecrets(_secrets_of(stored) if stored is not None else ())
+        meant = StoredSecrets(secrets_of(stored) if stored is not None else ())
         facts = dict(entry.facts)
         if entry.secrets and stored is not None:
             facts.setdefault("connection_params", stored.connection_params)
@@ -226,16 +230,6 @@ class _Drafting:
         said = [normal(dict(facts)), {path: keyring.fingerprint(secret.reveal()) for path, secret in secrets.items()}]
         digest = self._digester.of(json.dumps([key, environment, *said], sort_keys=True).encode())
         return Draft(kind, Origin(table, _short(key), digest), provider_id, facts, name, environment, secrets)
-
-
-def _secrets_of(provider: Provider) -> Iterator[str]:
-    yield from provider.stored_secrets().values()
-    yield from read_like_secrets(provider.connection_params).values()
-    for key in provider.api_keys.all():
-        yield key.secret.reveal()
-    for parameter in provider.parameters.all():
-        value = parameter.param_value
-        yield value.reveal() if isinstance(value, Secret) else value or ""
 
 
 def _has_references(facts: Any) -> bool:

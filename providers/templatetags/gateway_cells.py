@@ -6,7 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from django import template
-from django.utils.safestring import SafeString
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from providers import cells
 from providers.models import ProbeResult
@@ -33,6 +34,12 @@ def stage_label(name: str) -> str:
 def grouped(number: int) -> str:
     """`250 120`, with thin spaces that do not break."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+@register.filter
+def breakable(code: str) -> SafeString:
+    """An error's code, which a narrow cell breaks after an underline and not within a word."""
+    return format_html_join(mark_safe("_<wbr>"), "{}", ((word,) for word in code.split("_")))
 
 
 @register.filter

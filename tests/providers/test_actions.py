@@ -192,3 +192,9 @@ def test_placeholders_are_recognised(value):
 )
 def test_real_keys_are_not_taken_for_placeholders(value):
     assert not placeholders.looks_like_placeholder(value)
+
+
+def test_a_model_has_the_type_that_its_name_gives_away_unless_another_is_said(provider):
+    assert actions.add_model(provider, {"model_id": "whisper-1"}).model_type == "audio_transcription"
+    assert actions.add_model(provider, {"model_id": "gpt-test"}).model_type == "chat"
+    assert actions.add_model(provider, {"model_id": "tts-1", "model_type": "chat"}).model_type == "chat"

@@ -155,6 +155,27 @@ def test_a_provider_is_added_with_its_key(admin_client: Client) -> None:
     assert provider.api_keys.get().environment == "development"
 
 
+def warnings_of(client: Client, response: Any) -> list[str]:
+    """Those of the page on which saving ends."""
+    return [str(one) for one in client.get(response.url).context["messages"] if one.level_tag == "warning"]
+
+
+def test_a_reference_that_nothing_answers_to_yet_is_saved_with_a_warning(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UP_API_KEY", raising=False)
+    told = warnings_of(admin_client, add(admin_client, "groq", new_key="env:UP_API_KEY"))
+
+    provider = Provider.objects.get(provider_id="groq")
+    assert provider.api_keys.get().secret.reveal() == "env:UP_API_KEY"
+    assert "refers to the environment variable UP_API_KEY, which is not set" in "".join(told)
+    assert len(warnings_of(admin_client, save(admin_client, provider, "keys"))) == 1
+    assert warnings_of(admin_client, save(admin_client, provider, "settings")) == []
+
+    monkeypatch.setenv("UP_API_KEY", CANARY)
+    assert warnings_of(admin_client, save(admin_client, provider, "keys")) == []
+
+
 def test_an_address_that_may_not_be_dialled_is_refused_with_the_reason(admin_client: Client) -> None:
     response = add(admin_client, "openai_compatible", provider_id="x", param__base_url="http://169.254.169.254/v1")
 
@@ -198,6 +219,26 @@ def test_a_changed_parameter_keeps_the_others_and_the_undeclared_ones(admin_clie
 
     provider.refresh_from_db()
     assert provider.connection_params == {"base_url": "http://127.0.0.1:9/v1", "odd": 1, "organization": "acme"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (r'{"a": "\u0000"}', "Null characters"),
+        (r'{"a": "\ud800"}', "Surrogate characters"),
+        ('{"a": 1e400}', "Numbers without an end"),
+        ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", "Nested more than"),
+    ],
+)
+def test_an_object_that_no_database_holds_is_refused_and_shown_as_it_was_typed(
+    admin_client: Client, typed: str, told: str
+) -> None:
+    provider = a_provider()
+    html = save(admin_client, provider, extra_params=typed).content.decode()
+    assert told in html
+    assert form_of_page(html)["extra_params"] == typed
+    provider.refresh_from_db()
+    assert "a" not in provider.connection_params
 
 
 @pytest.mark.parametrize("tab", ["keys", "connection", "settings"])
@@ -333,6 +374,24 @@ def test_discovered_models_are_added_and_gone_ones_disabled(admin_client: Client
 
     admin_client.post(url, {"add": ["gpt-test", "not-listed"], "disable": ["old"]})
     assert dict(provider.models.values_list("model_id", "enabled")) == {"gpt-test": True, "old": False}
+
+
+def test_what_is_told_otherwise_is_shown_and_taken_by_a_tick(admin_client: Client, upstream: FakeUpstream) -> None:
+    upstream.reply_with(json={"data": [{"id": "m", "capabilities": ["tools"], "context_length": 9000}]}, times=None)
+    provider = a_provider(connection_params={"base_url": upstream.base_url})
+    ProviderModel.objects.create(provider=provider, model_id="m", capabilities=["chat"])
+    url = reverse(DISCOVER, args=[provider.pk])
+
+    html = admin_client.get(url).content.decode()
+    assert 'name="refresh" value="m"' in html
+    assert "chat, tools" in html
+
+    admin_client.post(url, {})
+    assert provider.models.get().capabilities == ["chat"]
+    admin_client.post(url, {"refresh": ["m", "not-listed"]})
+    assert provider.models.get().capabilities == ["chat", "tools"]
+    assert provider.models.get().context_window == 9000
+    assert 'name="refresh"' not in admin_client.get(url).content.decode()
 
 
 def test_a_list_that_fails_is_explained_on_the_page(admin_client: Client, upstream: FakeUpstream) -> None:

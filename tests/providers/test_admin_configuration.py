@@ -97,6 +97,13 @@ def test_what_was_shown_is_written_with_its_reason(browser):
     assert "the new contract" in plain(browser.get("/admin/configuration/"))
 
 
+def test_a_reference_that_nothing_answers_to_yet_is_written_with_a_warning(browser):
+    text = DOCUMENT.replace(SECRET, "env:NOT_SET_API_KEY").replace("production", "development")
+    found = browser.post(APPLY, {"shown": sealed(compare(browser, text)), "reason": "now"}, follow=True)
+    assert "refers to the environment variable NOT_SET_API_KEY, which is not set" in plain(found)
+    assert ApiKey.objects.get().secret.reveal() == "env:NOT_SET_API_KEY"
+
+
 def test_nothing_is_written_without_a_reason(browser):
     browser.post(APPLY, {"shown": sealed(compare(browser)), "reason": ""})
     assert not Team.objects.exists()

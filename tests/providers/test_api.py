@@ -63,6 +63,16 @@ def test_a_placeholder_key_is_accepted_and_named_in_a_warning(api):
     assert "warnings" not in api.post("/providers", real).json()
 
 
+def test_a_reference_that_cannot_be_read_now_is_stored_with_a_warning_at_every_address(api):
+    key = {"key_value": "env:NOT_SET_API_KEY"}
+    made = api.post("/providers", {"provider_id": "p", "provider_type": "openai", "api_key": key})
+    again = api.post("/providers/p/api-keys", key)
+    row = api.post("/api/v1/api-keys", {"provider_id": "p", "secret": key["key_value"]})
+    renamed = api.patch("/api/v1/providers/p", {"display_name": "P"})
+    assert [one.status_code for one in (made, again, row, renamed)] == [201, 200, 201, 200]
+    assert all("NOT_SET_API_KEY" in one.json()["warnings"][0] for one in (made, again, row, renamed))
+
+
 @pytest.mark.parametrize("path", ["/providers", "/providers/", "/api/providers", "/api/providers/"])
 def test_both_forms_of_a_path_create_without_a_redirect(api, path):
     assert api.post(path, SEED_BODY).status_code == 201
@@ -355,11 +365,19 @@ def test_a_body_that_is_no_object_is_a_400(api, body):
     assert api.generic("POST", "/providers", body, content_type="application/json").status_code == 400
 
 
-@pytest.mark.parametrize("reference", ["file:/etc/passwd", "env:GATEWAY_SECRET_KEY", "env:DATABASE_URL"])
+@pytest.mark.parametrize("reference", ["file:/etc/passwd", "env:HOME"])
 def test_only_an_admin_may_refer_to_the_gateways_own_machine(openai, reference):
     body = {"key_value": reference}
-    assert caller(*REGISTRY).post("/providers/openai/api-keys", body).status_code == 400
+    assert caller(*REGISTRY, "secrets:read").post("/providers/openai/api-keys", body).status_code == 400
     assert caller("admin").post("/providers/openai/api-keys", body).status_code == 200
+
+
+@pytest.mark.parametrize("reference", ["env:GATEWAY_SECRET_KEY", "env:DATABASE_URL", "file:/proc/self/environ"])
+def test_nobody_may_refer_to_the_gateways_own_secrets(openai, reference):
+    response = caller("admin").post("/providers/openai/api-keys", {"key_value": reference})
+    assert "belongs to the gateway itself" in errors_of(response)["key_value"]
+    sneaky = {"connection_params": {"api_key_env_var": "GATEWAY_SECRET_KEY"}}
+    assert list(errors_of(caller("admin").put("/providers/openai", sneaky))) == ["connection_params.api_key_env_var"]
 
 
 def test_anybody_may_refer_to_a_variable_named_like_a_providers_key(openai):

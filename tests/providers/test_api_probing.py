@@ -110,6 +110,27 @@ def test_a_sync_compares_three_ways_and_has_every_process_look(api, upstream):
     assert {model["model_id"] for model in api.get("/providers/p/models").json()} == {listed[0], "retired"}
 
 
+def test_a_sync_takes_what_is_told_otherwise_of_those_that_it_names(api, upstream):
+    upstream.reply_with(json={"data": [{"id": name, "max_output_tokens": 7} for name in "ab"]}, times=None)
+    provider(api, upstream.base_url, models=({"model_id": "a"}, {"model_id": "b"}))
+    told = [{"model_id": name, "fields": {"max_tokens": [None, 7]}} for name in "ab"]
+    assert api.post("/providers/p/sync").json()["retold"] == told
+    body = api.post("/providers/p/sync?refresh=a").json()
+    assert (body["retold"], body["refreshed"]) == (told, ["a"])
+    assert api.post("/providers/p/sync").json()["retold"] == told[1:]
+
+
+def test_a_sync_refuses_to_refresh_what_it_does_not_know_and_takes_nothing(api, upstream):
+    upstream.reply_with(json={"data": [{"id": name, "max_output_tokens": 7} for name in ("a", "new")]}, times=None)
+    provider(api, upstream.base_url, models=({"model_id": "a"}, {"model_id": "gone"}))
+    answer = api.post("/providers/p/sync?refresh=a&refresh=gone&refresh=new&refresh=nobody")
+    assert answer.status_code == 400
+    assert [(one["field"], one["message"]) for one in answer.json()["errors"]] == [
+        ("refresh", "Not both registered here and listed by the upstream: 'gone', 'new', 'nobody'. Those that are: a.")
+    ]
+    assert [one["model_id"] for one in api.post("/providers/p/sync").json()["retold"]] == ["a"]
+
+
 def api_models(upstream):
     return [model if isinstance(model, str) else model["id"] for model in upstream.models]
 

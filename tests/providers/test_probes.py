@@ -409,3 +409,16 @@ def test_an_unregistered_type_is_a_finding_not_a_crash() -> None:
 
     assert not result.healthy
     assert "not registered" in result.message
+
+
+def test_models_that_are_added_by_hand_need_no_folder_to_look_in(generating: Generating, settings: Any) -> None:
+    settings.GATEWAY_MODEL_FOLDERS = []
+    provider = Provider.objects.create(provider_id="gpu", provider_type="transformers")
+    ProviderModel.objects.create(provider=provider, model_id="org/name")
+
+    result = probes.probe(provider)
+
+    assert result.healthy
+    assert statuses(result)["list_models"] == "skipped"
+    generating.error = Refused("org/name is no directory")
+    assert "org/name is no directory" in probes.probe(provider).message

@@ -62,6 +62,19 @@ def test_it_registers_what_is_new(provider):
         said("discover", "rack", "--add", "nothing")
 
 
+def test_it_tells_what_is_said_otherwise_and_takes_it_on_wish(provider, upstream):
+    listed = {"data": [{"id": "gpt-test", "capabilities": ["tools"], "context_length": 9000}]}
+    upstream.reply_with(json=listed, times=None)
+    row = provider.models.create(model_id="gpt-test", capabilities=["chat"])
+    told = "told otherwise: gpt-test: capabilities chat -> chat, tools; context_window nothing -> 9000"
+    assert told in said("discover", "rack")
+    with pytest.raises(CommandError, match="not listed"):
+        said("discover", "rack", "--refresh", "nothing")
+    said("discover", "rack", "--refresh", "gpt-test")
+    row.refresh_from_db()
+    assert (row.capabilities, row.context_window) == (["chat", "tools"], 9000)
+
+
 def test_it_switches_and_says_what_is_lost(provider):
     provider.models.create(model_id="only-here")
     assert "only provider: only-here" in said("disable", "rack", "--reason", "maintenance")

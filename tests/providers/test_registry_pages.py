@@ -162,3 +162,33 @@ def test_a_held_key_is_named_on_every_tab_and_released_by_an_admin(admin_client:
     assert release in admin_client.get(reverse(CHANGE, args=[provider.pk]), {"tab": "keys"}).content.decode()
     admin_client.post(release)
     assert provider.api_keys.get().held_for == ""
+
+
+def test_a_key_whose_variable_is_not_set_is_shown_as_left_out(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = a_provider()
+    ApiKey.objects.create(provider=provider, secret="env:UP_API_KEY")
+
+    def shown() -> str:
+        return admin_client.get(reverse(CHANGE, args=[provider.pk]), {"tab": "keys"}).content.decode()
+
+    monkeypatch.delenv("UP_API_KEY", raising=False)
+    assert "left out" in shown()
+    monkeypatch.setenv("UP_API_KEY", "sk-0123456789abcdef")
+    assert "left out" not in shown()
+
+
+def test_every_tab_tells_the_id_of_a_provider_that_is_shown_by_another_name(admin_client: Client) -> None:
+    provider = a_provider(display_name="Ours")
+    for tab in ("overview", "keys", "history"):
+        html = admin_client.get(reverse(CHANGE, args=[provider.pk]), {"tab": tab}).content.decode()
+        assert f'routes and policies name">{provider.provider_id}</code>' in html
+
+
+def test_a_new_provider_s_id_holds_no_slash(admin_client: Client) -> None:
+    told = {"provider_id": "a/b", "display_name": "", "priority": "1", "enabled": "on"}
+    page = admin_client.post(reverse("admin:providers_provider_add") + "?provider_type=openai", told)
+    assert "must not hold a slash" in page.content.decode()
+    admin_client.post(reverse("admin:providers_provider_add") + "?provider_type=openai", told | {"provider_id": "ab"})
+    assert [row.provider_id for row in Provider.objects.all()] == ["ab"]

@@ -4,8 +4,13 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test.utils import override_settings
+from django.utils import timezone
 
 from gateway_project import checks
+from inference import kept_files
+from inference.batch_models import Batch, BatchAnswer
+from inference.file_models import KeptFile
+from inference.response_models import KeptResponse
 from providers import actions, audit, keyring, revision, rotation
 from providers.models import ApiKey, AuditEntry, ConnectionParameter, Provider
 from providers.secrets import EncryptionKey, KeyringError
@@ -170,3 +175,19 @@ def test_a_missing_ring_file_says_what_to_do(ring):
     with pytest.raises(KeyringError, match="create_keys"):
         rotation.put_new_key_in_front()
     assert not settings.ENCRYPTION_KEYS_FILE.exists()
+
+
+def test_what_customers_wrote_is_encrypted_anew_too():
+    text = "what a customer wrote " * 20_000
+    file = kept_files.keep(KeptFile(owner="gw-1", filename="in.jsonl", purpose="batch"), [text.encode()])
+    batch = Batch.objects.create(owner="gw-1", endpoint="/v1/embeddings", expires_at=timezone.now())
+    BatchAnswer.objects.create(batch=batch, number=1, ok=True, content=text)
+    KeptResponse.objects.create(
+        response_id="resp_1", owner="gw-1", thread="resp_1", model="m", input="[1]", body="{}", question="{}"
+    )
+    call_command("rotate_encryption_key", "--new-key", "--drop-old")
+    assert set(rotation.keys_in_use()) == {keyring.current().primary_id}
+    assert b"".join(kept_files.pieces(file.pk)).decode() == text
+    assert BatchAnswer.objects.get().content.reveal() == text
+    row = KeptResponse.objects.get()
+    assert (row.input.reveal(), row.body.reveal(), row.question.reveal()) == ("[1]", "{}", "{}")

@@ -94,6 +94,15 @@ def test_what_is_no_ciphertext_is_refused(ring, text):
         ring.decrypt(text, bound_to="a")
 
 
+def test_bytes_are_sealed_for_their_place_alone(ring):
+    sealed = ring.seal(b"canary \x00.", bound_to="a")
+    assert b"canary" not in sealed
+    assert ring.unseal(sealed, bound_to="a") == b"canary \x00."
+    for place, value in (("b", sealed), ("a", sealed[:-1] + bytes([sealed[-1] ^ 1])), ("a", b"gw1.x.y"), ("a", b"")):
+        with pytest.raises(SecretError):
+            ring.unseal(value, bound_to=place)
+
+
 def test_a_key_off_the_ring_is_named(ring):
     other = Keyring([EncryptionKey.generate()])
     with pytest.raises(UnknownKey) as caught:

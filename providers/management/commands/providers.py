@@ -52,6 +52,14 @@ class Command(BaseCommand):
         )
         discover.add_argument("--add-all", action="store_true", help="Register everything new.")
         discover.add_argument("--disable-gone", action="store_true", help="Disable what is no longer listed.")
+        discover.add_argument(
+            "--refresh",
+            action="append",
+            default=[],
+            metavar="MODEL",
+            help="Let its row say what is told of it now; may be repeated.",
+        )
+        discover.add_argument("--refresh-all", action="store_true", help="The same of everything told otherwise.")
         for name, told, run in (
             ("enable", "Let requests go there again.", self._enable),
             ("disable", "Send no more requests there; says what is lost.", self._disable),
@@ -133,14 +141,20 @@ class Command(BaseCommand):
             ("unchanged", [model.model_id for model in difference.unchanged]),
         ):
             self.stdout.write(f"{title}: {', '.join(ids) or 'none'}")
+        for one in difference.retold:
+            said = (f"{name} {_shown(before)} -> {_shown(after)}" for name, (before, after) in one.fields.items())
+            self.stdout.write(f"told otherwise: {one.row.model_id}: {'; '.join(said)}")
         unknown = set(options["add"]) - {offer.model_id for offer in offers}
+        unknown |= set(options["refresh"]) - {model.model_id for model in difference.unchanged}
         if unknown:
             raise CommandError(f"not listed by {row.provider_id}: {', '.join(sorted(unknown))}")
         wanted = [offer for offer in difference.new if options["add_all"] or offer.model_id in options["add"]]
         gone = [model.model_id for model in difference.gone] if options["disable_gone"] else []
-        if wanted or gone:
-            applied = discovery.apply(row, add=filled(row, wanted), disable=gone)
-            self.stderr.write(f"{len(applied.added)} added, {len(applied.disabled)} disabled.")
+        retold = [one for one in difference.retold if options["refresh_all"] or one.row.model_id in options["refresh"]]
+        if wanted or gone or retold:
+            applied = discovery.apply(row, add=filled(row, wanted), disable=gone, refresh=retold)
+            refreshed = f", {len(applied.refreshed)} refreshed" if applied.refreshed else ""
+            self.stderr.write(f"{len(applied.added)} added, {len(applied.disabled)} disabled{refreshed}.")
 
     def _enable(self, options: dict[str, Any]) -> None:
         self._switch(options, on=True)
@@ -210,3 +224,8 @@ def _document(row: Provider, known: Standing) -> dict[str, Any]:
 
 def _probe(result: ProbeResult) -> dict[str, Any]:
     return {"at": result.at, "healthy": result.healthy, "message": result.message, "stages": result.stages}
+
+
+def _shown(value: Any) -> str:
+    told = ", ".join(value) if isinstance(value, list) else value
+    return str(told or "nothing")

@@ -26,6 +26,8 @@ from tests.providers.importers.databases import empty_database
 from tests.providers.importers.legacy_databases import LegacyDatabase, build
 from tests.providers.importers.registry_view import in_the_clear
 
+pytestmark = pytest.mark.xdist_group("acceptance_processes")
+
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 300 * 1024 * 1024
 

@@ -67,6 +67,11 @@ def token(value, *keys):
     return value
 
 
+def without_tokens(value):
+    """The name of a test's case: tokens are others in each process, which must all call it the same."""
+    return "token" if isinstance(value, str) and value.startswith("gAAAA") else None
+
+
 def provider(provider_id="openai", ways=WAYS, **raw):
     record = LegacyProvider("llm_providers", provider_id, **PROVIDER | raw)
     return mapping.provider(record, Origin("llm_providers", "openai", "d"), ways)
@@ -186,7 +191,7 @@ def test_no_connection_parameters_are_no_loss(raw):
 
 
 @pytest.mark.parametrize("name", ["api_key", "apiKey", "api-key", "key"])
-@pytest.mark.parametrize("value", [REAL, token(REAL), token(REAL, KEY, KEY), f" {REAL}\n"])
+@pytest.mark.parametrize("value", [REAL, token(REAL), token(REAL, KEY, KEY), f" {REAL}\n"], ids=without_tokens)
 def test_an_api_key_among_the_parameters_becomes_a_key(name, value):
     mapped = provider(connection_params={"base_url": "https://u", name: value})
     (found,) = mapped.keys
@@ -208,6 +213,7 @@ def test_an_api_key_among_the_parameters_becomes_a_key(name, value):
             ("sk-1\nsk-2", "secret_unusable"),
         ),
     ],
+    ids=without_tokens,
 )
 def test_an_api_key_that_is_none_is_dropped(value, code):
     mapped = provider(connection_params={"api_key": value})
@@ -260,14 +266,11 @@ def test_azures_parameters_are_made_readable():
     assert there == params
 
 
-@pytest.mark.parametrize(
-    ("raw", "address"),
-    [("http://h:11434", "http://h:11434/v1"), ("http://h:11434/", "http://h:11434/v1"), ("http://h/v1", "http://h/v1")],
-)
-def test_ollamas_address_is_that_of_its_openai_protocol(raw, address):
-    mapped = provider(provider_type="ollama", connection_params={"base_url": raw})
+@pytest.mark.parametrize("address", ["http://h:11434", "http://h/v1"])
+def test_ollamas_address_stays_as_it_is(address):
+    mapped = provider(provider_type="ollama", connection_params={"base_url": address})
     assert mapped.draft.facts["connection_params"] == {"base_url": address}
-    assert codes(mapped) == (["connection_adapted"] if raw != address else [])
+    assert codes(mapped) == []
 
 
 # --- Models ---------------------------------------------------------------------------------------------------------------
@@ -377,6 +380,7 @@ def test_an_author_is_named_or_numbered(raw, author, expected):
         (REAL.encode(), 0, []),
         (token(REAL), None, ["null_flag"]),
     ],
+    ids=without_tokens,
 )
 def test_a_key_is_read_whatever_its_flag_says(value, is_encrypted, expected):
     mapped = key(value, is_encrypted=is_encrypted)
@@ -395,6 +399,7 @@ def test_a_key_is_read_whatever_its_flag_says(value, is_encrypted, expected):
         ),
         *(("sk-1\nsk-2", "secret_unusable"), ("sk-\x001", "secret_unusable"), ("sk-\ud800", "secret_unusable")),
     ],
+    ids=without_tokens,
 )
 def test_what_is_no_key_is_rejected(value, code):
     mapped = key(value)

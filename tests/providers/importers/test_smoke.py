@@ -91,7 +91,7 @@ def test_the_seeds_request_is_sent_through_an_imported_provider(upstream: FakeUp
 
     [asked] = upstream.requests
     assert asked.json["messages"] == [{"role": "user", "content": "Hello, world!"}]
-    assert asked.json["max_tokens"] == smoke.MAX_TOKENS
+    assert asked.json["max_completion_tokens"] == smoke.MAX_TOKENS
     assert (result.provider_id, result.model_id, result.status) == ("openai", "gpt-test", "answered")
     assert result.first_words == "echo: Hello, world!"
     assert (result.input_tokens, result.output_tokens) == (2, 3)

@@ -163,7 +163,7 @@ def test_a_gateways_yaml_with_flat_parameters():
 def test_the_providers_of_seed_003_are_read_too():
     found = one(SEED_003)
     assert found.provider.provider_id == "ollama_local"
-    assert found.provider.facts["connection_params"] == {"base_url": "http://localhost:11434/v1"}
+    assert found.provider.facts["connection_params"] == {"base_url": "http://localhost:11434"}
     assert found.models[0].facts["tasks"] == ["embedding"]
 
 
