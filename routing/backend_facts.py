@@ -17,7 +17,7 @@ from routing.types import ModelView, ProviderView, Snapshot
 
 BACKENDS = ("llama_cpp", "openai", "transformers_gpu")
 """Values of MODEL_BACKEND."""
-_TYPES = {"hf_transformers": "transformers_gpu"}
+_TYPES = {"transformers": "transformers_gpu"}
 """Our provider types that have another name there."""
 HEAVY, LIGHT = "heavy", "light"
 NOT_CONFIGURED = "not configured"
@@ -102,6 +102,8 @@ _LABELS = {
     "gpu_layers": "GPU Layers",
     "preload": "Preload",
     "max_memory_gb": "GPU Memory (GB)",
+    "device": "Device",
+    "dtype": "Torch Type",
     "torch_dtype": "Torch Type",
     "url_rule": "URL Rule",
 }
@@ -113,6 +115,10 @@ def _said(connection: Mapping[str, Any]) -> list[Line]:
 
 def _file(model: ModelView) -> str:
     path = text(model.parameters, "model_path") or text(model.provider.connection, "model_path")
+    of_library = model.provider.provider_type in _TYPES
+    if of_library and not path:
+        return f"{model.upstream_model_id}, from the hub cache of the worker"
     if not path or path.startswith("builtin:"):
         return path or "none"
-    return path if Path(path).is_file() else f"{path} (MISSING)"
+    there = Path(path).expanduser().is_dir() if of_library else Path(path).is_file()
+    return path if there else f"{path} (MISSING)"

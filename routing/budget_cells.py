@@ -23,6 +23,7 @@ UNITS = {
     (CALLS, UNDER_WAY): _("at once"),
 }
 """What a limit counts, by unit and period."""
+_CENT = Decimal("0.01")
 _TONES = {"ok": "good", "warning": "warn", "spent": "bad"}
 
 
@@ -45,13 +46,20 @@ def bar(one: Standing, who: str = "") -> SafeString:
         '<span class="gw-used-bar" role="img" aria-label="{}"><i style="width:{}%"></i><b style="width:{}%"></b></span>{}</span>',
         _TONES[one.state],
         "\n".join(told),
-        cells.money(one.used),
+        _used(one),
         cells.money(one.amount, USD),
         told[0],
         f"{min(100.0, one.percent):.1f}",
         f"{held:.1f}",
         format_html("<small>{}</small>", who) if who else "",
     )
+
+
+def _used(one: Standing) -> SafeString:
+    """Beside dollars, parts of a cent would only widen the column: what is left says them on hover."""
+    if one.amount >= 1 and 0 < one.used < _CENT:
+        return format_html('<span class="gw-num">&lt;\u202f{}</span>', cells.amount(_CENT))
+    return cells.money(one.used)
 
 
 def share(used: int, amount: int, unit: str) -> SafeString:

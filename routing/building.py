@@ -126,6 +126,7 @@ def _provider(
         local=locality.is_local(provider.locality, facts.kind.local, _address(facts.kind, facts.connection)),
         data_tags=frozenset(provider.data_tags if isinstance(provider.data_tags, list) else ()),
         breaker=breaker_settings.read(breaker, provider.breaker),
+        operations=facts.kind.operations,
     )
 
 

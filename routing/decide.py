@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from providers.capabilities import TASKS
+from providers.capabilities import TASK_OF_OPERATION, TASKS, TEXT_OPERATIONS
 from providers.cost_tiers import rank
 from routing import estimates, filters, rollout, strategies, unwritten_nodes
 from routing.nearest import nearest
@@ -256,6 +256,7 @@ class _Deciding:
             notices=tuple(self.notices),
             retries=plan.document.retries,
             timeouts=plan.document.timeouts,
+            cache=plan.document.cache,
             steady_bytes=min(self.windows, default=None),
             varies=self.strategy.varies
             or self.asked.max_cost is not None
@@ -312,7 +313,9 @@ def _plan_without_name(facts: RequestFacts, snapshot: Snapshot) -> _Plan:
             return _plan_of(policy, facts, snapshot)
         return _Plan(PolicyDocument(requirements=Requirements(task=facts.task)), any_model(snapshot))
     # What the registry has a policy for, embeddings go by: their vectors must not depend on which model comes first today.
-    names = (["task/embedding"] if facts.operation == "embeddings" else []) + [snapshot.defaults.default_policy]
+    names = [f"task/{task}"] if (task := TASK_OF_OPERATION.get(facts.operation)) else []
+    if facts.operation in TEXT_OPERATIONS:  # a default for chats would keep pictures and sound from whoever makes them
+        names.append(snapshot.defaults.default_policy)
     policy = next((found for name in names if (found := _policy(name, snapshot)) is not None), None)
     return _plan_of(policy, facts, snapshot) if policy is not None else _Plan(PolicyDocument(), any_model(snapshot))
 

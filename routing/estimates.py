@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from providers.capabilities import WRITE_NOTHING
 from providers.pricing import USD
 from routing.types import ModelView, RequestFacts, RouteCondition
 
@@ -57,7 +58,7 @@ def input_tokens(facts: RequestFacts, condition: RouteCondition) -> int:
 
 
 def output_tokens(facts: RequestFacts, model: ModelView) -> int:
-    if facts.operation == "embeddings":
+    if facts.operation in WRITE_NOTHING:
         return 0
     wanted = USUAL_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
     return facts.choices * (wanted if model.max_tokens is None else min(wanted, model.max_tokens))

@@ -173,7 +173,7 @@ def _roughly(value: float | None, digits: int) -> float | None:
 
 
 def _policy(policy: PolicyView, decision: RouteDecision, now: float) -> dict[str, Any]:
-    override = policy.override
+    override, cache = policy.override, decision.cache
     return {
         "name": policy.name,
         "kind": policy.kind,
@@ -181,6 +181,7 @@ def _policy(policy: PolicyView, decision: RouteDecision, now: float) -> dict[str
         "override": None
         if override is None or (override.expires_at is not None and override.expires_at <= now)
         else {"target": override.target, "expires_at": _time(override.expires_at)},
+        "cache": {"ttl_seconds": cache.ttl_seconds, "scope": cache.scope} if cache.ttl_seconds else None,
     }
 
 
@@ -279,11 +280,18 @@ def _keys(model: ModelView) -> list[dict[str, Any]]:
     ]
 
 
+_MENDED_BY = {
+    "no_usable_key": "store one, or set the variable or file that it refers to; the doctor names keys that cannot be read"
+}
+"""Of reasons that look like those that pass, and do not."""
+
+
 def _dropped(dropped: Dropped) -> dict[str, Any]:
+    mend = _MENDED_BY.get(dropped.reason)
     return {
         "route": dropped.route,
         "reason": dropped.reason,
-        "detail": dropped.detail,
+        "detail": f"{dropped.detail}: {mend}" if mend else dropped.detail,
         "back_at": _time(dropped.back_at),
     }
 

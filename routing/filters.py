@@ -142,12 +142,16 @@ def switched_off(model: ModelView, asked: Asked) -> Dropped | None:
 
 
 def wrong_operation(model: ModelView, asked: Asked) -> Dropped | None:
-    if serves(model.model_type, model.capabilities, asked.facts.operation):
+    operation, offered = asked.facts.operation, model.provider.operations
+    if offered is not None and operation not in offered:
+        kind = model.provider.provider_type
+        return Dropped(model.route, "unsupported_operation", f"providers of type {kind!r} do not offer {operation}")
+    if serves(model.model_type, model.capabilities, operation):
         return None
     return Dropped(
         model.route,
         "unsupported_operation",
-        f"a model of type {model.model_type!r} does not serve {asked.facts.operation}",
+        f"a model of type {model.model_type!r} does not serve {operation}",
     )
 
 

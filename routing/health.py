@@ -10,7 +10,6 @@ shortens nor lengthens anything. Only what `Conditions` shows is in the host's e
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections import defaultdict, deque
@@ -21,7 +20,7 @@ from time import monotonic, time
 from django.conf import settings
 
 from providers.breaker_settings import DEFAULTS, BreakerSettings
-from routing import breakers, calibration, key_exhaustion, performance, shared_health, snapshot
+from routing import breakers, calibration, key_exhaustion, last_words, performance, shared_health, snapshot
 from routing.breakers import CLOSED, HALF_OPEN, OPEN, WELL, Breaker, Step
 from routing.health_sharing import Sharing
 from routing.key_exhaustion import WORKS, Exhaustion
@@ -200,12 +199,10 @@ class Health:
             self._sharing = None
             self._watch_what_is_unwell()
 
-    def stop_later(self) -> None:
-        """From another thread than the loop's."""
-        sharing = self._sharing
-        if sharing is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is over, and its tasks with it
-                asyncio.run_coroutine_threadsafe(self.stop(), sharing.loop)
+    def end(self) -> None:
+        """As `stop`, from any thread."""
+        if self._sharing is not None:
+            last_words.end_on(self._sharing.loop, self.stop)
 
     @property
     def is_shared(self) -> bool:
@@ -485,7 +482,7 @@ def replace(health: Health | None) -> Health:
     """Put another in force, for tests; None a fresh one. The one before stops. Returns the one now in force."""
     global _current
     before, _current = _current, health if health is not None else Health()
-    before.stop_later()
+    before.end()
     return _current
 
 

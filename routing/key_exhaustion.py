@@ -13,9 +13,12 @@ from typing import Any
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 LONGEST_MS = 24 * HOUR_MS
+LONGEST_SPENT_MS = 32 * LONGEST_MS
+"""A spent key may come back with the next month, where its provider says so."""
 
+SPENT = "insufficient_quota"
 RESTS = {
-    "insufficient_quota": (HOUR_MS, LONGEST_MS),  # the account's money is used up: waiting rarely cures it
+    SPENT: (HOUR_MS, LONGEST_MS),  # the account's money is used up: waiting rarely cures it
     "upstream_auth_failed": (MINUTE_MS, 15 * MINUTE_MS),  # 401: revoked, or not known there yet
 }
 """The first rest and the longest, by the error's code; each further one without a success between is twice as long."""
@@ -44,7 +47,8 @@ def after(
     known: Exhaustion, code: str, retry_after_ms: int | None, provider_id: str, fingerprint: str, now: int
 ) -> Exhaustion:
     """The key's state after a refusal; a 429 that names no time and no lack of money changes nothing."""
-    named = None if retry_after_ms is None else now + min(max(retry_after_ms, 0), LONGEST_MS)
+    longest_named = LONGEST_SPENT_MS if code == SPENT else LONGEST_MS
+    named = None if retry_after_ms is None else now + min(max(retry_after_ms, 0), longest_named)
     if code not in RESTS:
         if named is None:
             return known

@@ -12,7 +12,6 @@ budgets do what they were told to do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 from collections import Counter, deque
@@ -25,6 +24,7 @@ from time import monotonic, time
 from django.conf import settings
 
 from providers.pricing import USD
+from routing import last_words
 from routing.allowances import BUDGET, CALLS, EMPTY, MONEY, NANO, REQUEST, REQUESTS, TOKENS, Allowance, AllowanceIndex
 from routing.allowances import CLOSED as CLOSED_WHEN_AWAY
 from routing.metering_sharing import LEDGER_AWAY, Sharing
@@ -92,7 +92,11 @@ class Bundle:
     )
 
     def __init__(
-        self, purses: tuple[Purse, ...], alone: tuple[Allowance, ...], model: ModelView, unpriced: Allowance | None
+        self,
+        purses: tuple[Purse, ...],
+        alone: tuple[Allowance, ...],
+        model: ModelView | None,
+        unpriced: Allowance | None,
     ) -> None:
         self.purses = purses
         self.alone = alone
@@ -111,7 +115,7 @@ class Bundle:
             for unit in (REQUESTS, TOKENS)
         }
         self.soft = tuple(purse for purse in purses if not purse.allowance.hard)
-        self.prices = _nano_per_million(model)
+        self.prices = None if model is None else _nano_per_million(model)
         """Of input and output tokens; None when nobody knows them."""
         self.refuses_unpriced = unpriced if self.prices is None else None
         limits = [purse.amount for purse in purses if purse.allowance.unit == TOKENS and purse.allowance.hard]
@@ -240,15 +244,17 @@ class Meter:
     # What the request path does
 
     def bundle(
-        self, snapshot: Snapshot, identity: Identity | None, tags: tuple[str, ...], model: ModelView
+        self, snapshot: Snapshot, identity: Identity | None, tags: tuple[str, ...], model: ModelView | None
     ) -> Bundle | None:
-        """What counts for a request; None when nothing does."""
+        """What counts for a request; None when nothing does. Of one that no model serves (`model` is None) its caller's limits of
+        requests count, and nothing else."""
         index = snapshot.allowances
         if index is not self._index:
             self._index, self._bundles = index, {}
         elif index is EMPTY:
             return None
-        key = (0 if identity is None else identity.key_id, tags if index.tags else (), model.route)
+        route = "" if model is None else model.route
+        key = (0 if identity is None else identity.key_id, tags if index.tags else (), route)
         try:
             return self._bundles[key]
         except KeyError:
@@ -466,12 +472,11 @@ class Meter:
             sharing, self._sharing = self._sharing, None
             await sharing.stop()
 
-    def stop_later(self) -> None:
-        """From another thread than the loop's."""
+    def end(self) -> None:
+        """As `stop`, from any thread."""
         sharing, self._sharing = self._sharing, None
         if sharing is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is over, and its tasks with it
-                asyncio.run_coroutine_threadsafe(sharing.stop(), sharing.loop)
+            last_words.end_on(sharing.loop, sharing.stop)
 
     @property
     def is_away(self) -> bool:
@@ -486,9 +491,13 @@ class Meter:
         index: AllowanceIndex,
         identity: Identity | None,
         tags: tuple[str, ...],
-        model: ModelView,
+        model: ModelView | None,
     ) -> Bundle | None:
-        found = (*index.of_caller(identity, tags), *index.of_model(model))
+        found = index.of_caller(identity, tags)
+        if model is None:
+            found = tuple(one for one in found if one.unit in (REQUESTS, CALLS))
+        else:
+            found += index.of_model(model)
         bundle = None
         if found:
             alone = tuple(one for one in found if one.period == REQUEST)
@@ -645,7 +654,7 @@ def replace(meter: Meter | None) -> Meter:
     """Put another in force, for tests; None a fresh one. The one before stops. Returns the one now in force."""
     global _current
     before, _current = _current, meter if meter is not None else Meter()
-    before.stop_later()
+    before.end()
     return _current
 
 

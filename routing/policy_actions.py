@@ -15,8 +15,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from providers import actor
+from providers import actor, audit
 from providers.actions import AlreadyExists
+from routing import cached_answers
 from routing.models import Override, Policy, PolicyVersion
 
 LONGEST_TTL_SECONDS = 10 * 366 * 86_400
@@ -96,6 +97,13 @@ def set_override(
         override.full_clean()
         override.save()
     return override
+
+
+def forget_cached(policy: Policy) -> None:
+    """No answer that is cached under the policy is given again, in any process. Raises `cached_answers.CacheAway`."""
+    with transaction.atomic():
+        audit.record("forget cached answers", "policy", policy.name, before=None, after=None)
+        cached_answers.forget(policy.name)
 
 
 def _span(seconds: float) -> float:

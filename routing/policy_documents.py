@@ -20,6 +20,8 @@ KINDS = ("policy", "alias", "node", "task", "logical")
 """Words for people and for lists; all work alike. A name may also be sent as `node/writer` or `task/vision`."""
 
 LOGICAL = "logical"
+CACHE_SCOPES = ("key", "team", "everyone")
+LONGEST_CACHED_SECONDS = 30 * 24 * 3600
 MOST_TARGETS = 1000
 _LONGEST = 600
 
@@ -74,6 +76,17 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """For how long a complete answer is given again to a request that is exactly like the one it was made for; 0 for never.
+
+    `scope` says to whom: the same client key, keys of the same team, or everyone who may use the policy.
+    """
+
+    ttl_seconds: int = 0
+    scope: str = "key"
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyDocument:
     """Without targets, every model that meets the requirements is one."""
 
@@ -84,6 +97,7 @@ class PolicyDocument:
     """Names of models or policies, asked in this order when no target answered; they too must meet the requirements."""
     retries: Retries = field(default_factory=Retries)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    cache: Cache = field(default_factory=Cache)
     max_cost: Decimal | None = None
     """USD that the estimate of a request may reach."""
     overridable: bool = True
@@ -107,6 +121,7 @@ def read(told: Any, strategies: Sequence[str] = ()) -> PolicyDocument:
     targets = tuple(_target(one) for one in reader.objects("targets"))
     requirements = _requirements(reader.inner("requirements"))
     retries, timeouts = reader.inner("retries"), reader.inner("timeouts")
+    cache = _cache(reader.inner("cache"))
     document = PolicyDocument(
         targets=targets,
         requirements=requirements,
@@ -118,6 +133,7 @@ def read(told: Any, strategies: Sequence[str] = ()) -> PolicyDocument:
             backoff=retries.number("backoff", 2.0, least=1.0, most=10.0),
         ),
         timeouts=Timeouts(timeouts.seconds("attempt_seconds"), timeouts.seconds("total_seconds")),
+        cache=cache,
         max_cost=reader.money("max_cost"),
         overridable=reader.flag("overridable", True),
         mixed_embeddings=reader.flag("mixed_embeddings", False),
@@ -153,12 +169,20 @@ def _requirements(reader: _Reader) -> Requirements:
     )
 
 
+def _cache(reader: _Reader) -> Cache:
+    ttl = reader.whole("ttl_seconds", 0, most=LONGEST_CACHED_SECONDS) or 0
+    scope = reader.choice("scope", CACHE_SCOPES, "")
+    if scope and not ttl:
+        reader.problem("ttl_seconds", "For how many seconds is needed beside `scope`.")
+    return Cache(ttl, scope or "key") if ttl else Cache()
+
+
 def as_document(policy: PolicyDocument) -> dict[str, Any]:
     """The plain values, without what is as usual."""
     document: dict[str, Any] = {}
     if policy.targets:
         document["targets"] = [_without_defaults(target, Target()) for target in policy.targets]
-    for name, usual in (("requirements", Requirements()), ("retries", Retries()), ("timeouts", Timeouts())):
+    for name, usual in _INNER:
         if inner := _without_defaults(getattr(policy, name), usual):
             document[name] = inner
     document["strategy"] = policy.strategy
@@ -181,6 +205,7 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, frozenset) else value
 
 
+_INNER = (("requirements", Requirements()), ("retries", Retries()), ("timeouts", Timeouts()), ("cache", Cache()))
 _USUAL = PolicyDocument()
 
 

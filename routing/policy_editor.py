@@ -36,6 +36,7 @@ from routing import (
     snapshot,
     strategies,
 )
+from routing.cached_answers import CacheAway
 from routing.decide import decide
 from routing.drafts import with_draft
 from routing.models import Policy
@@ -237,6 +238,17 @@ class PolicyEditor(SwitchableAdmin):
             messages.success(request, _("%s decides for itself again.") % row.name)
         return redirect("admin:routing_policy_change", row.pk)
 
+    def forget_cached_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        row = self._row(pk)
+        self._need_plain_change(request)
+        try:
+            policy_actions.forget_cached(row)
+        except CacheAway:
+            messages.error(request, _("Redis does not answer; nothing was forgotten."))
+        else:
+            messages.success(request, _("What was cached under %s is forgotten.") % row.name)
+        return redirect("admin:routing_policy_change", row.pk)
+
     # Its versions
 
     def restore_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -293,6 +305,7 @@ class PolicyEditor(SwitchableAdmin):
             "explain": self.explain_view,
             "override": self.override_view,
             "no-override": self.no_override_view,
+            "forget-cached": self.forget_cached_view,
             "restore": self.restore_view,
         }
         own = [

@@ -28,7 +28,7 @@ from providers.forms import WordsField
 from providers.models import validate_identifier
 from routing import strategies
 from routing.models import Override, Policy
-from routing.policy_documents import KINDS, PolicyDocument
+from routing.policy_documents import KINDS, LONGEST_CACHED_SECONDS, PolicyDocument
 from routing.target_forms import KNOWN_NAMES, PLAIN
 from routing.types import RequestFacts
 
@@ -158,6 +158,18 @@ class PolicyForm(forms.Form):
         _("Keep prompts and answers"),
         _("With the traces, for hours: without secrets, encrypted, and of the share of requests that is sampled."),
     )
+    ttl_seconds = _whole(
+        _("Answers are given again for"),
+        LONGEST_CACHED_SECONDS,
+        _(
+            "Seconds; empty: never. To a request that is exactly the same, from Redis, without asking or paying anybody."
+        ),
+    )
+    scope = _choice(
+        _("Again to"),
+        [("", _("the same client key")), ("team", _("keys of the same team")), ("everyone", _("everyone"))],
+        _("Whoever may use the policy and asks the same."),
+    )
     mixed_embeddings = _flag(
         _("Mixed embeddings"),
         _("Embeddings may fall back to another model of the same dimension. Their vectors do not compare."),
@@ -201,6 +213,7 @@ class PolicyForm(forms.Form):
                 "mixed_embeddings",
             ),
         ),
+        (_("Cached answers"), ("ttl_seconds", "scope")),
         (_("Limits"), ("max_cost", "overridable", "captures_content")),
     )
 
@@ -241,6 +254,7 @@ class PolicyForm(forms.Form):
         document["requirements"] = {name: told[name] for name in _REQUIREMENTS if told[name]}
         document["retries"] = _said(told, ("attempts", "delay_seconds", "backoff"))
         document["timeouts"] = _said(told, ("attempt_seconds", "total_seconds"))
+        document["cache"] = {name: told[name] for name in ("ttl_seconds", "scope") if told[name]}
         return document | {"targets": targets, "max_cost": told["max_cost"]}
 
     def take(self, place: str, sentence: str) -> None:
@@ -262,7 +276,7 @@ def _said(told: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def _initial(row: Policy) -> dict[str, Any]:
     document = row.document
-    inner = {name: document.get(name) or {} for name in ("requirements", "retries", "timeouts")}
+    inner = {name: document.get(name) or {} for name in ("requirements", "retries", "timeouts", "cache")}
     return {
         "name": row.name,
         "kind": row.kind,
@@ -278,6 +292,7 @@ def _initial(row: Policy) -> dict[str, Any]:
         **inner["requirements"],
         **inner["retries"],
         **inner["timeouts"],
+        **inner["cache"],
     }
 
 

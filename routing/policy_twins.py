@@ -41,6 +41,8 @@ def of_one(row: Policy | None) -> Twins:
         (_("Restore a version"), send("POST", f"{own}/restore", {"version": before, "note": "why"})),
         (_("In a terminal"), f"manage.py policies {name} --restore {before} --note why"),
         *of_override(row.name),
+        (_("Forget cached answers"), f'curl -X POST "$GATEWAY{own}/forget-cached" {_KEY}'),
+        (_("In a terminal"), f"manage.py policies {name} --forget-cached"),
     ]
 
 

@@ -239,9 +239,12 @@ def _switch_type_on(model: ModelView, asked: Asked, world: World) -> Remedy:
     )
 
 
-def _serve_operation(model: ModelView, asked: Asked, world: World) -> Remedy:
+def _serve_operation(model: ModelView, asked: Asked, world: World) -> Remedy | None:
     operation = asked.facts.operation
     needed = OPERATION_NEEDS.get(operation, operation)
+    offered = model.provider.operations
+    if offered is not None and operation not in offered:
+        return None
     return Remedy(
         f"Declare the capability {needed} at the model, if its provider really serves {operation}.",
         MODEL,
@@ -370,7 +373,8 @@ def _enter_prices(model: ModelView, asked: Asked, world: World) -> Remedy:
 def _usable_key(model: ModelView, asked: Asked, world: World) -> Remedy:
     provider_id = model.provider.provider_id
     return Remedy(
-        f"Store a key for the provider {provider_id} that is valid in the environment {world.snapshot.environment!r}.",
+        f"Store a key for the provider {provider_id} that is valid in the environment {world.snapshot.environment!r}, "
+        "or set the variable or file that a stored one refers to. The doctor names keys that cannot be read.",
         PROVIDER,
         lambda world: world.provider(provider_id, lacks_key=False, keys=(UpstreamKey(0, Secret("")),)),
     )
@@ -414,7 +418,7 @@ def _ask_by_name(model: ModelView, asked: Asked, world: World) -> Remedy:
     )
 
 
-REMEDIES: Mapping[str, Callable[[ModelView, Asked, World], Remedy]] = {
+REMEDIES: Mapping[str, Callable[[ModelView, Asked, World], Remedy | None]] = {
     "provider_pinned": _unpin,
     "policy_not_allowed": _allow_policy,
     "provider_not_allowed": _allow_provider,

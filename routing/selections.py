@@ -6,35 +6,28 @@ for requests that name no model; a model for texts and one for embeddings are se
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
-from weakref import WeakKeyDictionary
 
 import redis
-import redis.asyncio
 from django.conf import settings
-from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.retry import Retry as SyncRetry
+from redis.retry import Retry
+
+from routing import loop_store
+from routing.loop_store import AWAY
 
 DAY_SECONDS = 24 * 3600
 LONGEST_SECONDS = 30 * DAY_SECONDS
-_PATIENCE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
 """After the store did not answer, requests do not ask it for so long."""
-
-_MOST_CONNECTIONS = 8
-"""Of a loop. An answer takes less than a millisecond, so few serve many."""
 
 _REMEMBERED_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
 _of_keys: dict[tuple[str, bool], tuple[float, str | None]] = {}
 """By the prefix of a client key, and whether for embeddings: until when, and what it selected without a session."""
 
-_AWAY = (redis.RedisError, OSError, TimeoutError)
 _asked_again_at = 0.0
-_stores: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
 
 
 class SelectionsAway(Exception):
@@ -64,33 +57,10 @@ async def _asked(key: str) -> str | None:
     if time.monotonic() < _asked_again_at:
         return None
     try:
-        return _text(await _store_of_this_loop().get(key))
-    except _AWAY:
+        return _text(await loop_store.current().get(key))
+    except AWAY:
         _asked_again_at = time.monotonic() + _PAUSE_SECONDS
         return None
-
-
-def _store_of_this_loop() -> redis.asyncio.Redis:
-    loop = asyncio.get_running_loop()
-    store = _stores.get(loop)
-    if store is None:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.REDIS_URL,
-            max_connections=_MOST_CONNECTIONS,
-            timeout=_PATIENCE_SECONDS,
-            socket_timeout=_PATIENCE_SECONDS,
-            socket_connect_timeout=_PATIENCE_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-        store = _stores[loop] = redis.asyncio.Redis.from_pool(pool)
-    return store
-
-
-async def close() -> None:
-    """Before the running loop ends: close what it asked through."""
-    store = _stores.pop(asyncio.get_running_loop(), None)
-    if store is not None:
-        await store.aclose()
 
 
 def read(identity_prefix: str, session_id: str | None, *, embeddings: bool = False) -> str | None:
@@ -98,7 +68,7 @@ def read(identity_prefix: str, session_id: str | None, *, embeddings: bool = Fal
     try:
         with _store() as store:
             return _text(store.get(_key(identity_prefix, session_id, embeddings)))
-    except _AWAY as error:
+    except AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
 
 
@@ -115,7 +85,7 @@ def select(
     try:
         with _store() as store:
             store.set(_key(identity_prefix, session_id, embeddings), name, ex=max(1, min(ttl_seconds, LONGEST_SECONDS)))
-    except _AWAY as error:
+    except AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
     finally:
         _of_keys.pop((identity_prefix, embeddings), None)
@@ -126,7 +96,7 @@ def forget(identity_prefix: str, session_id: str | None, *, embeddings: bool = F
     try:
         with _store() as store:
             store.delete(_key(identity_prefix, session_id, embeddings))
-    except _AWAY as error:
+    except AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
     finally:
         _of_keys.pop((identity_prefix, embeddings), None)
@@ -137,7 +107,7 @@ def _store() -> redis.Redis:
         settings.REDIS_URL,
         socket_timeout=1.0,
         socket_connect_timeout=1.0,
-        retry=SyncRetry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), 0),
     )
 
 

@@ -15,7 +15,7 @@ from providers.breaker_settings import BreakerSettings
 from providers.prices import Prices as Prices
 from providers.secrets import Secret
 from routing.allowances import EMPTY, AllowanceIndex
-from routing.policy_documents import PolicyDocument, Requirements, Retries, Timeouts
+from routing.policy_documents import Cache, PolicyDocument, Requirements, Retries, Timeouts
 
 BUCKETS = 10_000
 """Of clients, wherever only a share of them is served in one way: a hundredth of a percent each."""
@@ -59,6 +59,8 @@ class ProviderView:
     data_tags: frozenset[str] = frozenset()
     """Kinds of data that it may get."""
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    operations: frozenset[str] | None = None
+    """What its type can pass on; None rules nothing out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class ModelView:
     @property
     def upstream_model_id(self) -> str:
         """The name the upstream knows: parameter `upstream_model_id`, else the model id."""
-        return self.parameters.get("upstream_model_id") or self.model_id
+        return str(self.parameters.get("upstream_model_id") or self.model_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,7 @@ class RouteDecision:
     """What the caller should be told: a preferred model that does not exist, an unknown name that was mapped."""
     retries: Retries = field(default_factory=Retries)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    cache: Cache = field(default_factory=Cache)
     steady_bytes: int | None = None
     """The decision is the same for every prompt shorter than this; None when length does not matter."""
     varies: bool = False

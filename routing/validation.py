@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from providers.capabilities import OPERATION_NEEDS
 from routing import filters, strategies
 from routing.decide import decide
 from routing.policy_documents import PolicyDocument, Requirements, Target
@@ -23,7 +24,7 @@ from routing.types import (
     Snapshot,
 )
 
-OPERATIONS = ("chat", "completions", "embeddings")
+OPERATIONS = tuple(OPERATION_NEEDS)
 
 
 @dataclass(frozen=True, slots=True)

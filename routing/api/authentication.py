@@ -35,7 +35,11 @@ class ClientKeyAuthentication(BaseAuthentication):
         except client_keys.KeyRefused as refused:
             raise AuthenticationFailed(_sentence(refused.reason), code="invalid_key") from None
         key_use.note(identity.key_id, address)
-        actor.become(f"key:{identity.prefix}", may_handle_secrets=identity.may("secrets:read"))
+        actor.become(
+            f"key:{identity.prefix}",
+            may_handle_secrets=identity.may("secrets:read"),
+            may_read_machine=identity.may("admin"),
+        )
         return identity, identity
 
     def authenticate_header(self, request: Request) -> str:

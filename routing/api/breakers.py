@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from django.http import Http404
@@ -72,6 +73,19 @@ class MeantModel(Meant):
     model_id = serializers.CharField(max_length=255)
 
 
+@contextmanager
+def _told_everybody(meant: Meant) -> Iterator[dict[str, Any]]:
+    """What the body means, for an act on breakers under its reason: 404 for a model that is not there, 503 where Redis is away."""
+    meant.is_valid(raise_exception=True)
+    try:
+        with meant.reasoned():
+            yield meant.validated_data
+    except ProviderModel.DoesNotExist as error:
+        raise Http404(str(error)) from None
+    except health.NotShared as error:
+        raise RedisAway from error
+
+
 class WasReset(serializers.Serializer):
     reset = serializers.ListField(child=serializers.CharField(), help_text="Routes whose breaker was not well.")
     keys = serializers.ListField(child=serializers.IntegerField(), help_text="Keys that are tried again.")
@@ -110,16 +124,8 @@ class ResetView(APIView):
 
     @extend_schema(request=Meant, responses=WasReset)
     def post(self, request: Request) -> Response:
-        meant = Meant(data=request.data)
-        meant.is_valid(raise_exception=True)
-        told = meant.validated_data
-        try:
-            with meant.reasoned():
-                done = health_actions.reset(told["provider_id"], told.get("model_id"))
-        except ProviderModel.DoesNotExist as error:
-            raise Http404(str(error)) from None
-        except health.NotShared as error:
-            raise RedisAway from error
+        with _told_everybody(Meant(data=request.data)) as told:
+            done = health_actions.reset(told["provider_id"], told.get("model_id"))
         return Response({"reset": list(done.routes), "keys": list(done.keys)})
 
 
@@ -130,16 +136,8 @@ class OpenView(APIView):
 
     @extend_schema(request=MeantModel, responses=WasOpened)
     def post(self, request: Request) -> Response:
-        meant = MeantModel(data=request.data)
-        meant.is_valid(raise_exception=True)
-        told = meant.validated_data
-        try:
-            with meant.reasoned():
-                seconds = health_actions.open_breaker(told["provider_id"], told["model_id"])
-        except ProviderModel.DoesNotExist as error:
-            raise Http404(str(error)) from None
-        except health.NotShared as error:
-            raise RedisAway from error
+        with _told_everybody(MeantModel(data=request.data)) as told:
+            seconds = health_actions.open_breaker(told["provider_id"], told["model_id"])
         return Response({"opened": f"{told['provider_id']}/{told['model_id']}", "seconds": seconds})
 
 

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +18,7 @@ from providers import ownership
 from providers.models import validate_identifier
 from providers.resources import NewestFirst, Resource, ResourceSerializer
 from routing import policy_actions, policy_documents, snapshot, strategies
+from routing.cached_answers import CacheAway
 from routing.models import Override, Policy, PolicyVersion
 from routing.policy_documents import KINDS, BadPolicy
 
@@ -29,6 +30,12 @@ SCOPES = {
     "DELETE": "registry:write",
 }
 NUMBER = r"(?P<number>[0-9]{1,9})"
+
+
+class CacheUnavailable(APIException):
+    status_code = 503
+    default_code = "cache_unavailable"
+    default_detail = "Redis, which holds the cached answers, does not answer; nothing was forgotten."
 
 
 class Document(serializers.JSONField):
@@ -212,6 +219,18 @@ class Policies(Resource):
             ownership.refuse_if_owned(row)
             row = policy_actions.restore(row, body.validated_data["version"], body.validated_data["note"])
             return self._ended(self.shown(row))
+
+    @extend_schema(request=None, responses={204: None})
+    @action(detail=True, methods=["post"], url_path="forget-cached")
+    def forget_cached(self, request: Request, **kwargs: Any) -> Response:
+        """Give no answer again that is cached under it. At once, in every process; 503 while Redis is away."""
+        row = self.get_object()
+        try:
+            if not self.is_dry_run():
+                policy_actions.forget_cached(row)
+        except CacheAway as error:
+            raise CacheUnavailable from error
+        return Response(status=204)
 
     def _versions(self) -> QuerySet[PolicyVersion]:
         return PolicyVersion.objects.filter(policy=self.get_object()).select_related("policy")

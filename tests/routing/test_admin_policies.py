@@ -104,6 +104,7 @@ def test_saving_a_form_that_nobody_touched_changes_nothing(admin_client):
         "requirements": {"capabilities": ["streaming"], "data_tags": ["eu", "pii"], "task": "vision", "vision": True},
         "retries": {"attempts": 0, "delay_seconds": 0.25, "backoff": 3.0},
         "timeouts": {"attempt_seconds": 2.5, "total_seconds": 60.0},
+        "cache": {"ttl_seconds": 600, "scope": "team"},
         "strategy": "balanced",
         "fallbacks": ["claude-sonnet"],
         "max_cost": "0.05",
@@ -269,11 +270,21 @@ def test_what_a_file_owns_is_shown_and_left_alone(admin_client, policy):
     assert Override.objects.exists()
 
 
+def test_cached_answers_are_forgotten_where_there_are_some(admin_client, policy, redis_url):
+    assert url(policy, "forget_cached") not in page(admin_client, policy)
+    send(admin_client, policy, ttl_seconds="60", scope="team")
+    policy.refresh_from_db()
+    assert policy.document["cache"] == {"ttl_seconds": 60, "scope": "team"}
+    assert url(policy, "forget_cached") in page(admin_client, policy)
+    answer = admin_client.post(url(policy, "forget_cached"), follow=True)
+    assert "is forgotten" in answer.content.decode()
+
+
 def test_who_may_only_look_changes_nothing(client, policy):
     viewer = view_only(client)
     html = page(viewer, policy)
     assert ">Save<" not in html
-    for name in ("change", "override", "no_override", "restore"):
+    for name in ("change", "override", "no_override", "forget_cached", "restore"):
         assert viewer.post(url(policy, name), {"version": "1", "target": "two"}).status_code == 403
     assert viewer.get(ADD).status_code == 403
     # A browser sends no disabled fields.

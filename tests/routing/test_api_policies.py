@@ -137,6 +137,13 @@ def test_only_a_version_that_was_can_be_restored(client, policy):
     assert client.post(of(policy, "restore"), {"version": 7}, format="json").status_code == 404
 
 
+def test_what_is_cached_is_forgotten_and_no_other_way(client, policy, redis_url, settings):
+    assert client.post(of(policy, "forget-cached")).status_code == 204
+    assert AuditEntry.objects.first().action == "forget cached answers"
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert client.post(of(policy, "forget-cached")).json()["code"] == "cache_unavailable"
+
+
 def test_a_dry_run_changes_nothing(client, policy):
     answer = client.patch(f"{of(policy)}?dry_run=1", {"document": {"targets": ["two"]}}, format="json")
     assert (answer.status_code, answer.json()["version"], answer["Dry-Run"]) == (200, 2, "true")

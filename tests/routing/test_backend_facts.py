@@ -85,6 +85,27 @@ def test_local_models_are_shown_with_their_files_and_whether_they_are_there(tmp_
     assert "GPU Layers: 30" in said
 
 
+def test_models_of_transformers_are_the_third_backend(tmp_path: Path) -> None:
+    actions.create_provider(
+        {
+            "provider_id": "gpu",
+            "provider_type": "transformers",
+            "connection_params": {"max_memory_gb": 8, "dtype": "float16"},
+        },
+        models=[
+            {"model_id": "microsoft/DialoGPT-medium"},
+            {"model_id": "small", "parameters": {"model_path": str(tmp_path)}},
+        ],
+    )
+    roles(heavy="microsoft/DialoGPT-medium", light="small")
+    said = shown()
+    assert "Model Backend: transformers_gpu" in said
+    assert "Torch Type: float16" in said
+    assert "GPU Memory (GB): 8" in said
+    assert "File of microsoft/DialoGPT-medium: microsoft/DialoGPT-medium, from the hub cache of the worker" in said
+    assert f"File of small: {tmp_path}\n" in said
+
+
 def test_an_empty_gateway_says_that_nothing_is_configured() -> None:
     assert shown().splitlines() == [
         "Model Backend: not configured",

@@ -278,7 +278,7 @@ def test_a_variable_is_read_into_an_address_and_no_secret_into_a_plain_place(mon
     text += "- {id: b, provider_type: ollama, base_url: 'http://x', description: '${OPENAI_API_KEY}'}\n"
     text += "- {id: c, provider_type: ollama, base_url: 'http://${GATEWAY_SOMETHING}'}\n"
     applied = apply(text)
-    assert Provider.objects.get().connection_params == {"base_url": "http://ollama.internal:11434/v1"}
+    assert Provider.objects.get().connection_params == {"base_url": "http://ollama.internal:11434"}
     assert [
         (found.key, "Qm82" in found.detail) for found in applied.findings if found.code.name == "entry_refused"
     ] == [
@@ -356,9 +356,21 @@ def test_a_real_key_of_a_variables_file_is_stored_encrypted():
 def test_the_variables_of_transformers_become_heavy_and_light():
     applied = apply(seeds.TRANSFORMERS)
     provider = Provider.objects.get()
-    assert provider.connection_params == {"max_memory_gb": 8, "torch_dtype": "float16"}
+    assert provider.provider_type == "transformers"
+    assert provider.connection_params == {"max_memory_gb": 8, "dtype": "float16"}
     assert stored("heavy")["targets"] == [{"model": "microsoft/DialoGPT-medium", "provider": "transformers_gpu"}]
     assert applied.written
+
+
+def test_a_variable_of_0_leaves_the_number_to_the_engine():
+    told = seeds.LLAMA_CPP.replace("MODEL_N_THREADS=4", "MODEL_N_THREADS=0")
+    apply(told.replace("MODEL_GPU_LAYERS=30", "MODEL_GPU_LAYERS=0"))
+    assert not {"threads", "gpu_layers"} & Provider.objects.get().connection_params.keys()
+
+
+def test_a_number_type_that_torch_does_not_have_is_a_mistake():
+    with pytest.raises(BadConfiguration, match="GPU_TORCH_DTYPE: 'int7' is none of: auto, float32, float16, bfloat16"):
+        apply(seeds.TRANSFORMERS.replace("float16 ", "int7 "))
 
 
 def test_an_unknown_backend_is_a_mistake_that_lists_the_three():
@@ -375,7 +387,7 @@ def test_the_bridges_old_variables_become_a_provider():
     applied = apply(seeds.BRIDGE_BEFORE)
     assert applied.exit_status == 0
     provider = Provider.objects.get()
-    assert provider.connection_params == {"base_url": "http://localhost:11434/v1"}
+    assert provider.connection_params == {"base_url": "http://localhost:11434"}
     assert chosen("chat_fast") == chosen("chat_smart") == ["llama3.1:8b"]
     assert chosen("embedding", operation="embeddings") == ["nomic-embed-text"]
 

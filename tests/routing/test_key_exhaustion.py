@@ -50,3 +50,9 @@ def test_a_refused_key_rests_some_minutes():
 def test_a_document_reads_back():
     known = refused(WORKS, "insufficient_quota")
     assert from_document(as_document(known)) == known
+
+
+def test_a_spent_key_rests_until_the_month_turns_where_its_provider_says_so():
+    days = 24 * HOUR_MS
+    assert refused(WORKS, "insufficient_quota", 20 * days).until == NOW + 20 * days
+    assert refused(WORKS, "insufficient_quota", 10**12).until == NOW + 32 * days

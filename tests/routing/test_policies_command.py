@@ -2,11 +2,12 @@ import json
 from io import StringIO
 
 import pytest
+import redis
 from django.core.management import CommandError, call_command
 
 from providers import actions
 from providers.models import AuditEntry
-from routing import policy_actions, policy_traffic
+from routing import cached_answers, policy_actions, policy_traffic
 from routing.models import Override, Policy
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +69,13 @@ def test_an_override_is_set_for_a_while_and_removed(redis_url):
     assert not Override.objects.exists()
     with pytest.raises(CommandError, match="No enabled model or policy is named 'gone'"):
         told("best", override="gone")
+
+
+def test_what_is_cached_is_forgotten(redis_url):
+    told("best", forget_cached=True)
+    with redis.Redis.from_url(redis_url) as store:
+        assert store.get(cached_answers.generation_key("best"))
+    assert AuditEntry.objects.first().action == "forget cached answers"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from providers.capabilities import TASKS
 from providers.cost_tiers import COST_TIERS
 from routing.policy_documents import (
+    CACHE_SCOPES,
     KINDS,
+    LONGEST_CACHED_SECONDS,
     BadPolicy,
+    Cache,
     PolicyDocument,
     Requirements,
     Retries,
@@ -47,6 +50,9 @@ _DOCUMENTS = st.builds(
     fallbacks=st.lists(_NAMES, max_size=3).map(tuple),
     retries=st.builds(Retries, st.one_of(st.none(), st.integers(0, 10)), _SECONDS, st.floats(1, 10)),
     timeouts=st.builds(Timeouts, _SECONDS, _SECONDS),
+    cache=st.one_of(
+        st.builds(Cache), st.builds(Cache, st.integers(1, LONGEST_CACHED_SECONDS), st.sampled_from(CACHE_SCOPES))
+    ),
     max_cost=st.one_of(st.none(), st.decimals(0, 1000, places=6)),
     overridable=st.booleans(),
     mixed_embeddings=st.booleans(),
@@ -93,6 +99,10 @@ def test_capabilities_and_tiers_are_read_in_the_words_of_other_systems():
         ({"retries": {"attempts": 11}}, "retries.attempts"),
         ({"retries": {"backoff": 0.5}}, "retries.backoff"),
         ({"timeouts": {"attempt_seconds": 0}}, "timeouts.attempt_seconds"),
+        ({"cache": {"ttl_seconds": -1}}, "cache.ttl_seconds"),
+        ({"cache": {"scope": "team"}}, "cache.ttl_seconds"),
+        ({"cache": {"ttl_seconds": 5, "scope": "world"}}, "cache.scope"),
+        ({"cache": {"seconds": 5}}, "cache.seconds"),
         ({"max_cost": "free"}, "max_cost"),
         ({"max_cost": "-1"}, "max_cost"),
         ({"overridable": "yes"}, "overridable"),

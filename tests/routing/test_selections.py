@@ -7,14 +7,14 @@ import pytest
 import pytest_asyncio
 import redis
 
-from routing import selections
+from routing import loop_store, selections
 
 
 @pytest_asyncio.fixture(autouse=True)
 async def _nothing_remembered() -> AsyncIterator[None]:
     selections._of_keys.clear()
     yield
-    await selections.close()
+    await loop_store.close()
 
 
 async def test_a_selection_holds_for_its_session_and_for_no_other() -> None:

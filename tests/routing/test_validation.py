@@ -70,6 +70,11 @@ def test_an_embedding_policy_is_served_by_embeddings():
     assert found(registry) == [[], []]
 
 
+def test_a_policy_of_pictures_is_served_by_what_draws():
+    draws = model("draws", model_type="image", capabilities=frozenset())
+    assert found(with_policies(draws, policies={"p": {"targets": ["draws"]}})) == [[], []]
+
+
 def test_an_undefined_target_is_an_issue_once():
     assert found(with_policies(model("m"), policies={"p": {"targets": ["nothing"]}})) == [
         [("undefined_target", "p")],

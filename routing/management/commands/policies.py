@@ -18,7 +18,16 @@ from rich.table import Column, Table
 from providers import actor, cells, ownership
 from providers.actions import AlreadyExists
 from providers.document_text import as_yaml
-from routing import health, policy_actions, policy_documents, policy_standing, policy_traffic, snapshot, strategies
+from routing import (
+    cached_answers,
+    health,
+    policy_actions,
+    policy_documents,
+    policy_standing,
+    policy_traffic,
+    snapshot,
+    strategies,
+)
 from routing.models import Policy
 from routing.policy_documents import KINDS, BadPolicy
 from routing.policy_standing import Standing
@@ -39,6 +48,7 @@ class Command(BaseCommand):
         does.add_argument("--restore", type=int, metavar="N", help="Let what version N said count again.")
         does.add_argument("--override", metavar="TARGET", help="This model or policy serves first.")
         does.add_argument("--no-override", action="store_true", help="The policy decides for itself again.")
+        does.add_argument("--forget-cached", action="store_true", help="Give no answer again that is cached under it.")
         parser.add_argument("--create", action="store_true", help="With --document: there is no such policy yet.")
         parser.add_argument("--kind", choices=KINDS, default=KINDS[0], help="With --create; a word for lists.")
         parser.add_argument("--for", type=float, dest="seconds", metavar="SECONDS", help="How long the override holds.")
@@ -82,6 +92,9 @@ class Command(BaseCommand):
             self._override(name, options)
         if options["no_override"]:
             policy_actions.clear_override(name)
+        if options["forget_cached"]:
+            policy_actions.forget_cached(row)
+            self.stderr.write(f"What was cached under {row.name} is forgotten.")
         return Policy.objects.select_related("override").get(pk=row.pk)
 
     def _override(self, name: str, options: dict[str, Any]) -> None:
@@ -154,6 +167,7 @@ class Command(BaseCommand):
 _REFUSED = (
     AlreadyExists,
     BadPolicy,
+    cached_answers.CacheAway,
     ownership.OwnedByFile,
     policy_actions.NoSuchVersion,
     policy_actions.NotOverridable,
