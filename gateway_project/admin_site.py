@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
+from django.core.paginator import InvalidPage
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -31,6 +32,16 @@ class GatewayAdminSite(UnfoldAdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "sign_on": settings.SIGN_ON and settings.SIGN_ON.name}
+
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Of a page that is no number or not there, unfold's own makes an error of ours: the first is shown."""
+        try:
+            return super().search(request, extra_context)
+        except InvalidPage:
+            asked = request.GET.copy()
+            asked.pop("page", None)
+            request.GET = asked  # type: ignore[assignment]
+            return super().search(request, extra_context)
 
     def _search_models(
         self, request: HttpRequest, app_list: list[dict[str, Any]], search_term: str, allowed_models: Any = None

@@ -45,6 +45,7 @@ _STYLES = (
     *(
         "tokens",
         "shell",
+        "login_side",
         "base",
         "charts",
         "dashboard",

@@ -26,6 +26,8 @@ app.conf.task_routes = {
     "inference.tasks.run_relayed": {"queue": "llama_cpp"},
     "inference.tasks.run_local_job": {"queue": "llama_cpp"},
     "inference.tasks.run_job": {"queue": "generation"},
+    "inference.tasks.run_local_batch": {"queue": "llama_cpp"},
+    "inference.tasks.run_batch": {"queue": "generation"},
     "providers.tasks.run_import": {"queue": "housekeeping"},
     "providers.tasks.forget_import_secrets": {"queue": "housekeeping"},
     "providers.tasks.*": {"queue": "probes"},
@@ -39,6 +41,8 @@ app.conf.beat_schedule = {
     "disable-failing-models": {"task": "routing.tasks.disable_failing_models", "schedule": 5.0},
     "adopt-spool": {"task": "inference.tasks.adopt_spool", "schedule": 15.0},
     "sweep-jobs": {"task": "inference.tasks.sweep_jobs", "schedule": 15.0},
+    "sweep-batches": {"task": "inference.tasks.sweep_batches", "schedule": 5.0},
+    "forget-files": {"task": "inference.tasks.forget_files", "schedule": 600.0},
     "forget-reasons": {"task": "inference.tasks.forget_reasons", "schedule": 3600.0},
     "keep-traces": {"task": "inference.tasks.keep_traces", "schedule": 600.0},
     "judge-alerts": {"task": "inference.tasks.judge_alerts", "schedule": 15.0},
@@ -46,6 +50,7 @@ app.conf.beat_schedule = {
     "forget-alerts": {"task": "inference.tasks.forget_alerts", "schedule": 3600.0},
     "forget-minutes": {"task": "inference.tasks.forget_minutes", "schedule": 3600.0},
     "reconcile-budgets": {"task": "inference.tasks.reconcile_budgets", "schedule": 10.0},
+    "forget-responses": {"task": "inference.tasks.forget_responses", "schedule": 3600.0},
     "forget-shadow-pairs": {"task": "inference.tasks.forget_shadow_pairs", "schedule": 600.0},
 }
 app.autodiscover_tasks()

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from gateway_project import admin_doctor, admin_welcome, welcome
 from gateway_project.doctor import examining
-from gateway_project.overview import attention, links, providing, spend, traffic
+from gateway_project.overview import attention, batches, links, providing, spend, traffic
 from gateway_project.overview.spans import SPANS, USUAL
 from gateway_project.overview.traffic import Traffic
 from inference.spend_reports import MODEL
@@ -56,6 +56,7 @@ def context(user: Any, now: datetime | None = None, asked: Mapping[str, str] | N
         "failures": links.requests(told.since, outcome="failed"),
         "budgets": attention.budgets(user, now),
         "under_way": attention.under_way(user),
+        "batches": batches.told(user, told.since),
     }
 
 

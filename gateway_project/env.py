@@ -16,6 +16,7 @@ from routing.client_addresses import BadNetwork, Network, networks
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
+_HOURS = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d-(?:[01]\d|2[0-3]):[0-5]\d")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 _ENGINES = {
@@ -91,6 +92,13 @@ class Environment:
         if match is None:
             raise BadSetting(f"{name} is {value!r}; a duration such as 30s, 5m or 250ms is needed")
         return float(match[1]) * _SECONDS[match[2]]
+
+    def hours(self, name: str) -> str:
+        """A span of hours of the day, such as `22:00-06:00`; empty for none."""
+        value = self.text(name)
+        if value and (_HOURS.fullmatch(value) is None or value[:5] == value[6:]):
+            raise BadSetting(f"{name} is {value!r}; a span of hours such as 22:00-06:00 is needed")
+        return value
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
         """One of the choices, of which the first is the usual one."""

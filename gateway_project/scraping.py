@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 import redis
 from django.conf import settings
 from django.db import DatabaseError
-from django.db.models import Count
+from django.db.models import Count, F, Sum
 from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from gateway_project.celery import QUEUES
 from inference.alert_models import WAITING, AlertDelivery, AlertIncident
+from inference.batch_models import Batch
 from routing import budget_status, subjects
 from routing.models import Budget, Team
 
@@ -74,4 +75,25 @@ def alerts() -> Iterator[Metric]:
     yield GaugeMetricFamily("gateway_alert_messages_waiting", "Messages of alerts that are due.", value=waiting)
 
 
-SOURCES: list[Callable[[], Iterator[Metric]]] = [queues, budgets, alerts]
+def batches() -> Iterator[Metric]:
+    states = GaugeMetricFamily("gateway_batches", "Batches by how they stand.", labels=["state"])
+    told = {row["state"]: row for row in Batch.objects.order_by().values("state").annotate(count=Count("pk"))}
+    for state in Batch.State.values:
+        states.add_metric([state], told.get(state, {}).get("count", 0))
+    yield states
+    left = Batch.objects.filter(state=Batch.State.IN_PROGRESS).aggregate(
+        lines=Sum(F("total") - F("completed") - F("failed"))
+    )
+    yield GaugeMetricFamily(
+        "gateway_batch_lines_waiting", "Lines of batches without an answer.", value=left["lines"] or 0
+    )
+    held = GaugeMetricFamily(
+        "gateway_batches_held", "Batches that wait for better times, by what for.", labels=["reason"]
+    )
+    waiting = Batch.objects.filter(state=Batch.State.IN_PROGRESS).exclude(held="").order_by()
+    for row in waiting.values("held").annotate(count=Count("pk")):
+        held.add_metric([row["held"]], row["count"])
+    yield held
+
+
+SOURCES: list[Callable[[], Iterator[Metric]]] = [queues, budgets, alerts, batches]

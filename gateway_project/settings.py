@@ -92,6 +92,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "gateway_project.content_security.ContentSecurityMiddleware",
     "gateway_project.requests.ActorMiddleware",
     "gateway_project.requests.OldPathsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -195,6 +196,8 @@ GATEWAY_MAX_HEADER_BYTES = env.integer("GATEWAY_MAX_HEADER_BYTES", 64 * 1024, le
 GATEWAY_HEADER_TIMEOUT_SECONDS = env.seconds("GATEWAY_HEADER_TIMEOUT", 10.0)
 GATEWAY_BODY_TIMEOUT_SECONDS = env.seconds("GATEWAY_BODY_TIMEOUT", 60.0)
 GATEWAY_KEEP_ALIVE_COMMENT_SECONDS = env.seconds("GATEWAY_KEEP_ALIVE_COMMENT", 10.0)
+GATEWAY_OLLAMA_KEY = env.text("GATEWAY_OLLAMA_KEY")
+"""The client key in whose name requests without any credential are served on Ollama's paths; without one, none are."""
 GATEWAY_REQUEST_TIMEOUT_SECONDS = env.seconds("GATEWAY_REQUEST_TIMEOUT", 600.0)
 GATEWAY_ALLOW_PRIVATE_UPSTREAMS = env.flag("GATEWAY_ALLOW_PRIVATE_UPSTREAMS", True)
 """Whether upstreams on private networks may be dialled where a provider does not say; local models live there."""
@@ -227,10 +230,26 @@ GATEWAY_CONTENT_SAMPLING = env.share("GATEWAY_CONTENT_SAMPLING", env.share("GATE
 """Of the requests of those who opted in, how many have their prompt and answer kept with their trace: 0 for none, 1 for all."""
 GATEWAY_CONTENT_HOURS = env.integer("GATEWAY_CONTENT_HOURS", 24, least=1, most=876_000)
 """How long such prompts and answers are kept."""
+GATEWAY_RESPONSES_DAYS = env.integer("GATEWAY_RESPONSES_DAYS", 30, least=0, most=36_500)
+"""How long responses are kept that clients asked to be stored, as OpenAI's do by default; 0 keeps none."""
+GATEWAY_RESPONSE_BYTES_PER_KEY = env.integer("GATEWAY_RESPONSE_BYTES_PER_KEY", 1024**3, least=1024)
+"""Of all the responses kept for one client key together; where they are more, its oldest conversations go."""
 GATEWAY_LOCAL_MEMORY_MB = env.integer("GATEWAY_LOCAL_MEMORY_MB", 4096, least=16)
 """Memory that the local models of one worker may take together."""
 GATEWAY_MODEL_FOLDERS = env.words("GATEWAY_MODEL_FOLDERS")
 """Folders in which the discovery of models looks for files and which they are loaded from; without any, from anywhere."""
+GATEWAY_MAX_FILE_BYTES = env.integer("GATEWAY_MAX_FILE_BYTES", 200 * 1024 * 1024, least=1024)
+"""Of a file that a client leaves at /v1/files."""
+GATEWAY_FILE_BYTES_PER_KEY = env.integer("GATEWAY_FILE_BYTES_PER_KEY", 2 * 1024**3, least=1024)
+"""Of all the files of one client key together."""
+GATEWAY_FILE_DAYS = env.integer("GATEWAY_FILE_DAYS", 30, least=1, most=36_500)
+"""How long the files of batches are kept, where nobody named another time."""
+GATEWAY_BATCH_WINDOW = env.hours("GATEWAY_BATCH_WINDOW")
+"""Hours of the day in which the lines of batches are answered, such as 22:00-06:00; without, at any time."""
+GATEWAY_BATCH_LINES_PER_KEY = env.integer("GATEWAY_BATCH_LINES_PER_KEY", 8, least=1, most=1_000)
+"""Lines that may be under way at once, of all the batches of one client key together."""
+GATEWAY_BATCH_LINES = env.integer("GATEWAY_BATCH_LINES", 64, least=1, most=10_000)
+"""The same of all the batches that one worker process works on."""
 
 # --- REST ------------------------------------------------------------------------------------------------------------------
 

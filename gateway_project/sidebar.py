@@ -46,6 +46,7 @@ GROUPS: tuple[tuple[str | Promise, tuple[Item, ...]], ...] = (
                 _("Alerts"), "notifications", "admin:inference_alertincident_changelist", "inference.view_alertincident"
             ),
             Item(_("Jobs"), "pending_actions", "admin:inference_job_changelist", "inference.view_job"),
+            Item(_("Batches"), "stacks", "admin:inference_batch_changelist", "inference.view_batch"),
             Item(_("Workers"), "memory", "admin:workers", "inference.view_job", of_all=True),
         ),
     ),
@@ -104,6 +105,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         for title, items in GROUPS
         if any(item.is_for(request) for item in items)
     ]
+
+
+def titles() -> dict[str, str | Promise]:
+    """What each page is called, by its URL's name."""
+    return {item.url_name: item.title for _, items in GROUPS for item in items}
 
 
 def pages_named(request: HttpRequest, words: str) -> list[SearchResult]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
 
-from gateway_project.demo import live_state, money, registry, surroundings, writing
+from gateway_project.demo import batches, live_state, money, registry, surroundings, writing
 from gateway_project.demo.traffic import Traffic
 from inference.models import UsageRecord
 from providers.models import ImportRun, Provider
@@ -61,6 +61,7 @@ def fill(plan: Plan, told: Callable[[int], None]) -> int:
     money.budgets(plan.until)
     surroundings.probes(plan.until, chance)
     surroundings.jobs(plan.until, chance)
+    batches.batches(plan.until, chance)
     surroundings.conversations()
     surroundings.late_price(plan.until, plan.days)
     live_state.write(held, traffic.unwell, traffic.figures(), plan.until)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 
+from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
@@ -21,13 +22,22 @@ from gateway_project.doctor.findings import (
     page,
 )
 from inference import offered
-from routing import filters, health, snapshot
+from inference.admission import GENERATE
+from routing import client_keys, filters, health, snapshot
+from routing.client_keys import KeyRefused
 from routing.decide import decide
 from routing.models import ClientKey, Policy
 from routing.types import Conditions, PolicyView, RequestFacts, Snapshot
 from routing.validation import OPERATIONS
 
 _GENERATES = {"generate", "admin"}
+_WHY_REFUSED = {
+    "expired": "It has expired.",
+    "rotated": "It has been replaced by a newer one.",
+    "disabled": "It is disabled.",
+    "revoked": "It has been revoked.",
+    "team_disabled": "Its team is disabled.",
+}
 
 
 @check("client_keys", "Every client key can use something", ACCESS)
@@ -65,6 +75,30 @@ def _permits_anything(key: ClientKey, held: Snapshot) -> bool:
     if any(filters.permits(identity, model) for model in held.models):
         return True
     return any(offered.may_use(policy, identity) for policy in held.each_policy())
+
+
+@check("ollama_key", "Ollama's clients without a key are served as was said", ACCESS)
+def ollama_key_lets_in() -> Told:
+    presented = settings.GATEWAY_OLLAMA_KEY
+    if not presented:
+        yield "GATEWAY_OLLAMA_KEY is not set: they are not served."
+        return
+    try:
+        identity = client_keys.find(presented, snapshot.current(), now=time.time()).view.identity
+        why = "" if identity.may(GENERATE) else f"It lacks the scope {GENERATE}."
+    except KeyRefused as refused:
+        why = _WHY_REFUSED.get(refused.reason, "There is no such client key.")
+    if why:
+        yield Finding(
+            ERROR,
+            "The client key in GATEWAY_OLLAMA_KEY cannot be used.",
+            f"{why} Clients of Ollama that send no key are refused.",
+            Fix(
+                "Make a client key for them, put it into GATEWAY_OLLAMA_KEY and restart.", page("routing_clientkey_add")
+            ),
+        )
+        return
+    yield f"They are served in the name of the client key {identity.name}."
 
 
 @check("policies", "Every policy has somebody to serve it now", ACCESS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from datetime import datetime, timedelta
 
 from django.core import checks
@@ -20,13 +22,14 @@ from gateway_project.doctor.findings import (
     counted,
     page,
 )
-from providers import price_rows, revision
+from providers import price_rows, provider_tabs, revision
 from providers.models import ApiKey, ProbeResult, Provider, ProviderModel
 from routing import health, route_health, snapshot
 from routing.route_health import AUTO_DISABLED, KEYS_EXHAUSTED, RouteHealth
 
 BEHIND_SECONDS = 10.0
 SOON = timedelta(days=7)
+_PROVIDER_OF_A_NOTE = re.compile(r"""\bprovider ('[^'\\]*'|"[^"\\]*")""")
 _OUR_PACKAGES = ("gateway_project", "providers", "routing", "inference")
 _SAID_HERE = {"gateway.W008"}
 """Of the system checks; with links to the models themselves."""
@@ -90,7 +93,7 @@ def what_is_served() -> Told:
             WARNING,
             f"{note[:1].upper()}{note[1:]}.",
             "It is left out of what is served, as if it were not there.",
-            Fix("Mend it where it is stored.", page(_page_of(note))),
+            Fix("Mend it where it is stored.", _link_of(note)),
         )
     if len(held.notes) > MOST_ALIKE:
         yield Finding(
@@ -102,11 +105,25 @@ def what_is_served() -> Told:
     yield f"Revision {held.revision}: {counted(len(held.models), 'model')}, read {snapshot.age_seconds():.0f}\u202fs ago."
 
 
-def _page_of(note: str) -> str:
-    for word, name in (("policy ", "routing_policy_changelist"), ("client key", "routing_clientkey_changelist")):
+def _link_of(note: str) -> str:
+    for word, name in (("policy ", "routing_policy_changelist"), ("the client key", "routing_clientkey_changelist")):
         if note.startswith(word):
-            return name
-    return "providers_provider_changelist"
+            return page(name)
+    named = _PROVIDER_OF_A_NOTE.search(note)
+    tab = provider_tabs.KEYS if note.startswith("key ") else provider_tabs.CONNECTION
+    return _tab_of(ast.literal_eval(named[1]), tab) if named else page("providers_provider_changelist")
+
+
+def _tab_of(provider_id: str, tab: str) -> str:
+    provider = Provider.objects.filter(provider_id=provider_id).only("pk").first()
+    return page("providers_provider_changelist") if provider is None else provider_tabs.link(provider, tab)
+
+
+def _named(provider: Provider) -> str:
+    """Display names need not differ; ids do."""
+    if provider.display_name in ("", provider.provider_id):
+        return provider.provider_id
+    return f"{provider.display_name} ({provider.provider_id})"
 
 
 @check("providers", "Every provider passed its last probe", REGISTRY)
@@ -119,9 +136,9 @@ def providers_are_well() -> Told:
     for provider in ill[:MOST_ALIKE]:
         yield Finding(
             ERROR,
-            f"{provider} is unhealthy.",
+            f"{_named(provider)} is unhealthy.",
             probes[provider.probe].message or "Its last probe failed.",
-            Fix("Test it, and mend what the failed stage names.", page("providers_provider_change", provider.pk)),
+            Fix("Test it, and mend what the failed stage names.", provider_tabs.link(provider)),
             _ill_since(provider),
         )
     if len(ill) > MOST_ALIKE:
@@ -190,7 +207,7 @@ def _out_of_service(route: RouteHealth) -> Finding:
             "Its provider refuses them for now, so none of its models is asked.",
             Fix(
                 "Add a key, or raise the quota there.",
-                page("health"),
+                _tab_of(route.provider_id, provider_tabs.KEYS),
                 f"manage.py breakers --reset {route.provider_id}",
             ),
         )
@@ -207,7 +224,7 @@ def _out_of_service(route: RouteHealth) -> Finding:
     )
 
 
-@check("keys", "Keys for providers can be used, and last", REGISTRY)
+@check("keys", "Keys for providers last, and none is held back", REGISTRY)
 def upstream_keys_last() -> Told:
     now = timezone.now()
     enabled = ApiKey.objects.filter(enabled=True, provider__enabled=True)
@@ -220,19 +237,19 @@ def upstream_keys_last() -> Told:
         over = key.expires_at <= now
         yield Finding(
             ERROR if over else WARNING,
-            f"A key of {key.provider} {'has expired' if over else f'expires in {_days(key.expires_at - now)}'}.",
+            f"A key of {_named(key.provider)} {'has expired' if over else f'expires in {_days(key.expires_at - now)}'}.",
             "An expired key is not used; without another one, the provider is not asked.",
-            Fix("Add its successor.", f"{page('providers_provider_change', key.provider_id)}#api_keys"),
+            Fix("Add its successor.", provider_tabs.link(key.provider, provider_tabs.KEYS)),
             key.expires_at if over else None,
         )
     for provider in Provider.objects.filter(pk__in=enabled.exclude(held_for="").values("provider"))[:MOST_ALIKE]:
         yield Finding(
             ERROR,
-            f"Keys of {provider} are held back.",
+            f"Keys of {_named(provider)} are held back.",
             "They were entered for another address than the provider has now, so they are not shown there.",
-            Fix("Enter them anew, or release them.", f"{page('providers_provider_change', provider.pk)}#api_keys"),
+            Fix("Enter them anew, or release them.", provider_tabs.link(provider, provider_tabs.KEYS)),
         )
-    yield f"{counted(enabled.count(), 'key')} in use."
+    yield f"{counted(enabled.count(), 'key')} enabled."
 
 
 def _days(left: timedelta) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from django.db.models import Q
+from django.utils import timezone
 
 from gateway_project import clock
 from gateway_project.celery import QUEUES, app
 from gateway_project.doctor.findings import ERROR, WARNING, WORKERS, Finding, Fix, Told, check, counted, page
 from gateway_project.doctor.stores import ask_redis
+from inference.batch_models import Batch
 
 LATE_SECONDS = 60.0
 """Something is due every five seconds."""
 MANY_WAITING = 100
+LEFT_ALONE = timedelta(minutes=10)
+"""For so long a batch with something to do has nobody who works on it; it is offered to the workers every five seconds."""
 ANSWER_SECONDS = 1.0
 _START_WORKER = "celery -A gateway_project.celery:app worker"
 _START_CLOCK = "celery -A gateway_project.celery:app beat"
@@ -53,6 +59,28 @@ def queues() -> Told:
                 ),
             )
     yield f"{counted(sum(waiting.values()), 'task')} wait{'s' if sum(waiting.values()) == 1 else ''} in {len(QUEUES)} queues."
+
+
+@check("batches", "Every batch is worked on", WORKERS)
+def batches() -> Told:
+    before = timezone.now() - LEFT_ALONE
+    going = Batch.objects.filter(state__in=Batch.OPEN)
+    nobodys = Q(leased_until=None, created_at__lt=before) | Q(leased_until__lt=before)
+    due = Q(held_until=None) | Q(held_until__lt=before)
+    for local, queue in ((False, "generation"), (True, "llama_cpp")):
+        left = going.filter(nobodys, due, local=local)
+        if number := left.count():
+            yield Finding(
+                WARNING,
+                f"Nobody works on {counted(number, 'batch', 'batches')} since {LEFT_ALONE.seconds // 60} minutes or longer.",
+                f"The workers of the queue {queue} are away, or have their hands full; a batch expires after its day.",
+                Fix(
+                    "Start a worker for it, or more of them.",
+                    page("inference_batch_changelist", state="working"),
+                    f"{_START_WORKER} -Q {queue}",
+                ),
+            )
+    yield f"{counted(going.count(), 'batch', 'batches')} not over."
 
 
 @check("workers", "Every queue has a worker that answers", WORKERS, live=True, apart=True)

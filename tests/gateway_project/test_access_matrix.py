@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch, URLResolver, get_resolver, resolve, reve
 from django.utils import timezone
 
 from gateway_project import roles
-from inference.models import AlertChannel, AlertIncident, AlertRule, Job, ShadowPair, Trace
+from inference.models import AlertChannel, AlertIncident, AlertRule, Batch, Job, ShadowPair, Trace
 from providers.models import AuditEntry, ImportRun, PriceOverride, Provider, ProviderModel
 from routing.models import Budget, ClientKey, Policy, RateLimit, Rollout, RoutingSettings, Team, TeamMember
 from routing.teams import MANAGES
@@ -61,6 +61,7 @@ MODELS = {
     "routing_budget": Rows("VOKFAM", "FA", "FA", "FA"),
     "inference_trace": Rows("VOKFAM"),
     "inference_job": Rows(SEERS),
+    "inference_batch": Rows(SEERS),
     "inference_costcorrection": Rows(SEERS),
     "inference_ratingrun": Rows(SEERS),
     "inference_alertincident": Rows(SEERS),
@@ -112,6 +113,7 @@ OWN = {
     "routing_policy_explain_new": May("", "VOKFA"),
     "routing_policy_override": May("", "OA"),
     "routing_policy_no_override": May("", "OA"),
+    "routing_policy_forget_cached": May("", "OA"),
     "routing_policy_restore": May("", "OA"),
     "routing_policy_trial": May("VOKFA"),
     "routing_policy_trial_live": May("VOKFA"),
@@ -135,6 +137,8 @@ OWN = {
     "routing_budget_end_raise": May("", "FA"),
     "routing_budget_usual": May("FA", "FA"),
     "saved-views": May("", "VOKFAM"),  # each their own, of pages that they see
+    "inference_batch_cancel": May("", "OA"),
+    "inference_batch_file": May("OA"),  # what customers wrote
     "inference_job_cancel": May("", "OA"),
     "inference_job_retry": May("", "OA"),
     "workers": May(SEERS),
@@ -215,6 +219,7 @@ def addresses(people):
         "inference_alertincident": AlertIncident.objects.create(value=1, worst=1, told_at=now),
         "inference_alertrule": AlertRule.objects.create(name="r", signal="error_rate", threshold=1),
         "inference_alertchannel": AlertChannel.objects.create(name="c", kind="email"),
+        "inference_batch": Batch.objects.create(owner="gw-1", endpoint="/v1/embeddings", expires_at=now),
         "inference_job": Job.objects.create(owner="gw-1", request={}, model="m"),
     }
     pair = ShadowPair.objects.first()

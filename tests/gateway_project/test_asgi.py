@@ -130,6 +130,13 @@ async def test_other_paths_are_django_s(key) -> None:
         assert (await process.call("/v1nothing", method="GET")).status == 404
 
 
+async def test_ollamas_paths_are_the_data_planes(key) -> None:
+    async with Process() as process:
+        assert (await process.call("/", method="GET")).body == b"Ollama is running"
+        asked = {"model": "fake-chat", "prompt": "one two", "stream": False}
+        assert (await process.call("/api/generate", asked, key=key)).json["response"] == "one two"
+
+
 async def test_an_edit_is_served_to_the_next_request(key) -> None:
     @sync_to_async
     def rename() -> None:

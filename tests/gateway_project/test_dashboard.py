@@ -16,6 +16,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from gateway_project import dashboard
+from inference.batch_models import Batch
 from inference.models import AlertIncident, Job
 from providers.models import ProbeResult, Provider, ProviderModel
 from routing import issuing, snapshot, spending
@@ -47,6 +48,11 @@ def a_member(*permissions: str) -> tuple[User, Team]:
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     TeamMember.objects.create(team=team, user=user)
     return User.objects.get(pk=user.pk), team
+
+
+def batch(**facts: Any) -> Batch:
+    usual = {"owner": "gw-1", "endpoint": "/v1/responses", "state": "in_progress", "expires_at": timezone.now()}
+    return Batch.objects.create(**{**usual, **facts})
 
 
 def test_who_may_not_see_usage_sees_no_figures(client: Client) -> None:
@@ -183,6 +189,33 @@ def test_jobs_are_counted_by_their_state_and_those_that_run_are_named() -> None:
 
     assert (told.running, told.queued) == (1, 1)
     assert {work.name for work in told.shown} == {"waits", "runs"}
+
+
+def test_batches_tell_what_holds_them_how_much_is_left_and_what_failed_of_late(admin_client: Client) -> None:
+    record()
+    batch(model="runs", total=500, completed=200)
+    batch(model="waits", total=90, completed=40, failed=10, held="budget")
+    wrong = [{"message": "Line 3 has no model."}]
+    batch(model="broke", state="failed", errors=wrong, ended_at=timezone.now() - timedelta(hours=2))
+    batch(model="broke-long-ago", state="failed", errors=wrong, ended_at=timezone.now() - timedelta(days=2))
+
+    told = the_page()["batches"]
+    html = admin_client.get(reverse("admin:index")).content.decode()
+
+    assert (told.running, told.held, told.left, told.more) == (1, 1, 340, 0)
+    assert [line.name for line in told.open] == ["runs", "waits"]
+    assert "held: budget" in told.open[1].state
+    assert [(line.name, line.said) for line in told.failed] == [("broke", "Line 3 has no model.")]
+    assert "1 under way, 1 held, 340 lines left" in " ".join(html.split())
+    assert "Line 3 has no model." in html
+
+
+def test_without_batches_the_page_has_no_place_for_them_nor_for_those_of_others() -> None:
+    record()
+    assert the_page()["batches"] is None
+    batch(model="theirs")
+    user, _ = a_member("view_batch")
+    assert dashboard.context(user)["batches"] is None
 
 
 def test_an_empty_installation_is_shown_its_first_steps_and_no_empty_charts(admin_client: Client) -> None:

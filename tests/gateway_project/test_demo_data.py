@@ -13,6 +13,8 @@ from django.db.models import Count, Q, Sum
 from gateway_project.demo import clients, month, registry, rhythm
 from gateway_project.demo.traffic import Traffic
 from inference import rollup_rebuilding
+from inference.batch_models import Batch
+from inference.file_models import KeptFile
 from inference.models import AlertIncident, DecisionRecord, Job, Trace, UsageRecord, UsageRollup
 from inference.recording import row_of
 from providers import audit
@@ -55,6 +57,8 @@ def test_what_people_do_leaves_what_it_leaves_when_people_do_it(filled):
     assert {run.exit_status for run in ImportRun.objects.filter(kind="verify")} == {0}
     assert {key.state for key in ClientKey.objects.all()} == {"active", "suspended", "revoked", "expired"}
     assert set(Job.objects.values_list("state", flat=True)) >= {"succeeded", "failed", "cancelled"}
+    assert set(Batch.objects.values_list("state", "held")) == {("completed", ""), ("in_progress", "budget")}
+    assert KeptFile.objects.filter(ready=True).count() == 4
     assert Policy.objects.get(name="support-assistant").candidate_version == 2
     told = AlertIncident.objects.aggregate(
         now=Count("pk", Q(ended_at=None)), by_probes=Count("pk", Q(subject="deepseek", ended_at=None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -28,11 +29,11 @@ from gateway_project import clock
 from gateway_project.celery import app
 from gateway_project.doctor import examining, findings, workers
 from gateway_project.doctor.findings import ERROR, WARNING, Finding, Fix, check
-from inference.models import UsageRollup
+from inference.models import Batch, UsageRollup
 from providers.models import ApiKey, ProbeResult, Provider, ProviderModel
 from providers.secrets import Secret
 from routing import issuing, snapshot
-from routing.models import Policy
+from routing.models import ClientKey, Policy
 from tests.callers import with_key
 from tests.inference.ledger import record
 
@@ -151,7 +152,70 @@ def test_keys_that_are_held_back_are_named_with_their_provider() -> None:
     assert found_by("keys") == []
     QuerySet(ApiKey).update(held_for="https://elsewhere.example")
 
-    assert [finding.what for finding in found_by("keys")] == ["Keys of up are held back."]
+    (finding,) = found_by("keys")
+    assert finding.what == "Keys of up are held back."
+    assert finding.fix.link == reverse("admin:providers_provider_change", args=[provider.pk]) + "?tab=keys"
+
+
+def test_providers_that_are_shown_by_one_name_are_told_apart() -> None:
+    for name in ("up", "down"):
+        provider = Provider.objects.create(provider_id=name, provider_type="fake", display_name="Ours")
+        ProbeResult.objects.create(provider=provider, healthy=False, duration_ms=1, message="refused")
+
+    assert {finding.what for finding in found_by("providers")} == {
+        "Ours (up) is unhealthy.",
+        "Ours (down) is unhealthy.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("params", "secret", "tab"),
+    [({}, "env:NOT_SET_ANYWHERE", "keys"), ({"api_key_env_var": "NOT_SET_ANYWHERE"}, "", "connection")],
+    ids=["key", "parameter"],
+)
+def test_what_cannot_be_read_of_a_provider_is_mended_on_its_own_page(
+    params: dict[str, str], secret: str, tab: str
+) -> None:
+    Provider.objects.create(provider_id="other", provider_type="openai")
+    provider = Provider.objects.create(provider_id="up", provider_type="openai", connection_params=params)
+    if secret:
+        ApiKey.objects.create(provider=provider, secret=Secret(secret))
+
+    (finding,) = found_by("snapshot")
+
+    assert "NOT_SET_ANYWHERE" in finding.what
+    assert finding.fix.link == reverse("admin:providers_provider_change", args=[provider.pk]) + f"?tab={tab}"
+
+
+def test_a_key_for_keyless_clients_of_ollama_that_lets_nobody_in_is_found(settings: Any) -> None:
+    key, secret = issuing.issue("kitchen", ("generate",))
+    settings.GATEWAY_OLLAMA_KEY = secret.reveal()
+    assert found_by("ollama_key") == []
+    ClientKey.objects.filter(pk=key.pk).update(enabled=False)
+    snapshot.replace(None)
+    (disabled,) = found_by("ollama_key")
+    settings.GATEWAY_OLLAMA_KEY = "gw-nobody"
+    (unknown,) = found_by("ollama_key")
+
+    assert disabled.why.startswith("It is disabled.")
+    assert unknown.why.startswith("There is no such client key.")
+    assert secret.reveal() not in disabled.what + disabled.why
+
+
+def test_a_batch_that_nobody_works_on_is_found() -> None:
+    now = timezone.now()
+    going = {"owner": "gw-1", "endpoint": "/v1/embeddings", "expires_at": now + timedelta(days=1), "local": True}
+    for leased_until in (None, now):
+        Batch.objects.create(leased_until=leased_until, created_at=now - timedelta(minutes=5), **going)
+    Batch.objects.create(held="budget", held_until=now, created_at=now - timedelta(hours=1), **going)
+    assert found_by("batches") == []
+    Batch.objects.create(created_at=now - timedelta(hours=1), **going)
+    Batch.objects.create(leased_until=now - timedelta(hours=1), created_at=now - timedelta(hours=2), **going)
+
+    (finding,) = found_by("batches")
+
+    assert finding.what.startswith("Nobody works on 2 batches")
+    assert finding.fix.command.endswith("-Q llama_cpp")
 
 
 def test_a_model_without_a_price_is_named_once() -> None:
@@ -181,7 +245,7 @@ def test_a_tick_is_told_to_everybody() -> None:
     told = clock.last_tick()
 
     assert told is not None
-    assert time.time() - told < 5
+    assert told == pytest.approx(time.time(), abs=60)
 
 
 def test_a_queue_that_grows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,16 +381,16 @@ def test_a_check_that_breaks_hides_no_other(one_more: Any) -> None:
 
 def test_who_does_not_answer_is_not_waited_for(one_more: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examining, "PATIENCE_SECONDS", 0.1)
+    told = threading.Event()
 
     @one_more("slow", "Somebody slow", findings.WORKERS, apart=True)
     def slow() -> Any:
-        time.sleep(1.0)
+        told.wait(30)
         yield "at last"
 
-    began = time.monotonic()
     (finding,) = found_by("slow")
+    told.set()
 
-    assert time.monotonic() - began < 0.8
     assert "no answer within 0.1 seconds" in finding.what
 
 
@@ -363,7 +427,7 @@ def test_the_page_tells_findings_with_the_way_to_mend_them(admin_client: Client)
 
     html = admin_client.get(reverse("admin:doctor")).content.decode()
 
-    assert "Up &lt;there&gt; is unhealthy." in html
+    assert "Up &lt;there&gt; (up) is unhealthy." in html
     assert reverse("admin:providers_provider_change", args=[provider.pk]) in html
     assert "were not asked" in html
 

@@ -12,6 +12,8 @@ def test_the_schema_is_valid_and_complete(tmp_path):
     assert "  /providers/{provider_id}/models/{model_id}:\n" in text
     assert "  /api/v1/client-keys:\n" in text
     assert "scheme: bearer" in text
+    kept = ("files", "files/{file_id}/content", "batches/{batch_id}/cancel", "responses/{response_id}")
+    assert [path for path in kept if f"  /v1/{path}:\n" not in text] == []
 
 
 def test_the_schema_is_served(client):

@@ -64,6 +64,17 @@ def test_what_tells_of_all_teams_is_not_offered_to_who_sees_some(client: Client)
     assert client.post(reverse("admin:workers-ask"), {"do": "pause", "worker": "w"}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("model", "title"),
+    [("providers_provider", "Providers"), ("routing_ratelimit", "Limits"), ("auth_user", "Users")],
+    ids=["provider", "limit", "user"],
+)
+def test_a_list_s_tab_is_titled_as_in_the_menu(admin_client: Client, model: str, title: str) -> None:
+    html = admin_client.get(reverse(f"admin:{model}_changelist")).content.decode()
+
+    assert html.partition("<title>")[2].partition("</title>")[0].strip() == f"{title} | LLM Gateway"
+
+
 def test_crumbs_leave_the_app_out_and_use_the_name_of_the_menu() -> None:
     parts = [
         {"link": "/admin/routing/", "title": "Routing"},
