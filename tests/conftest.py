@@ -168,6 +168,18 @@ def mariadb_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def pgvector_url() -> Iterator[str]:
+    """A PostgreSQL database of our own with the extension pgvector at hand."""
+    yield from _found(services.pgvector)
+
+
+@pytest.fixture(scope="session")
+def chroma_url() -> Iterator[str]:
+    """A Chroma server of our own."""
+    yield from _found(services.chroma)
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium."""
     return services.chromium() or missing("a Chromium for browser tests (make services)")

@@ -15,9 +15,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -174,8 +176,8 @@ def _on_postgresql(server: str, statement: str) -> None:
         connection.execute(statement)
 
 
-def _private_postgresql(folder: Path) -> Service:
-    binaries = postgresql_binaries()
+def _private_postgresql(folder: Path, binaries: Path | None = None) -> Service:
+    binaries = binaries or postgresql_binaries()
     if binaries is None:
         raise ServiceMissing("no PostgreSQL: apt-get install postgresql, or set TEST_DATABASE_URL")
     data, port = folder / "postgresql", free_port()
@@ -194,13 +196,45 @@ def _private_postgresql(folder: Path) -> Service:
 def postgresql_binaries() -> Path | None:
     candidates = [Path(found).parent for found in [shutil.which("initdb")] if found]
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    with contextlib.suppress(ImportError):
-        import pgserver
-
-        candidates.append(Path(pgserver.__file__).parent / "pginstall" / "bin")
+    candidates += _of_the_wheel()
     return next(
         (folder for folder in candidates if (folder / "initdb").is_file() and (folder / "postgres").is_file()), None
     )
+
+
+def _of_the_wheel() -> list[Path]:
+    """Found without an import, which would look for folders of its own."""
+    wheel = find_spec("pgserver")
+    return [Path(wheel.origin).parent / "pginstall" / "bin"] if wheel is not None and wheel.origin else []
+
+
+# --- Vector stores --------------------------------------------------------------------------------------------------------
+
+
+def pgvector(folder: Path) -> Service:
+    """A private PostgreSQL with the extension: the wheel has it, Debian's package has not."""
+    if given := os.environ.get("TEST_PGVECTOR_URL"):
+        return _new_postgresql_database(given)
+    wheel = next(iter(_of_the_wheel()), None)
+    if wheel is None:
+        raise ServiceMissing(
+            "no PostgreSQL with pgvector: set TEST_PGVECTOR_URL (the wheel pgserver has it up to Python 3.12)"
+        )
+    return _private_postgresql(folder, wheel)
+
+
+def chroma(folder: Path) -> Service:
+    """The server of Chroma's wheel, which needs nothing else of it."""
+    if find_spec("chromadb_rust_bindings") is None:
+        raise ServiceMissing("no Chroma server: make .venv/extra-chroma.stamp")
+    port = free_port()
+    asked = ["chroma", "run", "--path", str(folder / "chroma"), "--host", "127.0.0.1", "--port", str(port)]
+    process = _start(
+        [sys.executable, "-c", f"import chromadb_rust_bindings; chromadb_rust_bindings.cli({asked!r})"],
+        folder / "chroma.log",
+    )
+    _wait_for(lambda: listens(port), "Chroma")
+    return Service(f"http://127.0.0.1:{port}", [lambda: _end(process)])
 
 
 def _postgresql_user(data: Path) -> str | None:

@@ -52,12 +52,18 @@ PURE += (
 PURE += ("routing.breakers", "routing.performance", "routing.key_exhaustion", "routing.budget_periods")
 PURE += ("routing.validation", "routing.nodes", "routing.unwritten_nodes", "routing.savings", "routing.drafts")
 PURE += ("routing.policy_standing",)
+PURE += ("providers.engine_options", "providers.storable_json")
 PURE += ("providers.pricing", "providers.connection", "providers.placeholders", "providers.importers.mapping")
 PURE += ("providers.importers.drafts", "providers.importers.findings", "providers.importers.legacy")
 PURE += ("providers.importers.documents", "providers.importers.config_forms", "providers.importers.config_values")
 PURE += ("routing.client_addresses", "routing.policy_limits", "routing.foreign_keys", "routing.key_bounds")
+PURE += tuple(
+    f"inference.engine.{name}"
+    for name in ("fairness", "grammar_choices", "schemas", "tools", "tool_calls", "tool_grammar", "tool_prompts")
+)
 PURE += ("routing.permits", "inference.offered")
 PURE += ("routing.live_models", "inference.chat_requests", "inference.trace_ids", "inference.roles")
+PURE += ("inference.output_limits",)
 PURE += (
     "providers.kamiwaza",
     "providers.destinations",
@@ -77,7 +83,17 @@ PURE += tuple(f"inference.{name}" for name in ("outcomes", "quiet_hours", "telem
 PURE += tuple(f"inference.alert_{name}" for name in ("deciding", "signals", "texts"))
 PURE += ("providers.importers.object_secrets", "providers.importers.remarks")
 PURE += ("routing.allowances", "routing.purses", "inference.invoices")
-PURE += ("inference.wire.tags",)
+PURE += ("inference.wire.tags", "inference.wire.responses_input", "inference.wire.sse", "inference.wire.retold")
+PURE += ("inference.wire.call_numbers", "inference.wire.multipart", "inference.wire.bodies", "inference.wire.recalled")
+PURE += ("inference.wire.other_models", "inference.wire.responses_names", "inference.wire.responses_tools")
+PURE += ("inference.wire.long_arrays", "inference.wire.message_batches")
+PURE += ("providers.ollama", "inference.wire.ollama_upstream")
+PURE += ("providers.anthropic_offers", "inference.backends.anthropic_refusals", "inference.wire.anthropic")
+PURE += tuple(
+    f"inference.wire.anthropic_{name}"
+    for name in ("answers", "asking", "blocks", "listings", "models", "native", "schemas", "usage")
+)
+PURE += tuple(f"inference.batch_{name}" for name in ("hours", "lines", "shares"))
 IMPURE = {
     *("django", "rest_framework", "celery", "redis", "httpx", "aiohttp", "requests", "psycopg", "openai"),
     *(

@@ -15,6 +15,7 @@ import yaml
 
 from gateway_project import scraping
 from inference import allowing
+from inference.batch_counts import counts
 from inference.metrics import Metrics, health_families, snapshot_families
 from inference.recording import Recorder
 from routing import snapshot
@@ -55,6 +56,7 @@ def known(db: None) -> dict[str, set[str]]:
     recorder = Recorder(lambda rows: None, metrics)
     snapshot.replace(held)
     metrics.sources = [recorder.families, lambda: snapshot_families(lambda: held), health_families, allowing.families]
+    metrics.sources.append(counts.families)
     found: dict[str, set[str]] = {}
     for family in [*metrics.collect(), *scraping.families()]:
         labels = set(getattr(family, "_labelnames", ()))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 PASSWORD = "browser-test-password"
@@ -151,8 +151,30 @@ def its_loop(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
         asyncio._set_running_loop(None)
 
 
+def until_it_stands(act: Callable[..., None]) -> Callable[..., None]:
+    """`act`, and where it led to another page, the wait for that one: Playwright waits until its first byte, when half of it may not
+    be there and its scripts may still move the focus away from what the test fills in."""
+
+    @wraps(act)
+    def acted(where: Page | Locator, *args: Any, **options: Any) -> None:
+        act(where, *args, **options)
+        (where if isinstance(where, Page) else where.page).wait_for_load_state("domcontentloaded")
+
+    return acted
+
+
 @pytest.fixture(scope="session")
-def shared_browser(chromium: str) -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
+def patient() -> Iterator[None]:
+    """Clicks and keys of all tests wait for the page they lead to."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (Page, Locator):
+            for name in ("click", "press"):
+                patch.setattr(kind, name, until_it_stands(getattr(kind, name)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_browser(chromium: str, patient: None) -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser
 
 from gateway_project import first_login
 from gateway_project.demo import month
-from inference.models import ShadowPair, Trace
+from inference.models import Batch, KeptFile, ShadowPair, Trace
 from providers.models import ApiKey, ConnectionParameter, ImportRun
 from tests.browser.conftest import COLOURS, PHONE, WIDE, Visit, a_tab, known_as
 from tests.gateway_project.test_access_matrix import names
@@ -95,6 +95,10 @@ def _more_rows() -> None:
     for side in ("gateway", "legacy"):
         told |= {f"{side}_text": "Four.", f"{side}_status": 200, f"{side}_ms": 420.0}
     ShadowPair.objects.create(at=timezone.now(), **told)
+    name = f"batch_{'0' * 32}_output.jsonl"
+    file = KeptFile.objects.create(owner="gw-1", filename=name, purpose="batch_output", ready=True)
+    counts = {"total": 400, "completed": 120, "failed": 3, "model": "m", "output_file_id": file.pk}
+    Batch.objects.create(owner="gw-1", endpoint="/v1/embeddings", expires_at=timezone.now(), held="budget", **counts)
 
 
 def _addresses() -> dict[str, str]:

@@ -13,7 +13,7 @@ from tests.browser.conftest import COLOURS, WIDE, Visit, logged_in
 from tests.browser.test_cutover import ADA, prepared
 from tests.inference.test_forwarding_processes import Installation
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("playground")]
 
 FILL = (
     ADA

@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 from inference import usage_rows
+from inference.batch_models import Batch
+from providers.models import Provider
 from routing.models import Team
 from tests.browser.conftest import Visit
 from tests.inference.ledger import row
@@ -72,3 +74,24 @@ def test_from_a_search_to_a_request_a_view_and_the_usage_behind_it(visit: Visit,
         plain.goto(f"{visit.base}/admin/inference/trace/?outcome=rescued")
         plain.get_by_label("Timeline of req_rescued").click()
         expect(plain.locator(".gw-part-list")).to_be_visible()
+
+
+def test_a_long_card_of_errors_has_the_short_ones_beside_it(visit: Visit) -> None:
+    now = datetime.now(UTC)
+    Provider.objects.create(provider_id="up", provider_type="fake").models.create(model_id="small")
+    usage_rows.insert(
+        [row(at=now, status=502, error_code=f"upstream_{number}", error_owner="provider") for number in range(6)]
+    )
+    Batch.objects.create(owner="gw-1", endpoint="/v1/responses", state="in_progress", expires_at=now, total=9)
+    visit.open("/admin/")
+    visit.show("light", 1440)
+
+    def left(title: str) -> float:
+        card = visit.page.locator(".gw-overview-cards > .gw-card").filter(
+            has=visit.page.get_by_role("heading", name=title)
+        )
+        box = card.bounding_box()
+        assert box is not None
+        return box["x"]
+
+    assert left("Errors by cause") < left("Batches") == left("Jobs")
