@@ -26,11 +26,11 @@ manage: $(VENV)/run.stamp $(WANTED:%=$(VENV)/extra-%.stamp) ## Run a management 
 	@exec $(BIN)/python manage.py $(ARGS)
 
 test: $(VENV)/development.stamp $(VENV)/extra-chroma.stamp services engine torch ## Run every test, on SQLite and then on PostgreSQL. ENGINE=xllamacpp skips the compile.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not clients"
-	GATEWAY_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q --stores -m "not browser and not slow"
+	$(BIN)/python -m tests.suite -n $(WORKERS) --dist loadgroup -q -m "not clients"
+	GATEWAY_TEST_DATABASE=postgresql $(BIN)/python -m tests.suite -n $(WORKERS) --dist loadgroup -q --stores -m "not browser and not slow"
 
 clients: $(VENV)/development.stamp build/clients/openai3.stamp build/clients/openai2.stamp build/clients/node.stamp ## Ask through other people's client libraries, straight and through the gateway.
-	$(BIN)/python -m pytest -q tests/clients
+	$(BIN)/python -m tests.suite -q tests/clients
 
 check: $(VENV)/development.stamp ## Format, lint, types, system checks, migrations, import directions.
 	$(BIN)/ruff format --no-cache --check .
