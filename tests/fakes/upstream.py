@@ -131,14 +131,14 @@ class RecordedRequest:
     def disconnected(self) -> bool:
         return self.left_at is not None
 
-    def wait_until_over(self, seconds: float = 5.0) -> bool:
+    def wait_until_over(self, seconds: float = 60.0) -> bool:
         """Wait for the answer's end or the client's; False when neither came in time."""
         return self._over.wait(seconds)
 
-    def wait_until_left(self, seconds: float = 5.0) -> bool:
+    def wait_until_left(self, seconds: float = 60.0) -> bool:
         return self._over.wait(seconds) and self.disconnected
 
-    async def until_left(self, seconds: float = 5.0) -> bool:
+    async def until_left(self, seconds: float = 60.0) -> bool:
         return await asyncio.to_thread(self.wait_until_left, seconds)
 
 
@@ -191,14 +191,14 @@ class FakeUpstream:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listening, ready), name="fake-upstream", daemon=True)
         self._thread.start()
-        ready.wait(5)
+        ready.wait(60)
         return self
 
     def stop(self) -> None:
         if self._loop is None or self._thread is None:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop = self._thread = None
 
     def _run(self, listening: socket.socket, ready: threading.Event) -> None:
@@ -259,14 +259,14 @@ class FakeUpstream:
             self._always = None
             self.requests.clear()
 
-    def wait_for_requests(self, count: int, seconds: float = 5.0) -> bool:
+    def wait_for_requests(self, count: int, seconds: float = 60.0) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: len(self.requests) >= count, seconds)
 
-    async def until_requests(self, count: int, seconds: float = 5.0) -> bool:
+    async def until_requests(self, count: int, seconds: float = 60.0) -> bool:
         return await asyncio.to_thread(self.wait_for_requests, count, seconds)
 
-    def wait_for_open_connections(self, count: int, seconds: float = 5.0) -> bool:
+    def wait_for_open_connections(self, count: int, seconds: float = 60.0) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: self.open_connections == count, seconds)
 
@@ -281,7 +281,7 @@ class FakeUpstream:
             done.set()
 
         self._loop.call_soon_threadsafe(drop)
-        done.wait(5)
+        done.wait(60)
 
     # Called by connections, on the server's loop
 

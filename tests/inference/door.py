@@ -74,7 +74,7 @@ class Client:
 
     async def until_said(self) -> None:
         self.said.clear()
-        await asyncio.wait_for(self.said.wait(), 5)
+        await asyncio.wait_for(self.said.wait(), 60)
 
 
 class Door:
@@ -122,7 +122,7 @@ class Door:
 
     async def call(self, path: str, body: Any = None, **more: Any) -> Answer:
         client, task = self.open(path, body, **more)
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
         return client.answer
 
     async def get(self, path: str, **more: Any) -> Answer:

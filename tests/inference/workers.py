@@ -142,7 +142,7 @@ def client_key(*scopes: str, name: str = "tests", **facts: Any) -> tuple[str, st
     return row.prefix, secret.reveal()
 
 
-def eventually(condition: Any, seconds: float = 10.0) -> bool:
+def eventually(condition: Any, seconds: float = 60.0) -> bool:
     """Poll for something that another process does."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
