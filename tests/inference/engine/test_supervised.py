@@ -274,6 +274,7 @@ def test_closing_while_loading_leaves_no_child(
         return child
 
     monkeypatch.setattr(engine, "_spawn", closed_meanwhile)
-    engine.start()
+    with pytest.raises(ModelUnavailable):
+        engine.start()
     assert engine._child is not None
     assert gone(engine._child.process.pid)
