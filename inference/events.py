@@ -23,6 +23,8 @@ KEPT_EVENTS = 20_000
 KEPT_SECONDS = 24 * 3600
 BEGINNING = "0-0"
 POLL_SECONDS = 1.0
+_PATIENCE_SECONDS = 2.0
+"""With a Redis that does not answer."""
 _ID = re.compile(r"\d{1,19}-\d{1,19}")
 
 
@@ -58,7 +60,7 @@ class Log:
         if self._lost or not data:
             return
         if self._redis is None:
-            self._redis = redis.asyncio.Redis.from_url(self._url, socket_timeout=2)
+            self._redis = redis.asyncio.Redis.from_url(self._url, socket_timeout=_PATIENCE_SECONDS)
         try:
             async with self._redis.pipeline(transaction=False) as commands:
                 for one in data:
@@ -79,7 +81,7 @@ def note(redis_url: str, job_id: object, kind: str, fence: int, **data: object) 
     """One entry, from synchronous code; best effort, as the row says the same."""
     try:
         with (
-            redis.Redis.from_url(redis_url, socket_timeout=2) as client,
+            redis.Redis.from_url(redis_url, socket_timeout=_PATIENCE_SECONDS) as client,
             client.pipeline(transaction=False) as commands,
         ):
             fields = {b"k": kind, b"f": fence, b"d": orjson.dumps(data)}
@@ -96,7 +98,7 @@ def summary(redis_url: str, job_id: object) -> tuple[list[Event], int]:
     Pieces are counted and not looked at.
     """
     try:
-        with redis.Redis.from_url(redis_url, socket_timeout=2) as client:
+        with redis.Redis.from_url(redis_url, socket_timeout=_PATIENCE_SECONDS) as client:
             found = client.xrange(key(job_id), count=KEPT_EVENTS)
     except (redis.RedisError, OSError):
         return [], 0
@@ -111,7 +113,7 @@ def lengths(redis_url: str, job_ids: Sequence[object]) -> list[int]:
         return []
     try:
         with (
-            redis.Redis.from_url(redis_url, socket_timeout=2) as client,
+            redis.Redis.from_url(redis_url, socket_timeout=_PATIENCE_SECONDS) as client,
             client.pipeline(transaction=False) as commands,
         ):
             for job_id in job_ids:
@@ -127,7 +129,7 @@ async def follow(redis_url: str, job_id: object, after: str = BEGINNING) -> Asyn
     A `restarted` says that a later attempt has begun: what was told of the answer before is void.
     """
     fence = 0
-    async with redis.asyncio.Redis.from_url(redis_url, socket_timeout=POLL_SECONDS + 2) as client:
+    async with redis.asyncio.Redis.from_url(redis_url, socket_timeout=POLL_SECONDS + _PATIENCE_SECONDS) as client:
         while True:
             try:
                 found = await client.xread({key(job_id): after}, count=500, block=int(POLL_SECONDS * 1000))
