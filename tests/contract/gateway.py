@@ -62,7 +62,7 @@ class Gateway:
             yield self
         finally:
             server.should_exit = True
-            thread.join(15)
+            thread.join(60)
             assert not thread.is_alive(), "the gateway did not stop"
 
     async def _asgi(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -76,7 +76,7 @@ class Gateway:
         await self.app.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def wait_for_rows(self, count: int, seconds: float = 5.0) -> list[Row]:
+    def wait_for_rows(self, count: int, seconds: float = 60.0) -> list[Row]:
         """The recorder writes a quarter of a second after the reply."""
         end = time.monotonic() + seconds
         while len(self.rows) < count and time.monotonic() < end:

@@ -39,7 +39,7 @@ def gateway() -> Iterator[Gateway]:
 def serving(gateway: Gateway, provider: ProviderView) -> Iterator[anthropic.Anthropic]:
     able = frozenset({"chat", "tools", "vision"})
     snapshot.replace(registry.snapshot(registry.model(provider, MODEL, context_window=200_000, capabilities=able)))
-    with anthropic.Anthropic(base_url=gateway.url, api_key=registry.CLIENT_KEY, timeout=10, max_retries=0) as made:
+    with anthropic.Anthropic(base_url=gateway.url, api_key=registry.CLIENT_KEY, timeout=60, max_retries=0) as made:
         yield made
     snapshot.replace(None)
 
@@ -70,7 +70,7 @@ def both(gateway: Gateway, native: FakeAnthropic) -> Iterator[tuple[anthropic.An
     provider = registry.provider("claude", backend=NATIVE, connection=connection, keys=[registry.UPSTREAM_KEY])
     with (
         anthropic.Anthropic(
-            base_url=native.origin, api_key=registry.UPSTREAM_KEY, timeout=10, max_retries=0
+            base_url=native.origin, api_key=registry.UPSTREAM_KEY, timeout=60, max_retries=0
         ) as straight,
         serving(gateway, provider) as through,
     ):

@@ -57,7 +57,7 @@ def gateway(serving: Gateway, upstream: FakeUpstream) -> Iterator[Gateway]:
 
 @pytest.fixture
 def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=registry.CLIENT_KEY, timeout=10, max_retries=0) as made:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=registry.CLIENT_KEY, timeout=60, max_retries=0) as made:
         yield made
 
 
@@ -146,7 +146,7 @@ def test_a_transcript_comes_as_text_and_in_events(client: openai.OpenAI):
 def test_a_translation_that_is_billed_by_the_second_counts_no_told_tokens(gateway: Gateway):
     shown = {"authorization": f"Bearer {registry.CLIENT_KEY}"}
     form = {"data": {"model": "my-whisper-1"}, "files": {"file": ("talk.mp3", SOUND)}}
-    reply = httpx.post(f"{gateway.url}/v1/audio/translations", headers=shown, **form)
+    reply = httpx.post(f"{gateway.url}/v1/audio/translations", headers=shown, timeout=60, **form)
     assert reply.json()["text"] == f"{len(SOUND)} bytes of talk.mp3"
     [row] = gateway.wait_for_rows(1)
     assert (row.operation, row.input_tokens, row.estimated) == ("translations", 0, True)
@@ -163,7 +163,7 @@ def test_documents_are_ranked(gateway: Gateway, upstream: FakeUpstream, path: st
         "return_documents": True,
     }
     shown = {"authorization": f"Bearer {registry.CLIENT_KEY}"}
-    reply = httpx.post(f"{gateway.url}{path}", json=asked, headers=shown)
+    reply = httpx.post(f"{gateway.url}{path}", json=asked, headers=shown, timeout=60)
     assert [(one["index"], one["document"]["text"]) for one in reply.json()["results"]] == [(1, "abcd")]
     assert upstream.requests[-1].json == {**asked, "model": "bge-reranker"}
     [row] = gateway.wait_for_rows(1)
@@ -183,6 +183,6 @@ def test_no_upstream_gets_a_page_into_a_browser_under_the_gateways_name(
     ):
         upstream.script(Answer(body=page, content_type=kind))
         asked = {"model": "my-gpt-4o-mini-tts", "input": "Hello", "voice": "alloy"}
-        answer = httpx.post(f"{gateway.url}/v1/audio/speech", json=asked, headers=shown)
+        answer = httpx.post(f"{gateway.url}/v1/audio/speech", json=asked, headers=shown, timeout=60)
         assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, told, page)
         assert answer.headers["x-content-type-options"] == "nosniff"

@@ -81,7 +81,7 @@ def gateway(upstream: FakeUpstream) -> Iterator[Gateway]:
 @pytest.fixture
 def client(gateway: Gateway, upstream: FakeUpstream) -> Iterator[ollama.Client]:
     upstream.clear()
-    with ollama.Client(gateway.url, headers={"authorization": f"Bearer {registry.CLIENT_KEY}"}, timeout=10) as made:
+    with ollama.Client(gateway.url, headers={"authorization": f"Bearer {registry.CLIENT_KEY}"}, timeout=60) as made:
         yield made
 
 

@@ -72,7 +72,7 @@ def client(transactional_db: None, upstream: FakeUpstream) -> Iterator[openai.Op
     snapshot.refresh()
     with (
         Keeping().serving() as gateway,
-        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=secret, timeout=10, max_retries=0) as made,
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=secret, timeout=60, max_retries=0) as made,
     ):
         yield made
     snapshot.replace(None)
@@ -254,7 +254,7 @@ def test_one_in_the_background_is_polled_streamed_and_streamed_again(
     listening = threading.Thread(target=lambda: told.extend(client.responses.retrieve(queued.id, stream=True)))
     listening.start()
     assert work(job)
-    listening.join(15)
+    listening.join(60)
     done = client.responses.retrieve(queued.id)
     assert (done.status, done.output_text, done.background) == ("completed", ECHO, True)
     assert [event.sequence_number for event in told] == list(range(len(told)))
