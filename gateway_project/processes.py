@@ -24,6 +24,8 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _LOG_BYTES = 10 * 1024 * 1024
 """A log file that grew past this is kept once more as `.1` and begun anew."""
+_LAST_WORDS_SECONDS = 10.0
+"""For what a program wrote before it ended; only one that left its output to others keeps us waiting so long."""
 
 
 class ProgramFailed(Exception):
@@ -207,10 +209,11 @@ class Supervisor:
         ended = asyncio.ensure_future(running.process.wait())
         try:
             await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done() and running.output is not None:
+                # Its end may be seen before its last words, which may say that it was ready.
+                await asyncio.wait({running.output}, timeout=_LAST_WORDS_SECONDS)
             if ready.done():
                 return ready.result()
-            if running.output is not None:
-                await asyncio.wait({running.output}, timeout=1)
             last = "\n".join(running.said)
             raise ProgramFailed(f"{running.program.name} {_ended(ended.result())} before it was ready:\n{last}")
         finally:
@@ -254,7 +257,7 @@ class Supervisor:
             _signal_group(process.pid, signal.SIGKILL)
             await process.wait()
         if running.output is not None:
-            await asyncio.wait({running.output}, timeout=1)
+            await asyncio.wait({running.output}, timeout=_LAST_WORDS_SECONDS)
             running.output.cancel()
 
 

@@ -33,7 +33,7 @@ def alive(pid):
         return False
 
 
-async def until(condition, seconds=10):
+async def until(condition, seconds=60):
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  (what is waited for happens in other processes)
             await asyncio.sleep(0.01)
@@ -98,6 +98,19 @@ async def test_a_killed_program_comes_back(supervisor, told):
     assert "SIGKILL" in told[0][1]
 
 
+async def test_a_program_was_ready_though_its_end_is_seen_before_its_words(supervisor, told, monkeypatch):
+    listen = supervisor._listen
+
+    async def late(running, reading):
+        await running.process.wait()
+        await listen(running, reading)
+
+    monkeypatch.setattr(supervisor, "_listen", late)
+    await supervisor.start(python("one", "print('up', flush=True)"))
+    await until(lambda: told)
+    assert told[0][1].startswith("ended with status 0")
+
+
 async def test_what_a_failing_program_said_last_is_told(supervisor, told):
     await supervisor.start(python("one", "print('up', flush=True); raise SystemExit('no more disk')"))
     await until(lambda: told)
@@ -125,7 +138,7 @@ async def test_a_successor_serves_before_its_predecessor_leaves(supervisor, hear
     old = supervisor.pids["one"]
     await supervisor.replace("one")
     new = supervisor.pids["one"]
-    await until(lambda: not alive(old))
+    await until(lambda: not alive(old) and ("one", "bye") in heard)
     assert alive(new)
     assert [line for _, line in heard] == ["up", "up", "bye"]
     assert told == []

@@ -63,16 +63,20 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
+def more(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    assert data, "the connection ended before the reply"
+    return data
+
+
 def read_reply(connection: socket.socket) -> bytes:
     received = b""
     while b"\r\n\r\n" not in received:
-        assert (data := connection.recv(65536)), "it ended before its reply did"
-        received += data
+        received += more(connection)
     start, _, rest = received.partition(b"\r\n\r\n")
     length = next(int(line[15:]) for line in start.lower().split(b"\r\n") if line.startswith(b"content-length:"))
     while len(rest) < length:
-        assert (data := connection.recv(65536)), "it ended before its reply did"
-        rest += data
+        rest += more(connection)
     return start + b"\r\n\r\n" + rest
 
 
