@@ -105,19 +105,22 @@ async def test_the_first_provider_dies_under_load_and_no_request_that_has_not_be
             registry.model(registry.remote(first.base_url, "first", priority=1), "m"),
             registry.model(registry.remote(second.base_url, "second", priority=2), "m"),
         )
-        begun = asyncio.Event()
+        begun, gone = asyncio.Event(), asyncio.Event()
 
         async def client(number: int) -> list[Answer]:
-            answers = []
-            for turn in range(8):
+            answers: list[Answer] = []
+            over = 0
+            while over < 3:
+                over += gone.is_set()
                 answers.append(await quick.chat(model="m", stream=bool(number % 2)))
-                if turn == 2:
+                if len(answers) == 3:
                     begun.set()
             return answers
 
         clients = [asyncio.create_task(client(number)) for number in range(16)]
         await begun.wait()
         await asyncio.to_thread(first.stop)
+        gone.set()
         answers = list(itertools.chain(*await asyncio.gather(*clients)))
     assert {answer.status for answer in answers} == {200}
     routes = {answer.headers["x-gateway-route"] for answer in answers}
