@@ -42,11 +42,13 @@ class Answer:
 
 
 class Client:
-    """One request's connection: `leave()` closes it, `said` is set at each thing that the application sends."""
+    """One request's connection: `leave()` closes it, `said` is set at each thing that the application sends, `missed` once it was
+    told that the client is gone."""
 
     def __init__(self, body: bytes, *, pieces: list[bytes] | None = None) -> None:
         self.answer = Answer()
         self.said = asyncio.Event()
+        self.missed = asyncio.Event()
         self._left = asyncio.Event()
         self._pieces = pieces if pieces is not None else [body]
 
@@ -58,6 +60,7 @@ class Client:
             piece = self._pieces.pop(0)
             return {"type": "http.request", "body": piece, "more_body": bool(self._pieces)}
         await self._left.wait()
+        self.missed.set()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
