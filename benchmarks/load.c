@@ -373,20 +373,23 @@ int main(int argc, char **argv) {
         if (!in_window && now >= window_ns) {
             in_window = 1;
             window_ns = now;
+            if (rate <= 0) end_ns = now + seconds * 1e9;
             for (int i = 0; i < pid_count; i++) before[i] = cpu_seconds(pids[i]);
             own_before = cpu_seconds(getpid());
         }
-        if (now >= end_ns || (wanted && all_finished >= (unsigned long)wanted)) break;
         /* Connections open a thousand a second at most when held, so that the opening is not the test. */
         while (rate <= 0 && opened < connections && (!holding || opened_ns <= now)) {
             begin(&conns[opened++], now);
             opened_ns = now + 1000000;
         }
-        while (rate > 0 && next_due_ns <= now) {
-            if (idle_len) begin(&conns[idle[--idle_len]], next_due_ns);
+        /* What was due before the end counts as due, also when nobody looked at the clock until after it. */
+        over |= now >= end_ns || (wanted && all_finished >= (unsigned long)wanted);
+        while (rate > 0 && next_due_ns <= now && next_due_ns < end_ns) {
+            if (idle_len && !over) begin(&conns[idle[--idle_len]], next_due_ns);
             else if (backlog_len < (size_t)(rate * (seconds + warmup) + 16)) backlog[backlog_len++] = next_due_ns;
             next_due_ns += 1e9 / rate;
         }
+        if (over) break;
         int64_t wake = in_window ? end_ns : window_ns;
         if (rate > 0 && next_due_ns < wake) wake = next_due_ns;
         if (holding && opened < connections && opened_ns < wake) wake = opened_ns;

@@ -39,7 +39,7 @@ def body(model: str, *, stream: bool = False) -> bytes:
 class Upstream:
     def __init__(self, *, core: int | None, directory: Path) -> None:
         self._program = Program([str(program("mock"))], core=core, log=directory / "mock.log")
-        self._program.await_ready(lambda: "listening" in self._program.log_tail(), 5)
+        self._program.await_ready(lambda: "listening" in self._program.log_tail(), 60)
         self.port = int(self._program.log_tail().split()[1])
 
     @property
@@ -47,7 +47,7 @@ class Upstream:
         return self._program.pid
 
     def stats(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=5) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=60) as reply:
             return json.load(reply)
 
     def stop(self) -> None:

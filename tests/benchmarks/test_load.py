@@ -27,7 +27,7 @@ def mock(tmp_path_factory) -> Iterator[Upstream]:
 
 def test_a_closed_loop_counts_exactly_the_requests_that_the_upstream_answered(mock):
     before = mock.stats()["requests"]
-    seen = run(Target(mock.port), body(upstream.WHOLE), connections=1, requests=300, seconds=20, warmup=0)
+    seen = run(Target(mock.port), body(upstream.WHOLE), connections=1, requests=300, seconds=60, warmup=0)
     assert (seen.finished, seen.failed, seen.cut, seen.complaint) == (300, 0, 0, "")
     # The connection had begun one more when the count was full.
     assert mock.stats()["requests"] - before in (300, 301)
@@ -42,7 +42,7 @@ def test_in_an_open_loop_requests_are_due_by_the_clock_however_fast_they_are_ans
 
 def test_whole_streams_are_counted_with_their_chunks(mock):
     request = body("mock-c25-i0", stream=True)
-    seen = run(Target(mock.port), request, connections=1, requests=10, seconds=20, warmup=0, stream=True)
+    seen = run(Target(mock.port), request, connections=1, requests=10, seconds=60, warmup=0, stream=True)
     assert (seen.streams, seen.cut, seen.failed) == (10, 0, 0)
     # A following stream may have begun.
     assert 250 <= seen.chunks < 275
@@ -51,7 +51,7 @@ def test_whole_streams_are_counted_with_their_chunks(mock):
 
 def test_a_paced_stream_takes_its_time_and_its_chunks_carry_their_departure(mock):
     request = body("mock-c10-i20000", stream=True)
-    seen = run(Target(mock.port), request, connections=1, requests=1, seconds=20, warmup=0, stream=True)
+    seen = run(Target(mock.port), request, connections=1, requests=1, seconds=60, warmup=0, stream=True)
     assert seen.latency.p50 >= 10 * 20_000
     assert 10 <= seen.relay.count <= 11
     assert 0 < seen.relay.p50 < seen.latency.p50
@@ -60,7 +60,7 @@ def test_a_paced_stream_takes_its_time_and_its_chunks_carry_their_departure(mock
 def test_the_usage_of_a_stream_is_summed_when_it_was_asked_for(mock):
     request = json.loads(body("mock-c7-i0", stream=True)) | {"stream_options": {"include_usage": True}}
     target = Target(mock.port)
-    seen = run(target, json.dumps(request).encode(), connections=1, requests=3, seconds=20, warmup=0, stream=True)
+    seen = run(target, json.dumps(request).encode(), connections=1, requests=3, seconds=60, warmup=0, stream=True)
     assert seen.tokens == 21
 
 
@@ -69,7 +69,7 @@ def test_held_streams_stay_open_until_released_and_then_end_at_the_upstream(mock
         assert mock.stats()["open_streams"] == 20
         seen = held.release()
     assert (seen.open, seen.cut, seen.failed) == (20, 0, 0)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while mock.stats()["open_streams"] and time.monotonic() < until:
         time.sleep(0.01)
     assert mock.stats()["open_streams"] == 0
@@ -82,7 +82,7 @@ def _asked(reply: bytes, *, stream: bool) -> Findings:
         answering.start()
         target = Target(server.getsockname()[1])
         request = body(upstream.WHOLE, stream=stream)
-        seen = run(target, request, connections=1, requests=1, seconds=10, warmup=0, stream=stream)
+        seen = run(target, request, connections=1, requests=1, seconds=60, warmup=0, stream=stream)
         answering.join()
     return seen
 
