@@ -193,7 +193,8 @@ def test_a_budget_that_is_nearly_used() -> None:
     assert (incident.subject, incident.value) == (str(budget.pk), 85)
 
 
-def test_events_count_by_the_minute() -> None:
+def test_events_count_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_events.timezone, "now", lambda: NOW)
     rule("records_dropped")
     events = alert_events.Events()
     lost = [3]
@@ -204,7 +205,7 @@ def test_events_count_by_the_minute() -> None:
     events.note("records_dropped")
     events.write()
     assert AlertEvent.objects.get().count == 5
-    alert_judging.judge_all(timezone.now())
+    alert_judging.judge_all(NOW)
     assert AlertIncident.objects.get().value == 5
 
 
