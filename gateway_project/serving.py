@@ -68,7 +68,12 @@ def alone(data_dir: Path) -> Iterator[None]:
 
 
 def free_port(host: str) -> int:
+    """One that for a minute is given to nobody else who wants any: a connection that was closed here first lingers on it, which
+    keeps no server from listening there."""
     with _bound(host, 0) as probe:
+        probe.listen(1)
+        with socket.create_connection(probe.getsockname()[:2]):
+            probe.accept()[0].close()
         return int(probe.getsockname()[1])
 
 

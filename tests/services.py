@@ -27,7 +27,7 @@ import psycopg
 import pymysql
 import redis
 
-from gateway_project import embedded_redis
+from gateway_project import embedded_redis, serving
 
 
 class ServiceMissing(Exception):
@@ -112,9 +112,7 @@ def chromium() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return serving.free_port("127.0.0.1")
 
 
 # --- Redis ---------------------------------------------------------------------------------------------------------------
@@ -125,7 +123,7 @@ def _empty_redis_database(base: str) -> Service:
     owner = secrets.token_hex(8)
     for number in range(15, 0, -1):
         url = urlunsplit(urlsplit(base)._replace(path=f"/{number}"))
-        client = redis.Redis.from_url(url, socket_timeout=5)
+        client = redis.Redis.from_url(url, socket_timeout=60)
         # WATCH makes look-and-mark one step: of two sessions that see the same empty database, one gets it.
         with contextlib.closing(client), contextlib.suppress(redis.WatchError), client.pipeline() as pipeline:
             pipeline.watch(TAKEN)
@@ -172,7 +170,7 @@ def _new_postgresql_database(server: str) -> Service:
 
 
 def _on_postgresql(server: str, statement: str) -> None:
-    with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(server, autocommit=True, connect_timeout=60) as connection:
         connection.execute(statement)
 
 
@@ -180,9 +178,10 @@ def _private_postgresql(folder: Path, binaries: Path | None = None) -> Service:
     binaries = binaries or postgresql_binaries()
     if binaries is None:
         raise ServiceMissing("no PostgreSQL: apt-get install postgresql, or set TEST_DATABASE_URL")
-    data, port = folder / "postgresql", free_port()
+    data = folder / "postgresql"
     owner = _postgresql_user(data)
     _run([str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-N"], owner)
+    port = free_port()
     options = ["-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
     process = _start([str(binaries / "postgres"), *options], folder / "postgresql.log", user=owner)
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
@@ -266,7 +265,7 @@ def _on_mariadb(server: str, statement: str) -> None:
         port=parts.port or 3306,
         user=parts.username or "root",
         password=parts.password or "",
-        connect_timeout=5,
+        connect_timeout=60,
     )
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute(statement)
@@ -284,10 +283,11 @@ def _private_mariadb(folder: Path) -> Service:
     if binaries is None:
         raise ServiceMissing("no MariaDB: apt-get install mariadb-server, or set TEST_MARIADB_URL")
     server, install = binaries
-    data, port = folder / "mariadb", free_port()
+    data = folder / "mariadb"
     me = ["--user=root"] if os.geteuid() == 0 else []
     common = ["--no-defaults", f"--datadir={data}", *me]
     _run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], None)
+    port = free_port()
     listen = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={data}/s.sock", f"--pid-file={data}/pid"]
     process = _start([server, *common, *listen, "--skip-log-bin"], folder / "mariadb.log")
     url = f"mysql://{quote('root')}@127.0.0.1:{port}/"
@@ -312,7 +312,7 @@ def _run(command: list[str], user: str | None) -> None:
 def _end(process: subprocess.Popen[bytes], with_signal: int = signal.SIGTERM) -> None:
     process.send_signal(with_signal)
     try:
-        process.wait(timeout=15)
+        process.wait(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -332,7 +332,7 @@ def _accepts(attempt: Callable[[], object], refusal: type[Exception]) -> bool:
     return True
 
 
-def _wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def _wait_for(condition: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,7 @@
+import socket
+
 import psycopg
+import pytest
 import redis
 
 from tests import services
@@ -29,3 +32,11 @@ def test_a_postgresql_database_of_our_own(postgresql_url):
 
 def test_a_mariadb_database_of_our_own(mariadb_url):
     assert mariadb_url.startswith("mysql://")
+
+
+def test_a_free_port_is_left_to_who_asked_for_it():
+    port = services.free_port()
+    with socket.socket() as another, pytest.raises(OSError):
+        another.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)):
+        pass
