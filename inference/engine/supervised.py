@@ -242,6 +242,7 @@ class _Child:
         self._loaded: queue.SimpleQueue[Ready | GatewayError] = queue.SimpleQueue()
         self._stderr: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
         self._closing = False
+        self._loading = True
         self._heard_at = time.monotonic()
         self.alive = True
         self.process: subprocess.Popen[bytes]
@@ -316,23 +317,31 @@ class _Child:
             return
         reader = threading.Thread(target=self._read_stderr, daemon=True)
         reader.start()
-        loading = True
+        try:
+            self._listen()
+        except (
+            Exception
+        ) as error:  # nothing that follows an unreadable frame could be read: whoever waits must hear of it
+            self._stderr.append(f"what it sent could not be read: {error!r}")
+            self.process.kill()
+        self._connection.close()
+        self.process.wait()
+        reader.join(_CLOSE_SECONDS)
+        self._bury()
+
+    def _listen(self) -> None:
         for events in protocol.events(self._connection):
             self._heard_at = time.monotonic()
             for event in events:
                 if isinstance(event, Ready):
-                    loading = False
+                    self._loading = False
                     self._loaded.put(event)
                 elif event.id == 0 and isinstance(event, Failed):
-                    loading = False
+                    self._loading = False
                     self.alive = False
                     self._loaded.put(event.exception())
                 else:
                     self._deliver(event)
-        self._connection.close()
-        self.process.wait()
-        reader.join(_CLOSE_SECONDS)
-        self._bury(loading)
 
     def _start_process(self) -> None:
         ours, theirs = socket.socketpair()
@@ -363,13 +372,13 @@ class _Child:
         if inbox is not None:
             inbox.put(event)
 
-    def _bury(self, loading: bool) -> None:
+    def _bury(self) -> None:
         with self._lock:
             self.alive = False
             bereaved, self._inboxes = set(self._inboxes.values()), {}
         for inbox in bereaved:
             inbox.put(self._death())
-        if loading:
+        if self._loading:
             self._loaded.put(self._death())
 
     def _death(self) -> GatewayError:

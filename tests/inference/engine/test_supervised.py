@@ -14,36 +14,43 @@ from pathlib import Path
 import pytest
 
 from inference.engine import protocol, supervised
-from inference.engine.requests import GenerateRequest, generate_requests
+from inference.engine.requests import EmbedRequest, GenerateRequest, generate_requests
 from inference.engine.supervised import EngineChoice, SupervisedEngine
 from inference.errors import BodyTooLarge, GatewayError, GatewayOverloaded, ModelUnavailable, OutOfMemory, WorkerLost
 from tests.inference.engine.conftest import ask
+from tests.inference.workers import eventually
 
 Open = Callable[..., SupervisedEngine]
 WHO = "Who are you?"
 
 
 def endless() -> list[GenerateRequest]:
-    return generate_requests("completions", {"prompt": "a", "temperature": 0}, {})
+    """Of an engine with one place it takes minutes: one answer alone is over within a second."""
+    return generate_requests("completions", {"prompt": ["a"] * 128, "temperature": 0}, {})
+
+
+def state(pid: int) -> str:
+    """As the kernel names it: `Z` of one that has ended and `T` of a stopped one."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
 
 
 def gone(pid: int) -> bool:
     """Whether the process has ended, within a generous time."""
-    for _ in range(200):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.05)
-    return False
+    return eventually(lambda: state(pid) == "Z")
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    assert eventually(lambda: state(pid) == "T"), "until then its threads go on"
 
 
 def test_a_killed_child_is_a_typed_error_and_the_next_call_works(
     gguf_choice: EngineChoice, open_engine: Open, random_file: Path
 ) -> None:
-    engine = open_engine(gguf_choice, random_file, context_size=2048)
+    engine = open_engine(gguf_choice, random_file, context_size=2048, max_sequences=1)
     stream = engine.generate(endless())
     next(stream)
     first = engine.process_id
@@ -58,21 +65,23 @@ def test_a_killed_child_is_a_typed_error_and_the_next_call_works(
 
 
 def test_everybody_in_flight_learns_of_a_crash(gguf_choice: EngineChoice, open_engine: Open, random_file: Path) -> None:
-    engine = open_engine(gguf_choice, random_file, context_size=2048)
-    streams = [engine.generate(endless()) for _ in range(6)]
-    for stream in streams:
-        next(stream)
-    os.kill(engine.process_id or 0, signal.SIGSEGV)
+    engine = open_engine(gguf_choice, random_file, context_size=2048, max_sequences=1)
+    engine.start()
+    child = engine._child
+    assert child is not None
 
-    def outcome(number: int) -> type:
+    def outcome(client: int) -> type:
         try:
-            list(streams[number])
+            list(engine.generate(endless()[:64], client=client))
         except GatewayError as error:
             return type(error)
         return type(None)
 
     with ThreadPoolExecutor(6) as pool:
-        assert set(pool.map(outcome, range(6))) == {WorkerLost}
+        outcomes = pool.map(outcome, range(1, 7))
+        assert eventually(lambda: len(set(child._inboxes.values())) == 6), "all are in flight"
+        os.kill(child.process.pid, signal.SIGSEGV)
+        assert set(outcomes) == {WorkerLost}
 
 
 def test_a_killed_idle_child_is_replaced_silently(gguf_choice: EngineChoice, open_engine: Open) -> None:
@@ -231,6 +240,19 @@ def test_a_crash_while_loading_is_tried_again_without_the_extra_buffers(
     assert (tried, engine.choice.safe) == ([False, True], True)
 
 
+def test_a_child_that_cannot_be_understood_is_replaced(
+    batched: EngineChoice, open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(batched)
+    engine.start()
+    monkeypatch.setattr(protocol, "LARGEST_FRAME", 200)
+    with pytest.raises(WorkerLost, match="stopped") as caught:
+        engine.embed(EmbedRequest(inputs=["a"]))
+    monkeypatch.undo()
+    assert "could not be read" in caught.value.detail
+    assert ask(engine, WHO, max_tokens=2).text == "I am"
+
+
 def test_a_child_that_hangs_is_replaced(
     gguf_choice: EngineChoice, open_engine: Open, random_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +260,7 @@ def test_a_child_that_hangs_is_replaced(
     stream = engine.generate(endless())
     next(stream)
     stuck = engine.process_id or 0
-    os.kill(stuck, signal.SIGSTOP)
+    stop(stuck)
     monkeypatch.setattr(supervised, "_HUNG_SECONDS", -1.0)
     stream.close()
     monkeypatch.undo()
@@ -255,7 +277,7 @@ def test_a_child_that_takes_nothing_more_is_replaced(
     engine = open_engine(batched, random_file)
     engine.start()
     stuck = engine.process_id or 0
-    os.kill(stuck, signal.SIGSTOP)
+    stop(stuck)
     with pytest.raises(WorkerLost):
         ask(engine, "a" * (1 << 22), operation="completions")
     assert gone(stuck)
