@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +26,6 @@ import pytest
 import redis
 
 from gateway_project import first_keys
-from gateway_project.serving import free_port
 from routing import metering_store
 from tests import services
 from tests.conftest import DATABASE
@@ -126,16 +126,18 @@ class Upstream:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                int(line[16:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: ")
-            )
-            asked = json.loads(await reader.readexactly(length))
-            await self._answer(head.split(b"/")[1].decode(), asked["user"].split(":"), reader, writer)
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    int(line[16:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: ")
+                )
+                asked = json.loads(await reader.readexactly(length))
+                await self._answer(head.split(b"/")[1].decode(), asked["user"].split(":"), reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _answer(
         self, provider: str, asked: list[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -194,7 +196,7 @@ class Installation:
         self.folder = folder
         self._clerk = self._start_clerk(f"http://127.0.0.1:{upstream.port}")
         self.key = self._told("KEY")
-        self.ports = [free_port("127.0.0.1") for _ in range(PROCESSES)]
+        self.ports = _free_ports(PROCESSES)
         self.processes = [self._serve(port) for port in self.ports]
 
     def wait_until_all_serve(self) -> None:
@@ -229,7 +231,7 @@ class Installation:
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
         for process in self.processes:
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         self._redis.stop()
         if self._database is not None:
             self._database.stop()
@@ -264,6 +266,13 @@ class Installation:
         command = [sys.executable, "-m", "gateway_project.server", "--port", str(port)]
         with open(self.folder / f"{port}.log", "wb") as log:
             return subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Taken all at once, so that no two are the same."""
+    with contextlib.ExitStack() as taken:
+        listening = [taken.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in listening]
 
 
 def _revision(port: int) -> int:

@@ -79,7 +79,7 @@ class Worker:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while b" ready." not in self.log.read_bytes()[began:]:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the worker did not start:\n{self.log.read_text()[-3000:]}")
