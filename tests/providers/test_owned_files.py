@@ -147,6 +147,7 @@ def test_a_reading_waits_for_the_one_before_it(file, monkeypatch):
 
 def test_a_file_that_is_being_written_is_read_when_it_is_whole(file, monkeypatch):
     reload()
+    monkeypatch.setattr(configuration, "_QUIET_SECONDS", 3600)
     file.write_text("version: 1\nproviders: {}\n")
     rest = iter([lambda: file.write_text(TEXT)])
     monkeypatch.setattr(configuration.time, "sleep", lambda seconds: next(rest, lambda: None)())

@@ -139,7 +139,7 @@ def test_a_silent_provider_is_given_up_after_the_time_limit(imported: Any, upstr
     [result] = smoke.run(timeout_seconds=0.2)
 
     assert (result.status, result.message) == ("failed", "No whole answer within 0.2 seconds.")
-    assert upstream.requests[0].wait_until_left()
+    assert upstream.wait_for_open_connections(0)
 
 
 def test_a_provider_that_fails_leaves_the_others_their_answers(imported: Any, upstream: FakeUpstream) -> None:
@@ -260,7 +260,7 @@ def test_no_more_than_a_few_are_asked_at_once(imported: Any, monkeypatch: pytest
             most[0] = max(most[0], running[0])
             if running[0] == smoke.AT_ONCE:
                 full.set()
-        assert full.wait(10)
+        assert full.wait(60)
         with lock:
             running[0] -= 1
         return {"text": "x", "first_token_ms": 1.0, "total_ms": 1.0, "input_tokens": 1, "output_tokens": 1}
