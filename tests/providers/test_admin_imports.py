@@ -10,7 +10,6 @@ import pytest
 from asgiref.sync import sync_to_async
 from celery import current_app
 from django.contrib.auth.models import Permission, User
-from django.core.cache import cache
 from django.db import connection
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
@@ -44,11 +43,6 @@ TABLES = {
     "llm_providers": {"rows": 14, "imported": 12, "merged": 1, "rejected": 1, "left_out": 0, "created": 11, "kept": 1},
     "llm_models": {"rows": 9, "imported": 9, "merged": 0, "rejected": 0, "left_out": 0, "created": 9, "kept": 0},
 }
-
-
-@pytest.fixture(autouse=True)
-def _nothing_remembered() -> None:
-    cache.clear()
 
 
 @pytest.fixture
