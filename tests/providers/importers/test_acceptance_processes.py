@@ -115,7 +115,7 @@ class Installation:
     def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=60)
         if self._process.stdout is not None:
             self._process.stdout.close()
         if self._database is not None:

@@ -270,7 +270,7 @@ def test_a_database_without_an_encoding_is_read(postgresql_url):
             with opened(plain) as database:
                 assert database.fetch("SELECT 'Grüße'") == [("Grüße",)]
         finally:
-            connection.exec_driver_sql(f"DROP DATABASE {name}")
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_missing_right_is_explained(postgresql_url):
