@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import json
+import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import gguf
@@ -16,12 +18,13 @@ import pytest
 
 from inference.demo_model import corpus
 from inference.demo_model.build import random_model
-from inference.engine.protocol import Done, Piece
+from inference.engine.protocol import Done, Embed, Piece
 from inference.engine.requests import EmbedRequest, generate_requests
 from inference.engine.spec import DEMO_PATH
 from inference.engine.supervised import EngineChoice, SupervisedEngine
 from inference.errors import InvalidRequest, UnsupportedCapability
 from tests.inference.engine.conftest import Answer, ask, ask_all
+from tests.inference.workers import eventually
 
 Open = Callable[..., SupervisedEngine]
 QUESTIONS = [f"{question.capitalize()}?" for questions, _ in corpus.TRAIN for question in questions]
@@ -45,6 +48,19 @@ def serial_answers(questions: list[str]) -> list[str]:
     program = [sys.executable, "-c", SERIAL, str(DEMO_PATH)]
     done = subprocess.run(program, input=json.dumps(questions), capture_output=True, text=True, check=True, timeout=120)
     return list(json.loads(done.stdout))
+
+
+@contextmanager
+def stopped(engine: SupervisedEngine) -> Iterator[Collection[int]]:
+    """Whatever is sent meanwhile comes to the engine at once, in its order. Gives the ids of what was sent."""
+    engine.start()
+    child = engine._child
+    assert child is not None
+    os.kill(child.process.pid, signal.SIGSTOP)
+    try:
+        yield child._inboxes
+    finally:
+        os.kill(child.process.pid, signal.SIGCONT)
 
 
 def whole(engine: SupervisedEngine, question: str, system: str) -> Answer:
@@ -90,9 +106,10 @@ def test_prompts_that_come_together_share_what_the_first_computes(batched: Engin
     prompts = [f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{question}" for question in questions]
     answers = ask_all(engine, operation="completions", prompt=prompts, max_tokens=4)
     cached = sorted(answer.done.cached_tokens for answer in answers if answer.done is not None)
-    shared = min(answer.done.input_tokens for answer in answers if answer.done is not None) - 20
+    differs, too_little_to_wait_for = 20, 32
+    shared = min(answer.done.input_tokens for answer in answers if answer.done is not None) - differs
     assert cached[0] == 0, "the first has nobody to take from"
-    assert all(tokens >= shared for tokens in cached[1:])
+    assert all(tokens >= shared - too_little_to_wait_for for tokens in cached[1:])
 
 
 def test_a_shared_prefix_changes_no_answer(batched: EngineChoice, open_engine: Open) -> None:
@@ -139,12 +156,14 @@ def test_a_newcomer_does_not_wait_for_another_keys_long_answers(
     batched: EngineChoice, open_engine: Open, random_file: Path
 ) -> None:
     engine = open_engine(batched, random_file, max_sequences=4)
-    alone = ask(engine, "z", operation="completions", max_tokens=160).text
+    # After X each choice of a token is clear: neighbours in a batch change what it is made from in the fourth decimal.
+    alone = ask(engine, "X", operation="completions", max_tokens=160).text
     greedy = generate_requests("completions", {"prompt": list("abcdefgh"), "max_tokens": 160, "temperature": 0}, {})
     running = engine.generate(greedy, client=1)
-    begun = {next(running)[0] for _ in range(40)}
-    assert begun == {0, 1, 2, 3}
-    newcomer = generate_requests("completions", {"prompt": "z", "max_tokens": 160, "temperature": 0}, {})
+    begun: set[int] = set()
+    while not begun >= {0, 1, 2, 3}:
+        begun.add(next(running)[0])
+    newcomer = generate_requests("completions", {"prompt": "X", "max_tokens": 160, "temperature": 0}, {})
     pieces = [event.text for _, event in engine.generate(newcomer, client=2) if isinstance(event, Piece)]
     assert "".join(pieces) == alone
     done = [event for _, event in running if isinstance(event, Done)]
@@ -159,12 +178,19 @@ def test_one_that_gives_way_to_a_request_that_cannot_begin_never_waits_for_its_o
     fields = {"max_tokens": 120, "temperature": 0}
     leader = generate_requests("completions", {"prompt": ["a", "b" * 2500 + "x"], **fields}, {})
     follower = generate_requests("completions", {"prompt": ["c", "b" * 2500 + "y"], **fields}, {})
-    running = [engine.generate(leader, priority=5), engine.generate(follower)]
-    begun = [next(events) for events in running for _ in range(12)]
+    with ThreadPoolExecutor(3) as pool, stopped(engine) as in_flight:
+        running = [pool.submit(list, engine.generate(leader, priority=5))]
+        assert eventually(lambda: len(in_flight) == 2)
+        running.append(pool.submit(list, engine.generate(follower)))
+        assert eventually(lambda: len(in_flight) == 4)
+        refused = pool.submit(ask, engine, "d", operation="completions", grammar="root ::= nothing")
+        assert eventually(lambda: len(in_flight) == 5)
     with pytest.raises(InvalidRequest):
-        ask(engine, "d", operation="completions", grammar="root ::= nothing")
-    assert {index for index, _ in begun} == {0}, "the long prompts are still being read"
-    assert len([event for events in running for _, event in events if isinstance(event, Done)]) == 4
+        refused.result()
+    for answered in running:
+        events = answered.result()
+        assert {index for index, _ in events[:12]} == {0}, "the long prompts are still being read"
+        assert len([event for _, event in events if isinstance(event, Done)]) == 2
 
 
 def test_conversations_that_compete_keep_what_they_have_computed(batched: EngineChoice, open_engine: Open) -> None:
@@ -207,15 +233,11 @@ def test_a_long_list_of_inputs_does_not_hold_up_a_short_one(batched: EngineChoic
     engine = open_engine(batched)
     long, short = ["one two three " * 5 + str(number) for number in range(160)], ["a word"]
     (alone,) = engine.embed(EmbedRequest(inputs=short)).vectors
-    ended = []
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(lambda: (engine.embed(EmbedRequest(inputs=long)), ended.append("long"))[0])
-        time.sleep(0.02)
-        second = pool.submit(lambda: (engine.embed(EmbedRequest(inputs=short)), ended.append("short"))[0])
-        vectors = first.result().vectors
-        assert second.result().vectors == [alone]
-    assert ended == ["short", "long"]
-    assert len(vectors) == len(long) == len(set(vectors))
+    together = [(Embed, EmbedRequest(inputs=long)), (Embed, EmbedRequest(inputs=short))]
+    (first, second), (last, vectors) = engine._exchange(together, None)
+    assert (first, last) == (1, 0)
+    assert second.vectors == [alone]
+    assert len(vectors.vectors) == len(long) == len(set(vectors.vectors))
 
 
 def test_a_random_model_embeds(batched: EngineChoice, open_engine: Open, random_file: Path) -> None:

@@ -164,9 +164,8 @@ def test_log_probabilities_go_with_the_tokens(shared_demo: SupervisedEngine) -> 
 
 def test_a_cancelled_answer_stops_and_disturbs_nobody(shared_demo: SupervisedEngine) -> None:
     cancelled = threading.Event()
-    endless = generate_requests(
-        "chat", {"messages": [{"role": "user", "content": "count to 12"}], "temperature": 2.0, "logit_bias": {}}, {}
-    )
+    wild = {"temperature": 2.0, "logit_bias": {str(END): -100}}
+    endless = generate_requests("chat", {"messages": [{"role": "user", "content": "count to 12"}], **wild}, {})
     seen = 0
     with ThreadPoolExecutor(8) as pool:
         others = [pool.submit(ask, shared_demo, question) for question, _ in FACTS[:8]]
