@@ -443,29 +443,32 @@ class Health:
         turned = set(routes)
         self._stale -= turned
         back_at = {route: back for owner, back in self._back_at.items() for route in self._routes_of[owner]}
-        shown = {route: self._condition(route, back_at.get(route)) for route in turned}
+        ahead = self.epoch_seconds(
+            0
+        )  # read once: moments lie as far apart as they do, whatever passes between two looks
+        shown = {route: self._condition(route, back_at.get(route), ahead) for route in turned}
         self._conditions = Conditions({**self._conditions.routes, **shown}, self._in_flight)
 
-    def _condition(self, route: str, back_at: int | None) -> RouteCondition:
+    def _condition(self, route: str, back_at: int | None, ahead: float) -> RouteCondition:
+        def shown(moment: int) -> float | None:
+            return ahead + moment / 1000 if moment else None
+
         breaker = self.mirror.breakers.get(route, WELL)
         figures = self.mirror.figures.get(route, UNKNOWN)
         half_open = breaker.state == OPEN and breaker.retry_at <= self.now()
         return RouteCondition(
             breaker=HALF_OPEN if half_open else breaker.state,
-            retry_at=self._shown(breaker.retry_at),
+            retry_at=shown(breaker.retry_at),
             failures=breaker.failures,
-            last_failure_at=self._shown(breaker.failed_at),
-            opened_at=self._shown(breaker.opened_at),
-            keys_back_at=None if back_at is None else self._shown(back_at),
+            last_failure_at=shown(breaker.failed_at),
+            opened_at=shown(breaker.opened_at),
+            keys_back_at=None if back_at is None else shown(back_at),
             calls=figures.calls,
             success_rate=figures.success_rate,
             latency_seconds=figures.latency_seconds,
             recent_failures=figures.recent_failures,
             tokens_per_byte=self._ratios.get(route),
         )
-
-    def _shown(self, moment: int) -> float | None:
-        return self.epoch_seconds(moment) if moment else None
 
 
 # The process's one ----------------------------------------------------------------------------------------------------------
