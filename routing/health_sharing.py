@@ -41,7 +41,7 @@ class Sharing:
         self._health = health
         self._url = redis_url
         self._line = Line(redis_url)
-        self._permits = Line(redis_url, patience_seconds=PATIENCE_SECONDS)
+        self._permits = Line(redis_url)
         self._woken = asyncio.Event()
         self._turned = True
         self._since = dict.fromkeys(HASHES, BEGINNING)

@@ -19,6 +19,7 @@ from routing.loop_store import AWAY
 
 DAY_SECONDS = 24 * 3600
 LONGEST_SECONDS = 30 * DAY_SECONDS
+_PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 2.0
 """After the store did not answer, requests do not ask it for so long."""
 
@@ -105,8 +106,8 @@ def forget(identity_prefix: str, session_id: str | None, *, embeddings: bool = F
 def _store() -> redis.Redis:
     return redis.Redis.from_url(
         settings.REDIS_URL,
-        socket_timeout=1.0,
-        socket_connect_timeout=1.0,
+        socket_timeout=_PATIENCE_SECONDS,
+        socket_connect_timeout=_PATIENCE_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
 

@@ -147,11 +147,11 @@ def _text(script: str) -> str:
 class Line:
     """One connection's worth of asking, from a loop. Every question raises one of `AWAY` when there is no answer in time."""
 
-    def __init__(self, redis_url: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, redis_url: str) -> None:
         self._client = redis.asyncio.Redis.from_url(
             redis_url,
-            socket_timeout=patience_seconds,
-            socket_connect_timeout=patience_seconds,
+            socket_timeout=PATIENCE_SECONDS,
+            socket_connect_timeout=PATIENCE_SECONDS,
             retry=AsyncRetry(NoBackoff(), 0),
         )
 

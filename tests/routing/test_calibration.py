@@ -113,7 +113,8 @@ def test_a_command_reads_what_all_know(store):
         calibration.replace(before)
 
 
-def test_what_was_learned_last_is_told_before_the_process_ends(store):
+def test_what_was_learned_last_is_told_before_the_process_ends(store, monkeypatch):
+    monkeypatch.setattr(calibration, "_LAST_WORDS_SECONDS", 60.0)
     calibration.observe("p/m", 2000, 500)
     calibration.stop()
     assert told(Calibration()) == {"p/m": 0.25}

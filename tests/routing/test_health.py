@@ -48,8 +48,8 @@ async def sharing(*known):
             await one.stop()
 
 
-async def until(condition, seconds=5.0):
-    async with asyncio.timeout(seconds):
+async def until(condition):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -153,10 +153,11 @@ def test_a_key_rests_and_the_provider_only_when_all_do():
     assert known.key_is_exhausted(1, 0)
     assert not known.key_is_exhausted(2, 0)
     assert known.conditions().of("p/m").keys_back_at is None
+    began = health.time()
     known.key_failed(target, 2, "rate_limit_exceeded", retry_after=20)
     back_at = known.conditions().of("p/m").keys_back_at
-    assert back_at - health.time() == pytest.approx(20, abs=1)
-    assert known.conditions().of("p/other").keys_back_at == pytest.approx(back_at, abs=0.1)
+    assert began - 1 < back_at - 20 < health.time() + 1
+    assert known.conditions().of("p/other").keys_back_at == back_at
 
 
 def test_another_provider_is_not_concerned():
@@ -220,7 +221,7 @@ async def test_an_opening_outlives_every_process():
 @pytest.fixture
 def patient(monkeypatch):
     """However busy the machine of the tests is, Redis's word is never late."""
-    monkeypatch.setattr(health_sharing, "PERMIT_SECONDS", 10.0)
+    monkeypatch.setattr(health_sharing, "PERMIT_SECONDS", 60.0)
 
 
 async def test_a_hundred_permits_from_two_processes_are_no_more_than_the_quota(patient):
@@ -238,10 +239,10 @@ import django
 django.setup()
 from tests.routing.test_health import QUICK, routed, state, until
 from dataclasses import replace
-from routing import health_sharing
+from routing import health_sharing, shared_health
 from routing.health import Health
 
-health_sharing.PERMIT_SECONDS = 10.0
+health_sharing.PERMIT_SECONDS = shared_health.PATIENCE_SECONDS = 60.0
 
 async def ask():
     known, target = Health(), routed(replace(QUICK, probe_quota=3))
@@ -371,10 +372,11 @@ async def test_a_late_word_of_redis_is_a_no_until_it_is_known_to_be_away(redis_u
         fail(known, target)
         await until(lambda: not known.outbox)
         with redis.Redis.from_url(redis_url) as client:
-            client.client_pause(600)
-        assert not await known.permit(target)
+            client.client_pause(600_000, all=False)  # what writes, as every script: this client may still end it
+            assert not await known.permit(target)
+            client.client_unpause()
         await until(lambda: not known._sharing._asked and known._sharing._asking.done() and not known.outbox)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not await known.permit(target):
                 pass
 
@@ -405,6 +407,5 @@ async def test_when_redis_is_back_all_is_shared_again(tmp_path):
             fail(one, target)
             assert state(one) == "open"
             store = await asyncio.to_thread(services.private_redis, folder)
-            await until(lambda: state(other) == "open")
-            assert one.is_shared
+            await until(lambda: state(other) == "open" and one.is_shared)
     await asyncio.to_thread(store.stop)

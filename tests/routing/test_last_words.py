@@ -25,7 +25,10 @@ def elsewhere(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.AbstractEvent
     thread.join()
 
 
-def test_what_was_to_be_said_was_said_when_another_thread_s_loop_runs(elsewhere: asyncio.AbstractEventLoop) -> None:
+def test_what_was_to_be_said_was_said_when_another_thread_s_loop_runs(
+    elsewhere: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_words, "PATIENCE_SECONDS", 60.0)
     said: list[str] = []
 
     async def stop() -> None:
@@ -44,7 +47,7 @@ async def test_a_loop_does_not_wait_for_itself() -> None:
 
     last_words.end_on(asyncio.get_running_loop(), stop)
     assert not said.is_set()
-    await asyncio.wait_for(said.wait(), 5)
+    await asyncio.wait_for(said.wait(), 60)
 
 
 def test_nobody_waits_for_a_loop_that_is_over(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,7 +1,8 @@
 import asyncio
 
 from providers.breaker_settings import DEFAULTS
-from routing.leases import Leases
+from routing import leases
+from routing.leases import RENEW_SECONDS, Leases
 
 
 def test_a_lease_is_taken_back_once_and_by_its_own_route():
@@ -28,13 +29,15 @@ async def test_another_task_has_no_lease():
     assert not held.held
 
 
-def test_only_calls_under_way_are_renewed():
+def test_only_calls_under_way_are_renewed(monkeypatch):
+    now = 1_000.0
+    monkeypatch.setattr(leases, "monotonic", lambda: now)
     held = Leases()
     held.hold(held.new_token(), "p/m", DEFAULTS)
     assert held.due() == []
     held.begin("p/m")
     assert held.due() == []  # it is not time again
-    held._renewed_at = 0.0
+    now += RENEW_SECONDS
     assert [lease.route for lease in held.due()] == ["p/m"]
 
 

@@ -134,9 +134,9 @@ def test_the_age_counts_from_the_build():
 def test_other_processes_hear_a_hint_without_content(redis_url):
     with redis.Redis.from_url(redis_url) as client, client.pubsub() as channel:
         channel.subscribe(snapshot.HINT_CHANNEL)
-        assert channel.get_message(timeout=5)["type"] == "subscribe"
+        assert channel.get_message(timeout=60)["type"] == "subscribe"
         actions.create_provider(OPENAI)
-        message = channel.get_message(timeout=5)
+        message = channel.get_message(timeout=60)
     assert message["data"] == b""
     assert redis_url == settings.REDIS_URL
 
@@ -169,6 +169,6 @@ def subscribers():
 
 
 async def until(condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  (what is waited for tells nobody)
             await asyncio.sleep(0.01)
