@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from inference import key_traffic
 from inference.models import UsageRecord
@@ -15,10 +16,13 @@ from tests.inference.ledger import correct, record
 pytestmark = pytest.mark.django_db
 
 
-def test_a_key_is_told_its_day_by_currency_and_its_weeks_by_the_day() -> None:
+def test_a_key_is_told_its_day_by_currency_and_its_weeks_by_the_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = datetime.now(UTC)
-    record(2, client_key_id=1, cost=Decimal("0.5"), input_tokens=10, output_tokens=3)
-    record(client_key_id=1, cost=Decimal(2), currency="EUR", status=502)
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    record(2, client_key_id=1, cost=Decimal("0.5"), input_tokens=10, output_tokens=3, at=now)
+    record(client_key_id=1, cost=Decimal(2), currency="EUR", status=502, at=now)
     record(client_key_id=1, cost=Decimal(4), at=now - timedelta(days=DAYS - 1))
     record(client_key_id=2, cost=Decimal(9))
     record(client_key_id=1, cost=Decimal(9), side="legacy")

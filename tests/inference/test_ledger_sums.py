@@ -13,8 +13,10 @@ from tests.routing.test_metering import allowance
 
 pytestmark = pytest.mark.django_db
 
-NOW = datetime.now(UTC)
-NOW_MS = round(NOW.timestamp() * 1000)
+
+@pytest.fixture
+def now():
+    return datetime.now(UTC)
 
 
 def budget(subject, whom):
@@ -28,13 +30,17 @@ def in_force(monkeypatch, *budgets):
     monkeypatch.setattr(snapshot, "refresh", lambda: built)
 
 
+def ms(at):
+    return round(at.timestamp() * 1000)
+
+
 def counted(redis_url, *budgets):
     return [metering_store.read(redis_url, budgets).get(one.key, (0,))[0] for one in budgets]
 
 
-def test_each_subject_is_asked_for_by_name_and_rounded_up():
-    spent("0.0000000015", at=NOW, client_key_id=7, team_id=3, tags=",blue,")
-    spent("2", at=NOW, client_key_id=8, team_id=3)
+def test_each_subject_is_asked_for_by_name_and_rounded_up(now):
+    spent("0.0000000015", at=now, client_key_id=7, team_id=3, tags=",blue,")
+    spent("2", at=now, client_key_id=8, team_id=3)
     asked = [
         budget(*one)
         for one in (
@@ -47,26 +53,26 @@ def test_each_subject_is_asked_for_by_name_and_rounded_up():
             ("all", ""),
         )
     ]
-    found = ledger_sums.of([(one, *span_ms(one, NOW_MS)) for one in asked])
+    found = ledger_sums.of([(one, *span_ms(one, ms(now))) for one in asked])
     all_of_it = 2 * 10**9 + 2
     assert found == [2, 0, all_of_it, 2, all_of_it, all_of_it, all_of_it]
 
 
-def test_counters_that_are_behind_are_raised_and_no_others(redis_url, monkeypatch):
+def test_counters_that_are_behind_are_raised_and_no_others(redis_url, monkeypatch, now):
     behind, ahead = budget("key", 7), budget("key", 8)
     in_force(monkeypatch, behind, ahead)
-    spent("0.5", at=NOW, client_key_id=7)
-    spent("0.5", at=NOW, client_key_id=8)
-    metering_store.raise_to(redis_url, [(ahead, *span_ms(ahead, NOW_MS), 9 * 10**8)])
+    spent("0.5", at=now, client_key_id=7)
+    spent("0.5", at=now, client_key_id=8)
+    metering_store.raise_to(redis_url, [(ahead, *span_ms(ahead, ms(now)), 9 * 10**8)])
     assert ledger_sums.reconcile() == 1
     assert counted(redis_url, behind, ahead) == [5 * 10**8, 9 * 10**8]
     assert ledger_sums.reconcile() == 0
 
 
-def test_what_nobody_told_is_told_again_when_everybody_must_have_spoken(redis_url, monkeypatch):
+def test_what_nobody_told_is_told_again_when_everybody_must_have_spoken(redis_url, monkeypatch, now):
     one = budget("key", 7)
     in_force(monkeypatch, one)
-    spent("0.5", at=NOW, client_key_id=7)
+    spent("0.5", at=now, client_key_id=7)
     waited = []
     ledger_sums.reconcile(wait=waited.append)
     assert waited == [pytest.approx(2.5)]
@@ -75,9 +81,9 @@ def test_what_nobody_told_is_told_again_when_everybody_must_have_spoken(redis_ur
     assert len(waited) == 1
 
 
-def test_what_was_spent_before_a_budget_was_made_counts(redis_url, monkeypatch):
+def test_what_was_spent_before_a_budget_was_made_counts(redis_url, monkeypatch, now):
     one = budget("key", 7)
-    spent(Decimal("1.25"), at=NOW, client_key_id=7)
+    spent(Decimal("1.25"), at=now, client_key_id=7)
     in_force(monkeypatch, one)
     ledger_sums.reconcile()
     assert counted(redis_url, one) == [1_250_000_000]
