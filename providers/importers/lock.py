@@ -67,4 +67,8 @@ def _on_a_file() -> Iterator[Callable[[], None]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy("another import is running; wait for it to end, or see `migrate_backoffice --runs`") from error
-        yield lambda: None
+        try:
+            yield lambda: None
+        finally:
+            # A process that was forked meanwhile holds the file too, and would keep the next import out while it lives.
+            fcntl.flock(file, fcntl.LOCK_UN)

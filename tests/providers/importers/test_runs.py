@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -270,3 +271,21 @@ def test_the_next_import_may_begin_as_soon_as_one_has_ended():
     for _ in range(50):
         with lock.alone():
             pass
+
+
+def test_a_process_that_was_forked_during_an_import_keeps_no_other_out(monkeypatch):
+    opened, copies = os.open, []
+
+    def and_copied(*how):
+        copies.append(os.dup(made := opened(*how)))
+        return made
+
+    monkeypatch.setattr(os, "open", and_copied)
+    with lock.alone():
+        pass
+    try:
+        with lock.alone():
+            pass
+    finally:
+        for copy in copies:
+            os.close(copy)
