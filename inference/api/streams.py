@@ -24,6 +24,7 @@ async def job_events(redis_url: str, job_id: Any, after: str) -> AsyncIterator[b
     """
     yield b": open\n\n"
     sent_at = time.monotonic()
+    was_over = False
     async with aclosing(events.follow(redis_url, job_id, after)) as log:
         async for event in log:
             if event is not None and event.kind != "over":
@@ -33,9 +34,10 @@ async def job_events(redis_url: str, job_id: Any, after: str) -> AsyncIterator[b
             job = await Job.objects.filter(pk=job_id).afirst()
             if job is None:
                 return
-            if job.is_over:
+            if job.is_over and (was_over or event is not None):
                 yield frame(job.state, orjson.dumps(JobOut(job).data), after if after != events.BEGINNING else "")
                 return
+            was_over = job.is_over  # the log may have grown since it was silent, and is read once more
             if time.monotonic() - sent_at >= KEEP_ALIVE_SECONDS:
                 sent_at = time.monotonic()
                 yield sse.KEEP_ALIVE

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -172,6 +174,22 @@ async def test_a_job_whose_log_is_lost_still_tells_its_end(key: str, redis_url: 
         store.delete(events.key(job_id))
     [end] = await stream_of(key, job_id)
     assert end["event"] == "succeeded"
+
+
+async def test_what_came_while_the_row_was_looked_at_is_told_before_the_end(key: str, monkeypatch: Any) -> None:
+    job_id = (await workers.aside(post, key)).json()["id"]
+    await workers.aside(jobs.run, uuid.UUID(job_id))
+    follow = events.follow
+
+    async def follow_when_it_was_silent(*asked: Any) -> AsyncIterator[events.Event | None]:
+        yield None
+        async with aclosing(follow(*asked)) as log:
+            async for event in log:
+                yield event
+
+    monkeypatch.setattr(events, "follow", follow_when_it_was_silent)
+    told = await stream_of(key, job_id)
+    assert (told[0]["event"], told[-1]["event"]) == ("running", "succeeded")
 
 
 def test_a_made_up_event_id_is_a_bad_request(key: str) -> None:
