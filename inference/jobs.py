@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ WAKE_AGAIN_SECONDS = 20
 """A queued job's message may count as lost after this long; a second one does no harm."""
 LONGEST_SECONDS = 3600.0
 _SAVE_SECONDS = 60.0
+_END_SECONDS = 2.0
+"""Work that was cancelled may take as long to end: what it used is told after that."""
 
 _ORIGIN = "gateway_origin"
 REMOTE = ("inference.tasks.run_job", "generation")
@@ -343,11 +346,12 @@ def run(job_id: Any) -> bool:
         return _saved(held, partial(fail, held, error, _entry_of_refused(held, error)))
     log = events.Log(settings.REDIS_URL, held.job_id, held.fence)
     seconds = (held.request.get("config") or {}).get("timeout_seconds") or LONGEST_SECONDS
-    working = asyncio.run_coroutine_threadsafe(_work(question, log, seconds), bridge.loop())
+    ended = threading.Event()
+    working = asyncio.run_coroutine_threadsafe(_work(question, log, seconds, ended), bridge.loop())
     end = _stand_by(held, working)
     if end is not None:
-        working.cancel()
-        _wait_for(working)
+        working.cancel()  # which says at once that it is over
+        ended.wait(_END_SECONDS)
     if end == "cancelled":
         save = partial(end_cancelled, held, question.entry(499, "cancelled"))
     elif end is None:
@@ -398,10 +402,13 @@ def _entry_of_refused(held: Claim, error: GatewayError) -> Entry:
     return answering.Question(parsed, None, held.request_id).entry(error.status, error.code)
 
 
-async def _work(question: answering.Question, log: events.Log, seconds: float) -> dict[str, Any]:
+async def _work(
+    question: answering.Question, log: events.Log, seconds: float, ended: threading.Event
+) -> dict[str, Any]:
     try:
         return await question.streamed(partial(log.append, "chunk"), seconds)
     finally:
+        ended.set()
         await log.aclose()
 
 
@@ -430,13 +437,6 @@ def _stand_by(held: Claim, working: Future[Any]) -> str | None:
             # The work goes on: unless another worker claims it meanwhile, the fence lets us end it later.
             logger.warning("job %s: the lease was not renewed: %s", held.job_id, type(error).__name__)
             close_old_connections()
-
-
-def _wait_for(working: Future[Any]) -> None:
-    try:
-        working.exception(timeout=10)
-    except (CancelledError, TimeoutError):
-        return
 
 
 def _outcome(held: Claim, question: answering.Question, working: Future[Any]) -> Callable[[], bool]:

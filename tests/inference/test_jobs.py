@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -283,6 +285,26 @@ def test_a_job_waits_for_no_leave_that_its_key_lost_meanwhile(change: Any, code:
     assert jobs.run(job.pk)
     job.refresh_from_db()
     assert (job.state, job.error["details"]["code"]) == ("failed", code)
+
+
+def test_what_a_cancelled_job_used_is_told_once_its_work_has_ended(monkeypatch: Any) -> None:
+    begun = threading.Event()
+
+    async def streamed(question: answering.Question, *_: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.2)
+            question.events = 5
+
+    monkeypatch.setattr(answering.Question, "streamed", streamed)
+    monkeypatch.setattr(jobs, "_stand_by", lambda *_: begun.wait(60) and "cancelled")
+    monkeypatch.setattr(jobs, "_END_SECONDS", 60.0)
+    key, _ = issuing.issue("app", ["generate"])
+    job = jobs.create(REQUEST, Identity(key.pk, key.prefix, key.name, frozenset({"generate"})))
+    assert jobs.run(job.pk)
+    assert (UsageRecord.objects.get().status, UsageRecord.objects.get().output_tokens) == (499, 5)
 
 
 def test_an_unknown_job_is_nothing_to_do() -> None:
