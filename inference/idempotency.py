@@ -194,7 +194,8 @@ class Promises:
                         and await self._is_full(promise, value)
                     ):
                         value = _NOT_KEPT + promise.claim[_FINGERPRINT] + told.request_id.encode()
-                    await self._say(promise, value, KEPT_SECONDS)
+                    async with promise.saying:
+                        await self._say(promise, value, KEPT_SECONDS)
                 except AWAY as error:
                     logger.warning("an answer is not remembered yet: %s", type(error).__name__)
                     await asyncio.sleep(2**again * 0.1)
@@ -217,9 +218,9 @@ class Promises:
             await asyncio.sleep(_RENEWED_EVERY)
             for promise in tuple(self._held):
                 try:
-                    if promise.settled:
-                        continue
-                    await self._say(promise, promise.claim, LEASE_SECONDS)
+                    async with promise.saying:
+                        if not promise.settled:
+                            await self._say(promise, promise.claim, LEASE_SECONDS)
                 except AWAY:
                     break
         self._renewing = None
@@ -248,6 +249,7 @@ class Promise:
         "claim",
         "key",
         "owner",
+        "saying",
         "settled",
     )
 
@@ -264,6 +266,8 @@ class Promise:
         """The client key's number."""
         self.claim = b""
         self._made = self.settled = False
+        self.saying = asyncio.Lock()
+        """A lease that was being renewed while the key was freed would take it again."""
 
     async def kept(self, promises: Promises, identity: Identity, body: bytes) -> Answer | None:
         """The answer that an equal request has got; None when this is the one to be served.

@@ -225,6 +225,32 @@ async def test_the_lease_of_a_request_under_way_is_renewed(serve, door, redis_ur
     await task
 
 
+async def test_a_renewal_under_way_does_not_take_a_freed_key_again(serve, door, redis_url: str, monkeypatch) -> None:
+    monkeypatch.setattr(idempotency, "_RENEWED_EVERY", 0.01)
+    renewing, go_on, say = asyncio.Event(), asyncio.Event(), idempotency.Promises._say
+
+    async def slowly(promises: Any, promise: Any, value: bytes, seconds: float) -> None:
+        if value == promise.claim:
+            renewing.set()
+            await go_on.wait()
+        await say(promises, promise, value, seconds)
+
+    monkeypatch.setattr(idempotency.Promises, "_say", slowly)
+    go = asyncio.Event()
+    one(serve, streaming(EVENT, go, errors.UpstreamBroken("cut")))
+    _, task = door.open(CHAT, chat_body("Hello", "m", stream=True), headers=KEY)
+    await renewing.wait()
+    go.set()
+    await task
+    asyncio.get_running_loop().call_later(0.1, go_on.set)
+    await remembered(door)
+    await until(lambda: not door.app._plane.promises._held)
+    await go_on.wait()
+    await asyncio.sleep(0.05)
+    with redis.Redis.from_url(redis_url) as store:
+        assert store.keys("gw:idem:*") == []
+
+
 async def test_redis_holds_neither_the_question_nor_the_answer(serve, door: Door, redis_url: str) -> None:
     one(serve, whole())
     await ask(door, "a secret question")
