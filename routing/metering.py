@@ -386,7 +386,8 @@ class Meter:
         purse.used, purse.held = said.used, said.held
         purse.left = purse.amount - said.used - said.held
         purse.scarce = said.scarce
-        purse.away_used = 0
+        if said.status != LEDGER_NEEDED:  # else nobody decides but this process, and its share goes on
+            purse.away_used = 0
         if purse.allowance.hard:
             purse.free += said.granted
         purse.over = said.used + purse.reserved >= purse.amount

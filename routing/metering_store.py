@@ -22,6 +22,8 @@ CHANNEL = "gw:meter:recall"
 GRANTED, REFUSED, RECALLED, LEDGER_NEEDED = 0, 1, 2, 3
 DEAD_SECONDS = 30.0
 """After which what a silent process had reserved is free again."""
+SILENT_SECONDS = 3.0
+"""After which nobody waits for a process to give back what it does not use."""
 
 _PATIENCE_SECONDS = 1.0
 _AT_ONCE = 500
@@ -88,7 +90,8 @@ def keys(names: Iterable[str]) -> list[str]:
 
 
 def args(process: str, number: int, ops: Sequence[Op], moment: int | None = None) -> list[str | bytes | int]:
-    return [process, number, orjson.dumps(ops), CHANNEL, "" if moment is None else moment]
+    silences = [round(seconds * 1000) for seconds in (DEAD_SECONDS, SILENT_SECONDS)]
+    return [process, number, orjson.dumps(ops), CHANNEL, "" if moment is None else moment, *silences]
 
 
 def heard(told: list[bytes]) -> Heard:

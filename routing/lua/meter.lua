@@ -6,11 +6,12 @@
 -- that the process speaks of, spent, reserved, free, asked for, least that is of use, welcome beyond that, the ledger's word (-1
 -- for none), 1 if it is needed, 1 when the process leaves the counter, and the moment since which all living processes must have
 -- spoken for the ledger's word to be whole (0: it is not said). ARGV[4] channel on which others are asked to give
--- back; ARGV[5] the moment in ms, for tests; empty is now.
+-- back; ARGV[5] the moment in ms, for tests; empty is now; ARGV[6] and ARGV[7] ms of silence: after which what a process
+-- reserved is free again, and after which nobody waits for it to give back.
 -- Returns the moment, 1 when the word came too late or 2 when the process was not known any more (nothing is done then), the number of processes, then for each counter: status (0 granted, 1
 -- refused, 2 refused until others gave back, 3 the ledger is needed), granted, used, held, begin, end, 1 if there is no more to spare.
 
-local DEAD_MS, SILENT_MS, SHARES = 30000, 3000, 8
+local DEAD_MS, SILENT_MS, SHARES = tonumber(ARGV[6]), tonumber(ARGV[7]), 8
 local TURNED_BACK_MS = 1000 -- by more than that a moment lies ahead only if the clock was set back
 local KEPT_MS = { [0] = 24 * 3600 * 1000, [1] = 60 * 1000, [2] = 40 * 24 * 3600 * 1000 }
 

@@ -25,8 +25,9 @@ from types import SimpleNamespace
 from routing.allowances import DAY, REQUESTS, Allowance
 from routing.metering import Bundle, Exhausted, Grant, Meter
 from routing.types import Prices
-from routing import metering, metering_sharing
-metering_sharing.PATIENCE_SECONDS = metering.WAIT_SECONDS = 20.0  # whoever else uses this machine
+from routing import metering, metering_sharing, metering_store
+# Whoever else uses this machine.
+metering_sharing.PATIENCE_SECONDS = metering.WAIT_SECONDS = metering_store.SILENT_SECONDS = 20.0
 
 MODEL = SimpleNamespace(prices=Prices(Decimal(1), Decimal(2)))
 
@@ -87,7 +88,7 @@ def counting(url: str, count: int, amount: int) -> Iterator[list[Counting]]:
         for one in made:
             one.process.stdin.close()
         for one in made:
-            one.process.wait(10)
+            one.process.wait(60)
             one.process.stdout.close()
 
 

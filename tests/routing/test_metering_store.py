@@ -12,7 +12,6 @@ from routing import metering_store
 from routing.allowances import CALLS, DAY, MINUTE, MONEY, REQUESTS, UNDER_WAY, Allowance
 from routing.purses import Purse, span_ms
 
-LATER = round(time.time() * 1000) + 3_600_000
 HOUR = 3_600_000
 
 
@@ -49,23 +48,29 @@ def store(redis_url):
         yield client
 
 
+@pytest.fixture
+def later() -> int:
+    """Ahead of the store's own clock, by which keys end."""
+    return round(time.time() * 1000) + HOUR
+
+
 def one(unit: str, period: str) -> Allowance:
     return Allowance(
         key="limit:1", unit=unit, period=period, amount=1, name="a limit", kind="limit", source_id=1, subject="key"
     )
 
 
-def test_a_minute_does_not_become_an_hour_when_the_clock_is_set_back(store):
+def test_a_minute_does_not_become_an_hour_when_the_clock_is_set_back(store, later):
     teller = Teller(store, "one", one(REQUESTS, MINUTE))
-    assert [teller.gets_one(LATER + 1), teller.gets_one(LATER + 30_000)] == [True, False]
-    assert teller.gets_one(LATER - HOUR)
+    assert [teller.gets_one(later + 1), teller.gets_one(later + 30_000)] == [True, False]
+    assert teller.gets_one(later - HOUR)
 
 
-def test_what_a_killed_process_held_is_free_though_the_clock_was_set_back(store):
+def test_what_a_killed_process_held_is_free_though_the_clock_was_set_back(store, later):
     killed, alive = (Teller(store, name, one(CALLS, UNDER_WAY)) for name in ("killed", "alive"))
-    assert [killed.gets_one(LATER), alive.gets_one(LATER)] == [True, False]
-    assert not alive.gets_one(LATER - HOUR)
-    assert alive.gets_one(LATER - HOUR + 31_000)
+    assert [killed.gets_one(later), alive.gets_one(later)] == [True, False]
+    assert not alive.gets_one(later - HOUR)
+    assert alive.gets_one(later - HOUR + 31_000)
 
 
 def test_what_the_ledger_knows_and_nobody_told_counts_beside_what_is_told_later(store, redis_url):
