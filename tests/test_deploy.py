@@ -49,8 +49,9 @@ EXPRESSIONS = list(expressions())
 
 
 @pytest.fixture
-def known(db: None) -> dict[str, set[str]]:
+def known(db: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """Labels by the name of every sample that `/metrics` may show."""
+    monkeypatch.setattr(scraping, "_PATIENCE_SECONDS", 60.0)
     metrics = Metrics()
     held = registry.snapshot(registry.model(registry.provider()))
     recorder = Recorder(lambda rows: None, metrics)

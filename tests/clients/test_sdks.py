@@ -18,6 +18,7 @@ import pytest
 
 from inference.backends.anthropic import Anthropic
 from inference.backends.ollama import Ollama
+from inference.endpoints import messages
 from routing import snapshot
 from tests.conftest import missing
 from tests.contract.gateway import Gateway
@@ -106,7 +107,8 @@ def targets() -> Iterator[dict[str, dict[str, str]]]:
             )
         )
         names = {"chat": CHAT, "embedding": EMBEDDING, "claude": CLAUDE, "llama": LLAMA}
-        with Gateway().serving() as gateway:
+        with Gateway().serving() as gateway, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(messages, "COUNT_WITHIN_SECONDS", 60.0)
             keys = ("openai_key", "anthropic_key", "ollama_key")
             yield {
                 "upstream": {
@@ -139,7 +141,12 @@ def seen(targets: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFa
     commands = {name: [str(BUILD / name / "bin" / "python"), str(HERE / "python" / "run.py")] for name in PYTHON}
     commands["node"] = ["node", str(BUILD / "node" / "run.mjs")]
     running = {name: asking(folder, name, command, targets) for name, command in commands.items()}
-    codes = {name: process.wait(timeout=240) for name, process in running.items()}
+    try:
+        codes = {name: process.wait(timeout=900) for name, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
     found = Seen()
     for name, code in codes.items():
         complaint = (folder / f"{name}.err").read_text()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from inference import errors
+from inference.endpoints import messages
 from routing.types import ModelView
 from tests.fakes.anthropic import FakeAnthropic, event, spent
 from tests.inference import registry
@@ -149,7 +150,10 @@ async def test_a_key_whose_account_is_spent_is_not_asked_again(serve, door: Door
     assert len(upstream.requests) == 1
 
 
-async def test_tokens_are_counted_by_who_would_answer_or_estimated(serve, door: Door, claude, upstream) -> None:
+async def test_tokens_are_counted_by_who_would_answer_or_estimated(
+    serve, door: Door, claude, upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "COUNT_WITHIN_SECONDS", 60.0)
     serve(claude)
     asked = {"model": "claude-test", "messages": [{"role": "user", "content": "one two three four five"}]}
     assert (await door.call(f"{PATH}/count_tokens", asked)).json == {"input_tokens": 5}
