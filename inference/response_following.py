@@ -48,6 +48,7 @@ async def follow(
     telling = _Telling(now, after)
     yield telling.begin()
     sent_at = time.monotonic()
+    was_over = False
     if now.job_id is not None:
         async with aclosing(events.follow(redis_url, now.job_id)) as log:
             async for event in log:
@@ -59,8 +60,12 @@ async def follow(
                     return
                 if event is None or event.kind == "over":
                     now = await standing()
-                    if now is None or now.response["status"] in OVER:
+                    if now is None:
                         break
+                    is_over = now.response["status"] in OVER
+                    if is_over and (was_over or event is not None):
+                        break
+                    was_over = is_over  # the log may have grown since it was silent, and is read once more
                     if time.monotonic() - sent_at >= KEEP_ALIVE_SECONDS:
                         sent_at = time.monotonic()
                         yield sse.KEEP_ALIVE

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from itertools import count
 from typing import Any
 
 import orjson
+import pytest
 
 from inference import events, response_following
 from inference.response_following import Standing
@@ -82,3 +84,22 @@ async def test_an_upstreams_own_events_are_told_under_our_id(redis_url: str) -> 
     kinds = ["created", "queued", "in_progress", "output_item.done", "completed"]
     assert [event["type"] for event in told] == [f"response.{kind}" for kind in kinds]
     assert {event["response"]["id"] for event in told if "response" in event} == {"resp_7"}
+
+
+async def test_what_came_while_its_end_was_looked_up_is_told_first(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.01)
+    row, looks = Row(), count(1)
+    standing = row.standing
+
+    async def standing_as_it_ends() -> Standing:
+        if next(looks) == 2:
+            await row.log(redis_url, 1, CHUNKS)
+            row.end(redis_url, "completed")
+        return await standing()
+
+    monkeypatch.setattr(row, "standing", standing_as_it_ends)
+    told = await row.told(redis_url)
+    assert [event["delta"] for event in told if event["type"] == "response.output_text.delta"] == ["Hel", "lo"]
+    assert told[-1]["type"] == "response.completed"
