@@ -174,21 +174,20 @@ def test_a_newcomer_does_not_wait_for_another_keys_long_answers(
 def test_one_that_gives_way_to_a_request_that_cannot_begin_never_waits_for_its_own_follower(
     batched: EngineChoice, open_engine: Open, random_file: Path
 ) -> None:
-    engine = open_engine(batched, random_file, context_size=4096, max_sequences=4, batch_size=32)
+    engine = open_engine(batched, random_file, context_size=4608, max_sequences=4, batch_size=32)
     fields = {"max_tokens": 120, "temperature": 0}
-    leader = generate_requests("completions", {"prompt": ["a", "b" * 2500 + "x"], **fields}, {})
-    follower = generate_requests("completions", {"prompt": ["c", "b" * 2500 + "y"], **fields}, {})
-    with ThreadPoolExecutor(3) as pool, stopped(engine) as in_flight:
-        running = [pool.submit(list, engine.generate(leader, priority=5))]
-        assert eventually(lambda: len(in_flight) == 2)
-        running.append(pool.submit(list, engine.generate(follower)))
+    leader = generate_requests("completions", {"prompt": ["a", "b" * 4000 + "x"], **fields}, {})
+    follower = generate_requests("completions", {"prompt": ["c", "b" * 4000 + "y"], **fields}, {})
+    leading = engine.generate(leader, priority=5)
+    begun = [next(leading)]
+    with ThreadPoolExecutor(2) as pool, stopped(engine) as in_flight:
+        following = pool.submit(list, engine.generate(follower))
         assert eventually(lambda: len(in_flight) == 4)
         refused = pool.submit(ask, engine, "d", operation="completions", grammar="root ::= nothing")
         assert eventually(lambda: len(in_flight) == 5)
     with pytest.raises(InvalidRequest):
         refused.result()
-    for answered in running:
-        events = answered.result()
+    for events in ([*begun, *leading], following.result()):
         assert {index for index, _ in events[:12]} == {0}, "the long prompts are still being read"
         assert len([event for _, event in events if isinstance(event, Done)]) == 2
 
