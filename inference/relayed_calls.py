@@ -38,6 +38,8 @@ BEAT_SECONDS = 1.0
 MOST_WAITING = 4096
 """Messages not yet written; a generation that makes more waits, so that Redis sets the pace."""
 _GIVE_UP_WRITING_SECONDS = 5.0
+_ENDING_SECONDS = 2.0
+"""For each thread, when the process stops."""
 _PIECES_PER_MESSAGE = 256
 _STALE_SECONDS = 1.0
 
@@ -90,7 +92,9 @@ class RelayedCalls:
                 running.cancelled.set()
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(timeout=2)
+            thread.join(timeout=_ENDING_SECONDS)
+        if any(thread.is_alive() for thread in self._threads):
+            return  # it has a connection of this client in its hands
         with contextlib.suppress(redis.RedisError):
             self._redis.close()
 

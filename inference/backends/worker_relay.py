@@ -342,13 +342,14 @@ class Desk:
         while task is None or not task.cancelling():
             due += self._times.beat
             await asyncio.sleep(due - self.loop.time())
-            if self.loop.time() - due > self._times.beat:
+            now = self.loop.time()
+            if now - due > self._times.beat:
                 # This process itself was stopped or busy: silence meanwhile says nothing about workers.
-                due = self.loop.time()
+                due = now
                 for call in self._calls.values():
-                    call.heard_at = due
+                    call.heard_at = now
             served = await self._look_after_stream()
-            await self._lose_patience(served)
+            await self._lose_patience(served, now)  # nor does what passes until Redis answers
 
     async def _look_after_stream(self) -> bool:
         """Keep the stream alive and short. Says whether a worker serves the queue; when Redis cannot say, that none does not."""
@@ -364,8 +365,8 @@ class Desk:
         except (redis.RedisError, OSError):
             return True
 
-    async def _lose_patience(self, served: bool) -> None:
-        times, now = self._times, self.loop.time()
+    async def _lose_patience(self, served: bool, now: float) -> None:
+        times = self._times
         for call in list(self._calls.values()):
             if call.claimed:
                 if now - call.heard_at > times.silence:
