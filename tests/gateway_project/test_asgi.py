@@ -42,12 +42,12 @@ class Process:
             await self._said.put(message["type"])
 
         self._task = asyncio.create_task(asgi.application({"type": "lifespan"}, receive, send))
-        assert await asyncio.wait_for(self._said.get(), 10) == "lifespan.startup.complete"
+        assert await asyncio.wait_for(self._said.get(), 60) == "lifespan.startup.complete"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._stop.set()
-        assert await asyncio.wait_for(self._said.get(), 20) == "lifespan.shutdown.complete"
+        assert await asyncio.wait_for(self._said.get(), 60) == "lifespan.shutdown.complete"
         await self._task
         gc.unfreeze()
         snapshot.replace(None)
@@ -68,7 +68,7 @@ class Process:
             "client": ("127.0.0.1", 5000),
             "headers": [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer " + key.encode())],
         }
-        await asyncio.wait_for(asgi.application(scope, client.receive, client.send), 10)
+        await asyncio.wait_for(asgi.application(scope, client.receive, client.send), 60)
         return client.answer
 
 

@@ -67,7 +67,7 @@ async def post(path: str, body: Any, key: str) -> Answer:
         "client": ("127.0.0.1", 5000),
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
-    await asyncio.wait_for(asgi.application(scope, client.receive, client.send), 10)
+    await asyncio.wait_for(asgi.application(scope, client.receive, client.send), 60)
     return client.answer
 
 

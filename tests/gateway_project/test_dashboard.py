@@ -119,9 +119,10 @@ def test_what_is_switched_off_stays_in_sight(admin_client: Client) -> None:
 
 def test_a_provider_is_shown_with_its_strip_its_errors_and_its_times() -> None:
     Provider.objects.create(provider_id="up", provider_type="fake")
-    record(3, duration_ms=100.0)
+    now = timezone.now()  # one cell of the strip
+    record(3, at=now, duration_ms=100.0)
     tries = [{"provider_id": "up", "model_id": "m", "status": 502, "code": "upstream_error"}]
-    record(provider_id="other", attempts=2, attempts_log=json.dumps(tries))
+    record(at=now, provider_id="other", attempts=2, attempts_log=json.dumps(tries))
 
     (line,) = the_page()["providers"]
 

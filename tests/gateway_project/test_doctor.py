@@ -41,7 +41,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _looked_at_anew() -> Iterator[None]:
+def _looked_at_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(examining, "PATIENCE_SECONDS", 60.0)  # who is asked here answers
     cache.clear()
     snapshot.replace(None)
     clock.tick()

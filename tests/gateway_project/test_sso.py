@@ -79,7 +79,7 @@ def way_back(client, **sent):
     """From the button to the address that the issuer sends the browser back to."""
     there = client.post(reverse("sso_login"), sent)
     assert there.status_code == 302, there.content
-    return httpx.get(there["Location"]).headers["Location"].removeprefix("http://testserver")
+    return httpx.get(there["Location"], timeout=60).headers["Location"].removeprefix("http://testserver")
 
 
 def sign_in(client):
