@@ -15,12 +15,14 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 PASSWORD = "browser-test-password"
 WIDE, PHONE = 1440, 390
 HEIGHTS = {WIDE: 900, PHONE: 844}
+PATIENCE_MS = 60_000
+"""For whatever is sure to come, on however busy a machine."""
 Theme = Literal["light", "dark"]
 FLAGS = [
     "--no-sandbox",
@@ -126,6 +128,7 @@ class Visit:
         plain = self.page.context.browser.new_context(
             java_script_enabled=False, storage_state=self.page.context.storage_state()
         )
+        plain.set_default_timeout(PATIENCE_MS)
         try:
             yield plain.new_page()
         finally:
@@ -165,7 +168,8 @@ def until_it_stands(act: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def patient() -> Iterator[None]:
-    """Clicks and keys of all tests wait for the page they lead to."""
+    """Clicks and keys of all tests wait for the page they lead to, and expectations for what may take its time."""
+    expect.set_options(timeout=PATIENCE_MS)
     with pytest.MonkeyPatch.context() as patch:
         for kind in (Page, Locator):
             for name in ("click", "press"):
@@ -210,21 +214,25 @@ def visit(browser: Browser, live_server: Any) -> Iterator[Visit]:
 def a_tab(browser: Browser, base: str) -> Iterator[Visit]:
     """A browser that has been nowhere."""
     context = browser.new_context(viewport={"width": WIDE, "height": HEIGHTS[WIDE]})
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
-    page.set_default_timeout(15_000)
     visit = Visit(page, base)
     page.on("request", lambda request: visit.requested.append(request.url))
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
 
-    def keep(response: Any) -> None:
-        if response.status >= 400 and response.request.resource_type in PARTS:
-            visit.errors.append(f"{response.status} {response.url}")
-        if "text/html" in response.headers.get("content-type", "") and response.status == 200:
-            # A page that loads itself anew takes the text of what it asked for before with it.
-            with suppress(PlaywrightError):
+    def keep(request: Request) -> None:
+        # A page that loads itself anew takes the text of what it asked for before with it, and a tab that is closed takes all: what
+        # is raised here, the next call of any test would raise.
+        with suppress(PlaywrightError):
+            response = request.response()
+            if response is None:
+                return
+            if response.status >= 400 and request.resource_type in PARTS:
+                visit.errors.append(f"{response.status} {response.url}")
+            if "text/html" in response.headers.get("content-type", "") and response.status == 200:
                 visit.pages.append(response.text())
 
-    page.on("requestfinished", lambda request: keep(request.response()))
+    page.on("requestfinished", keep)
     try:
         yield visit
     finally:

@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import COLOURS, WIDE, Visit, logged_in
 from tests.browser.test_cutover import ADA, prepared
-from tests.inference.test_forwarding_processes import Installation
+from tests.inference.test_forwarding_processes import PATIENCE_SECONDS, Installation
+from tests.inference.workers import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("playground")]
 
@@ -33,6 +34,8 @@ tight = issuing.issue("tight", ["generate"], allowed_models=["fake-chat"])[0]
 RateLimit.objects.create(subject="key", client_key=tight, requests_per_minute=1)
 """
 )
+WORDS = 1200
+"""A minute of the slow one's, which is what a person on a busy machine may need to stop it."""
 OFFERED = ".gw-combo-option:visible"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -61,15 +64,33 @@ def installation(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> It
 
 @pytest.fixture
 def playing(browser: Browser, installation: Installation) -> Iterator[Visit]:
-    expect.set_options(timeout=15_000)
     with logged_in(browser, f"http://127.0.0.1:{installation.ports[0]}") as visit:
         visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         yield visit
 
 
+def at_rest(page: Page) -> None:
+    """Every column has had its answer: while one has not, the page neither sends nor edits."""
+    expect(page.locator("#gw-play-send")).to_have_text("arrow_upwardSend")
+
+
 def ask(page: Page, text: str) -> None:
+    at_rest(page)
     page.fill("#gw-play-said", text)
     page.keyboard.press("Enter")
+
+
+def copied_once(page: Page, begin: str) -> str:
+    """What is in the clipboard when it begins so: a click is over before the page has copied."""
+    copied = ""
+
+    def there() -> bool:
+        nonlocal copied
+        copied = page.evaluate("navigator.clipboard.readText()")
+        return copied.startswith(begin)
+
+    assert eventually(there, PATIENCE_SECONDS), copied
+    return copied
 
 
 def test_answers_stream_side_by_side_with_their_figures_reasons_and_code(playing: Visit) -> None:
@@ -108,15 +129,17 @@ def test_answers_stream_side_by_side_with_their_figures_reasons_and_code(playing
     assert (sent["model"], sent["messages"]) == ("careful", [{"role": "user", "content": "one two three"}])
     page.get_by_role("tab", name="Python").click()
     page.get_by_role("button", name="Copy", exact=True).last.click()
-    copied = page.evaluate("navigator.clipboard.readText()")
+    copied = copied_once(page, "import os")
     compile(copied, "copied", "exec")
     assert 'api_key=os.environ["GATEWAY_API_KEY"]' in copied
     page.keyboard.press("Escape")
+    expect(code).to_have_count(0)
 
     # What was said before goes with the next question; an edit asks anew.
     ask(page, "four")
     expect(answers).to_have_count(4)
     expect(answers.nth(1).locator(".gw-md")).to_have_text("four")
+    at_rest(page)
     page.locator(".gw-play-question").first.hover()
     page.get_by_role("button", name="Edit and send again").first.click()
     expect(page.locator("#gw-play-said")).to_have_value("one two three")
@@ -136,13 +159,13 @@ def test_answers_stream_side_by_side_with_their_figures_reasons_and_code(playing
 def test_an_answer_can_be_stopped_a_limit_holds_and_a_picture_is_seen(playing: Visit) -> None:
     page = playing.page
     playing.open("/admin/playground/?model=slow-chat")
-    ask(page, "word " * 200)
+    ask(page, "word " * WORDS)
     answer = page.locator(".gw-play-answer")
     expect(answer.locator(".gw-md")).to_contain_text("word word")
     page.get_by_role("button", name="Stop").click()
     expect(answer).to_contain_text("You stopped this answer.")
     expect(answer.locator(".gw-play-figures")).to_contain_text("USD")
-    assert len(answer.locator(".gw-md").inner_text().split()) < 200
+    assert len(answer.locator(".gw-md").inner_text().split()) < WORDS
 
     page.get_by_role("button", name="Clear").click()
     with page.expect_file_chooser() as chooser:
@@ -166,7 +189,6 @@ def test_an_answer_can_be_stopped_a_limit_holds_and_a_picture_is_seen(playing: V
     page.get_by_role("button", name="Clear").click()
     ask(page, "first")
     expect(answer.first.locator(".gw-md")).to_have_text("first")
-    expect(page.locator("#gw-play-send")).to_have_text("arrow_upwardSend")
     ask(page, "second")
     expect(answer.nth(1).get_by_role("alert")).to_contain_text("429 rate_limit_exceeded")
     expect(answer.nth(1)).to_contain_text("A limit of the key")
@@ -204,9 +226,12 @@ def test_what_a_model_writes_is_text_whatever_it_writes(playing: Visit) -> None:
                 "a|b\\n" + " ".repeat(50000) + "-" + " ".repeat(50000) + "x",
                 "# " + " ".repeat(1900) + "a" + " ".repeat(1900) + "\\u2028b\\n"];
             const times = shapes.map(shape => {
-                const began = performance.now();
-                render(shape.repeat(Math.floor(110000 / shape.length)));
-                return performance.now() - began;
+                // The best of three: a machine that has other things to do in one of them proves nothing.
+                return Math.min(...[1, 2, 3].map(() => {
+                    const began = performance.now();
+                    render(shape.repeat(Math.floor(110000 / shape.length)));
+                    return performance.now() - began;
+                }));
             });
             render("y".repeat(5_000_000));
             return Math.max(...times);

@@ -3,7 +3,7 @@
 import { Answer, events } from "./stream.js";
 
 const EARLY_SECONDS = 30;
-const LOOKS_MS = [250, 350, 500, 800, 1500, 3000];
+const LOOKS_MS = [250, 350, 500, 800, 1500, 3000, 5000, 8000, 15000];
 
 /** What went wrong, in the words of the gateway where it said some. */
 export class Refused extends Error {
