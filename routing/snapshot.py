@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 HINT_CHANNEL = "gw:registry"
 POLL_SECONDS = 1.0
+_LAST_READ_SECONDS = 5.0
+"""For who reads when the following ends: what it reads would be in force, and its connection open, after all else is over."""
 
 _current: Snapshot | None = None
 _problem: str = ""
@@ -113,7 +115,7 @@ async def keep_fresh() -> None:
             await loop.run_in_executor(reader, _refresh_quietly)
     finally:
         listener.cancel()
-        reader.submit(connections.close_all)
+        await asyncio.wait([loop.run_in_executor(reader, connections.close_all)], timeout=_LAST_READ_SECONDS)
         reader.shutdown(wait=False)
 
 

@@ -163,6 +163,19 @@ async def test_a_change_by_another_process_arrives_by_hint_or_by_poll(monkeypatc
         await asyncio.to_thread(connections.close_all)
 
 
+async def test_who_follows_no_more_has_nobody_reading(redis_url, monkeypatch):
+    reading, may_end, ended = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(snapshot, "_LAST_READ_SECONDS", 60.0)
+    monkeypatch.setattr(snapshot, "refresh", lambda: (reading.set(), may_end.wait(60), ended.append(True)))
+    following = asyncio.create_task(snapshot.keep_fresh())
+    await until(reading.is_set)
+    following.cancel()
+    asyncio.get_running_loop().call_later(0.1, may_end.set)
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
+    assert ended
+
+
 def subscribers():
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         return client.pubsub_numsub(snapshot.HINT_CHANNEL)[0][1]
