@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import gzip
 import hashlib
 import itertools
@@ -212,15 +211,24 @@ class FakeUpstream:
         try:
             loop.run_forever()
         finally:
-            # A connection that was accepted just now must become a protocol first: a closed server would leave it open.
-            loop.run_until_complete(asyncio.sleep(0.01))
+            loop.remove_reader(listening)
+            # A connection that was accepted just now must have its transport first: a closed server would leave it open.
+            loop.run_until_complete(asyncio.sleep(0))
             server.close()
+            loop.run_until_complete(self._let_go())
+            loop.close()
+
+    async def _let_go(self) -> None:
+        """End every connection, also those in their handshake, until none is left to the garbage collector."""
+        myself = asyncio.current_task()
+        while self._protocols or len(asyncio.all_tasks()) > 1:
+            for task in asyncio.all_tasks():
+                if task is not myself:
+                    task.cancel()
             for protocol in list(self._protocols):
                 protocol.abort()
-            loop.run_until_complete(asyncio.sleep(0.01))
-            with contextlib.suppress(RuntimeError):
-                loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # sockets are closed a turn after their transports
 
     # Addresses
 
@@ -466,14 +474,15 @@ class _Connection(asyncio.Protocol):
                 return True
             if position and answer.event_delay_seconds:
                 await asyncio.sleep(answer.event_delay_seconds)
-            if piece:
-                self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if framing == "chunked" else piece)
             await self.drained.wait()
             if self.left.is_set():
                 return True
+            # Counted before the client can read it, whose test may look at once.
             request.events_sent += 1
             request.output_tokens += tokens
             self.upstream.output_tokens_sent += tokens
+            if piece:
+                self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if framing == "chunked" else piece)
             if answer.event_delay_seconds or position % 64 == 63:
                 await asyncio.sleep(0)
         done = len(pieces) if answer.events is not None else sum(len(p) for p, _ in pieces)
