@@ -52,7 +52,7 @@ def streamed(provider_id: str, model_id: str) -> Any:
 
 
 def whole_answer(provider_id: str, model_id: str) -> Any:
-    return probing.one_answer(provider_id, model_id, "hello", max_tokens=32, timeout_seconds=10)
+    return probing.one_answer(provider_id, model_id, "hello", max_tokens=32, timeout_seconds=60)
 
 
 def limits(upstream: FakeUpstream) -> list[dict[str, int]]:

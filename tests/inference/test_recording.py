@@ -134,7 +134,7 @@ def test_rows_wait_for_a_database_that_is_away_and_are_written_once() -> None:
     recorder = Recorder(write, Metrics(), retry_seconds=0.01)
     recorder.add(entry(1))
     recorder.start()
-    assert back.wait(5)
+    assert back.wait(60)
     recorder.stop()
     assert written == ["req_1"]
 
@@ -205,7 +205,7 @@ def test_a_recorder_that_was_started_again_goes_on_until_it_is_stopped() -> None
     for number in range(2):
         heard.clear()
         recorder.add(entry(number))
-        assert heard.wait(5)
+        assert heard.wait(60)
     recorder.stop()
     assert len(written) == 2
 

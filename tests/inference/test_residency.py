@@ -59,7 +59,7 @@ def open_residency() -> Iterator[Callable[..., Residency]]:
     opened: list[Residency] = []
 
     def make(budget: int | None = None, **more: Any) -> Residency:
-        more = {"choose": lambda: COMPILED, "start": FakeEngine, "wait_seconds": 5, **more}
+        more = {"choose": lambda: COMPILED, "start": FakeEngine, "wait_seconds": 60, **more}
         opened.append(Residency(memory_budget_mb=budget, **more))
         return opened[-1]
 
@@ -159,11 +159,11 @@ def test_when_all_are_in_use_a_request_waits_for_a_place(
     def hold() -> None:
         with residency.lease(spec("a")):
             inside.set()
-            leave.wait(5)
+            leave.wait(60)
 
     with ThreadPoolExecutor(2) as pool:
         holding = pool.submit(hold)
-        inside.wait(5)
+        assert inside.wait(60)
 
         def want() -> str:
             with residency.lease(spec("b")) as engine:
@@ -171,8 +171,8 @@ def test_when_all_are_in_use_a_request_waits_for_a_place(
 
         wanting = pool.submit(want)
         leave.set()
-        assert wanting.result(5) == "b"
-        holding.result(5)
+        assert wanting.result(60) == "b"
+        holding.result(60)
     assert engines[0].closed
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -54,7 +56,10 @@ async def ask(door: Door, text: str = "Hello", **more: Any) -> Answer:
     return answer
 
 
-async def test_the_same_question_is_answered_from_the_cache_for_nothing(serve, door: Door, redis_url: str) -> None:
+async def test_the_same_question_is_answered_from_the_cache_for_nothing(
+    serve, door: Door, redis_url: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(response_cache, "time", partial(float, time.time()))
     only = caching(serve, whole(SAID))
     first, second = await ask(door), await ask(door)
     assert (first.headers["x-gateway-cache"], second.headers["x-gateway-cache"]) == ("miss", "hit")
