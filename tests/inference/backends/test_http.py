@@ -466,6 +466,7 @@ async def test_a_silent_server_times_out(caller, upstream):
     with pytest.raises(UpstreamTimeout) as failure:
         await caller.ask(limits=QUICK)
     assert "first byte" in failure.value.detail
+    assert await upstream.until_requests(1)
     assert await upstream.requests[0].until_left()
 
 
@@ -473,6 +474,7 @@ async def test_slow_headers_time_out(caller, upstream):
     upstream.reply_with(body=HELLO, header_byte_delay_seconds=0.02)
     with pytest.raises(UpstreamTimeout):
         await caller.ask(limits=QUICK)
+    assert await upstream.until_requests(1)
     assert await upstream.requests[0].until_left()
 
 
@@ -483,9 +485,8 @@ async def test_slow_headers_within_the_time_are_waited_for(caller, upstream):
 
 async def test_headers_without_a_first_byte_of_body_time_out(caller, upstream):
     upstream.reply_with(events=[b"x"], stall_after=0)
-    reply = await caller.stream(limits=QUICK)
     with pytest.raises(UpstreamTimeout) as failure:
-        await anext(reply)
+        await anext(await caller.stream(limits=QUICK))
     assert "first byte" in failure.value.detail
 
 
@@ -535,7 +536,7 @@ async def test_closing_a_reply_in_the_middle_closes_the_connection(caller, upstr
     reply = await caller.stream()
     await anext(reply)
     await reply.aclose()
-    assert await upstream.requests[0].until_left(1)
+    assert await upstream.requests[0].until_left()
 
 
 @pytest.mark.parametrize("answer", [no_answer(), Answer(events=[b"x"], stall_after=1)], ids=["before", "within"])
@@ -551,7 +552,7 @@ async def test_cancelling_closes_the_connection(caller, upstream, answer):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await upstream.requests[0].until_left(1)
+    assert await upstream.requests[0].until_left()
 
 
 async def test_closing_a_finished_reply_keeps_the_connection(caller, upstream):
@@ -622,7 +623,7 @@ async def test_cancelling_over_tls_closes_the_connection(kind, tls_upstream):
         reply = await caller.stream()
         await anext(reply)
         await reply.aclose()
-        assert await tls_upstream.requests[0].until_left(1)
+        assert await tls_upstream.requests[0].until_left()
 
 
 async def test_plain_http_to_a_tls_port_fails_as_ours(kind, tls_upstream):
@@ -690,10 +691,9 @@ async def test_a_failed_connection_frees_its_place():
 async def test_a_cancelled_waiter_takes_no_connection_with_it(upstream):
     async with calling(Http1Client, upstream.origin, max_connections=1) as caller:
         upstream.reply_with(body=HELLO, delay_seconds=0.1)
-        first = asyncio.create_task(caller.ask())
-        await upstream.until_requests(1)
-        second = asyncio.create_task(caller.ask())
-        await asyncio.sleep(0.01)
+        first, second = (asyncio.create_task(caller.ask()) for _ in range(2))
+        while caller.client._pool is None or not caller.client._pool._waiting:
+            await asyncio.sleep(0)
         second.cancel()
         await first
         with pytest.raises(asyncio.CancelledError):
@@ -719,7 +719,7 @@ async def test_no_mixture_of_faults_loses_a_place_in_the_pool(upstream):
         no_answer(),
     ]
     upstream.script(*chance.choices(faults, k=600))
-    limits = Limits(first_byte=0.1, idle=0.1, connect=5)
+    limits = Limits(first_byte=0.1, idle=0.1, connect=60)
 
     async def one(caller, patience):
         with contextlib.suppress(UpstreamBroken, UpstreamTimeout, TimeoutError):
