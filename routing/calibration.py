@@ -39,6 +39,7 @@ EXCHANGE_SECONDS = 5.0
 REREAD_SECONDS = 60.0
 KEPT_SECONDS = 30 * 24 * 3600
 _AT_ONCE = 500
+_PATIENCE_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 3.0
 
 Sums = tuple[float, float]
@@ -98,7 +99,9 @@ class Calibration:
         with self._lock:
             fresh, self._fresh = self._fresh, {}
         try:
-            with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as store:
+            with redis.Redis.from_url(
+                settings.REDIS_URL, socket_timeout=_PATIENCE_SECONDS, socket_connect_timeout=_PATIENCE_SECONDS
+            ) as store:
                 self._tell(store, fresh)
                 if time.monotonic() >= self._reread_at:
                     self._known = _read(store)

@@ -36,7 +36,7 @@ def test_what_goes_with_many_rows_is_told_as_well():
         model = ProviderModel.objects.create(provider=provider, model_id=name)
         limit("model", model=model, requests_per_minute=1)
     ProviderModel.objects.all().delete()
-    assert [entry for entry in deleted() if entry[0] == "ratelimit"] == [
+    assert sorted(entry for entry in deleted() if entry[0] == "ratelimit") == [
         ("ratelimit", "model p/a"),
         ("ratelimit", "model p/b"),
     ]

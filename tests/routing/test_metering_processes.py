@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from routing import metering_store
-from routing.allowances import DAY, REQUESTS, Allowance
+from routing.allowances import MONTH, REQUESTS, Allowance
 
 ROUNDS, AMOUNT, PROCESSES = 100, 25, 4
 _ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ _COUNT = """
 import asyncio, sys
 from decimal import Decimal
 from types import SimpleNamespace
-from routing.allowances import DAY, REQUESTS, Allowance
+from routing.allowances import MONTH, REQUESTS, Allowance
 from routing.metering import Bundle, Exhausted, Grant, Meter
 from routing.types import Prices
 from routing import metering, metering_sharing, metering_store
@@ -39,7 +39,7 @@ async def main(url, amount):
     print("ready", flush=True)
     while line := (await lines.get()).strip():
         key, share = line.split()
-        one = Allowance(key, REQUESTS, DAY, amount, "test", "limit", 1, "key")
+        one = Allowance(key, REQUESTS, MONTH, amount, "test", "limit", 1, "key")
         bundle = Bundle((meter._purse(one),), (), MODEL, None)
 
         async def ask():
@@ -116,7 +116,7 @@ def test_four_processes_admit_exactly_the_amount_in_each_of_a_hundred_runs(redis
 
 @pytest.mark.slow
 def test_what_a_killed_process_admitted_stays_counted(redis_url):
-    one = Allowance("killed", REQUESTS, DAY, AMOUNT, "test", "limit", 1, "key")
+    one = Allowance("killed", REQUESTS, MONTH, AMOUNT, "test", "limit", 1, "key")
     with counting(redis_url, 2, AMOUNT) as (killed, alive):
         killed.ask("killed", 10)
         assert killed.said() == "10"
