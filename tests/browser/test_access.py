@@ -30,7 +30,7 @@ def answer(visit: Visit, key: str) -> int:
     """The status of a call with the key."""
     request = urllib.request.Request(f"{visit.base}/api/v1/me", headers={"Authorization": f"Bearer {key}"})
     try:
-        return int(urllib.request.urlopen(request, timeout=15).status)
+        return int(urllib.request.urlopen(request, timeout=60).status)
     except urllib.error.HTTPError as error:
         return error.code
 
