@@ -45,7 +45,7 @@ def route(installation: Installation, port: int) -> str:
     headers = {"content-type": "application/json", "authorization": f"Bearer {installation.key}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return reply.headers["x-gateway-route"]
     except urllib.error.HTTPError as refused:  # the process has not heard of the policy yet
         return f"{refused.code}"
@@ -64,7 +64,6 @@ def test_an_edit_an_override_and_a_restore_change_the_next_request(
     assert served_by("fake-chat")
     with logged_in(browser, f"http://127.0.0.1:{installation.ports[0]}") as visit:
         page = visit.page
-        expect.set_options(timeout=15_000)
         visit.open("/admin/routing/policy/")
         with page.expect_navigation():  # what is typed before the page's script listens is not explained
             page.click("a:has-text('best')")
@@ -122,3 +121,18 @@ def test_targets_are_sorted_shared_out_and_stopped_by_hand(visit: Visit, redis_u
     page.click("button:has-text('Switch the model off')")
     expect(page.locator("body")).to_contain_text("p/two is switched off.")
     assert not ProviderModel.objects.get(model_id="two").enabled
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_waits_for_no_explanation_of_what_was_typed_before(visit: Visit) -> None:
+    models = [{"model_id": name} for name in ("one", "two", "three")]
+    actions.create_provider({"provider_id": "p", "provider_type": "fake"}, models=models)
+    row = policy_actions.create({"name": "best", "document": {"targets": ["one"]}})
+    page, late = visit.page, []
+    page.route("**/explain/", lambda route: route.continue_() if late else late.append(route))
+    visit.open(f"/admin/routing/policy/{row.pk}/change/")
+    with page.expect_request("**/explain/"):
+        page.fill("[name=targets-0-model]", "two")
+    with page.expect_event("requestfailed"):  # which the page gives up
+        page.fill("[name=targets-0-model]", "three")
+    expect(page.locator("#gw-explained .gw-verdict strong")).to_have_text("p/three")

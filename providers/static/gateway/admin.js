@@ -3,16 +3,22 @@
 (() => {
   const fragment = { "X-Fragment": "1" };
 
+  // A place shows the answer to what was asked for it last, whichever comes last.
+  const lastAsked = new WeakMap();
   async function load(place, url, options = {}) {
+    lastAsked.get(place)?.abort();
+    const asking = new AbortController();
+    lastAsked.set(place, asking);
     place.classList.add("gw-busy");
     try {
-      const response = await fetch(url, { ...options, headers: fragment, redirect: "error" });
+      const response = await fetch(url, { ...options, headers: fragment, redirect: "error", signal: asking.signal });
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
-      place.innerHTML = await response.text();
+      const text = await response.text();
+      if (!asking.signal.aborted) place.innerHTML = text;
     } catch (error) {
-      place.textContent = `The gateway did not answer: ${error.message}`;
+      if (!asking.signal.aborted) place.textContent = `The gateway did not answer: ${error.message}`;
     } finally {
-      place.classList.remove("gw-busy");
+      if (!asking.signal.aborted) place.classList.remove("gw-busy");
     }
   }
 
