@@ -57,7 +57,7 @@ def state_of(job: Job) -> str:
     return Job.objects.values_list("state", flat=True).get(pk=job.pk)
 
 
-def ends(job: Job, seconds: float = 20.0) -> Job:
+def ends(job: Job, seconds: float = 60.0) -> Job:
     assert eventually(lambda: Job.objects.get(pk=job.pk).is_over, seconds), state_of(job)
     job.refresh_from_db()
     return job
@@ -121,11 +121,11 @@ def test_a_failure_is_the_jobs_error_and_is_written_down(worker: Worker, owner: 
 
 @pytest.mark.parametrize(("model", "provider_id"), [("words", "web"), ("local-words", "local")])
 def test_a_cancelled_job_stops(worker: Worker, owner: Any, store: redis.Redis, model: str, provider_id: str) -> None:
-    slow(provider_id)
+    slow(provider_id, 0.2)
     job = make(owner, " ".join(["word"] * 600), model)
     assert eventually(lambda: len(log_of(store, job)) > 3)
     jobs.cancel(job)
-    job = ends(job, 5)
+    job = ends(job)
     assert job.state == "cancelled"
     assert eventually(lambda: log_of(store, job)[-1][0] == "over"), "the log is told after the row"
     length = store.xlen(events.key(job.pk))
@@ -148,23 +148,23 @@ def test_a_redelivered_job_is_not_run_again(worker: Worker, owner: Any) -> None:
 def test_jobs_whose_worker_is_killed_are_taken_up_again_and_end_once(
     worker: Worker, owner: Any, store: redis.Redis
 ) -> None:
-    slow("web", 0.02)
-    slow("local", 0.02)
+    for provider_id in ("web", "local"):
+        slow(provider_id, 0.5)
     prompt = " ".join(f"w{number}" for number in range(200))
     taken = [make(owner, prompt, model) for model in ("words", "local-words")]
     assert eventually(lambda: all(len(log_of(store, job)) > 5 for job in taken))
     worker.kill()
-    killed_at = time.monotonic()
+    for provider_id in ("web", "local"):
+        slow(provider_id, 0)
     worker.start()
 
     def swept() -> bool:
         jobs.sweep()
         return not Job.objects.filter(fence__lte=1).exists()
 
-    assert eventually(swept, 30)
-    assert time.monotonic() - killed_at < 30
+    assert eventually(swept)
     for job in taken:
-        job = ends(job, 30)
+        job = ends(job)
         assert (job.state, job.attempts) == ("succeeded", 2)
         assert job.result["generated_content"] == prompt
         log = log_of(store, job)
@@ -174,7 +174,7 @@ def test_jobs_whose_worker_is_killed_are_taken_up_again_and_end_once(
 
 
 def test_a_stopping_worker_gives_its_jobs_back(worker: Worker, owner: Any, store: redis.Redis) -> None:
-    slow("web")
+    slow("web", 0.2)
     job = make(owner, " ".join(["word"] * 400))
     assert eventually(lambda: len(log_of(store, job)) > 3)
     slow("web", 0)
@@ -187,6 +187,7 @@ def test_a_stopping_worker_gives_its_jobs_back(worker: Worker, owner: Any, store
 
 def test_messages_in_the_broker_hold_ids_and_nothing_else(worker: Worker, owner: Any, store: redis.Redis) -> None:
     worker.kill()
+    store.ping()  # until Redis has seen that it is gone, it would hand it a message
     job, local = make(owner, CANARY), make(owner, CANARY, "local-words")
     for queue, expected in (("generation", job), (relay.QUEUE, local)):
         message = store.lindex(queue, 0)
