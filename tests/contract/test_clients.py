@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,9 +64,10 @@ def test_the_examples_of_the_page_run(gateway: Gateway, key: str, monkeypatch: p
     monkeypatch.setenv("GATEWAY_KEY", key)
     told: list[str] = []
     names: dict[str, Any] = {"print": lambda *words, **_: told.append(" ".join(map(str, words)))}
-    for block in blocks():
-        exec(compile(block, str(PAGE), "exec"), names)
-    names["gateway"].close()
+    with contextlib.ExitStack() as made:
+        for block in blocks():
+            exec(compile(block, str(PAGE), "exec"), names)
+            made.callback(names["gateway"].close)
     assert told[0] == "Hello"
     assert told[-1] == "Hello"
     assert "llama3.1:8b" in told[-2]
