@@ -245,7 +245,8 @@ def test_a_probe_asks_what_is_out_of_service_and_nobody_else_does(rows, serve) -
     assert probing.one_token("fake", "fake-chat", True)["total_ms"] > 0
 
 
-def test_a_process_that_does_not_serve_shares_what_it_sees_all_the_same(rows, redis_url) -> None:
+def test_a_process_that_does_not_serve_shares_what_it_sees_all_the_same(rows, redis_url, monkeypatch) -> None:
+    monkeypatch.setattr(client, "_LAST_WORDS_SECONDS", 60.0)
     client.generate("hello", "fake-chat")
     assert health.current().is_shared
     client._stop_sharing()
