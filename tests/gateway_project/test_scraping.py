@@ -22,8 +22,8 @@ def test_queues_budgets_and_alerts_are_told(client: Client, redis_url: str) -> N
     with redis.Redis.from_url(redis_url) as store:
         store.rpush("generation", "task")
     team = Team.objects.create(name="research")
-    Budget.objects.create(subject="team", team=team, period="day", amount=Decimal(10))
-    Budget.objects.create(subject="each_team", period="day", amount=Decimal(100))
+    Budget.objects.create(subject="team", team=team, period="month", amount=Decimal(10))
+    Budget.objects.create(subject="each_team", period="month", amount=Decimal(100))
     usage_rows.write([row(1, timezone.now(), cost=Decimal(4), team_id=team.pk)])
     AlertIncident.objects.create(
         rule_name="slow", subject="", subject_name="", value=1, worst=1, told_at=timezone.now()
