@@ -128,8 +128,9 @@ class SupervisedEngine:
 
     @property
     def process_id(self) -> int | None:
+        """None while no model is loaded, and once the engine is closed."""
         child = self._child
-        return child.process.pid if child is not None and child.alive else None
+        return child.process.pid if child is not None and child.alive and not self._closed else None
 
     @property
     def busy(self) -> bool:
