@@ -232,9 +232,10 @@ class Desk:
             del self._of_loops[self.loop]
         for call in list(self._calls.values()):
             call.fail(EngineError("The gateway is stopping.", code="gateway_stopping"))
+            self.close(call)  # its consumer would do so only after Redis has been let go of
         if self._errands:
             await asyncio.wait(self._errands, timeout=_REDIS_SECONDS)
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks = [*self._tasks, *self._errands], []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

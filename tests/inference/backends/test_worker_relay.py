@@ -28,7 +28,9 @@ from tests.inference.workers import Worker
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("worker_relay")]
 
 SECRET_PROMPT = "canary-prompt-7f3a"
-QUICK = Times(queue=3.0, no_worker=1.0, silence=3.0, beat=0.25)
+PATIENT = Times(queue=60.0, no_worker=60.0, silence=60.0, beat=0.25)
+HARDLY = Times(queue=60.0, no_worker=1.0, silence=1.0, beat=0.25)
+"""Of those who wait in vain."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def registry(transactional_db: None, plugins: Path) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _patience(redis_url: str) -> Iterator[None]:
     before = relay.connection()
-    relay.configure(redis_url, partial(wake, relay.TASK, relay.QUEUE), QUICK)
+    relay.configure(redis_url, partial(wake, relay.TASK, relay.QUEUE), PATIENT)
     yield
     relay.configure(*before)
 
@@ -87,6 +89,11 @@ async def gathered(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
 
 async def first_of(chunks: AsyncIterator[Chunk]) -> Chunk:
     return await anext(chunks)
+
+
+def prompts_in(store: redis.Redis) -> list[bytes]:
+    """What no worker has claimed."""
+    return [key for key in store.keys("gw:relay:*") if len(key) == len("gw:relay:") + 32]
 
 
 def long_text(words: int = 400) -> str:
@@ -198,8 +205,10 @@ async def test_a_killed_worker_is_an_error_and_the_next_call_works(worker: Worke
     chunks = backend.chunks(call(long_text()))
     await first_of(chunks)
     await workers.aside(worker.kill)
+    backend._desk._times = HARDLY
     with pytest.raises(WorkerLost) as caught:
         await gathered(chunks)
+    backend._desk._times = PATIENT
     assert (caught.value.status, caught.value.code) == (502, "worker_lost")
     await workers.aside(worker.start)
     answer = await gathered(backend.chunks(call("still there")))
@@ -220,16 +229,36 @@ async def test_without_a_worker_the_call_is_refused_and_its_prompt_taken_back(
     no_worker: None, backend: WorkerRelay, store: redis.Redis
 ) -> None:
     store.delete(relay.SERVED)
+    relay.configure(*relay.connection()[:2], HARDLY)
     with pytest.raises(EngineError) as caught:
         await gathered(backend.chunks(call(SECRET_PROMPT)))
     assert (caught.value.status, caught.value.code) == (503, "no_worker")
-    assert caught.value.retry_after == QUICK.no_worker
-    assert [key for key in store.keys("gw:relay:*") if len(key) == len("gw:relay:") + 32] == []
+    assert caught.value.retry_after == HARDLY.no_worker
+    assert prompts_in(store) == []
+
+
+async def test_a_gateway_that_stops_takes_its_calls_back_before_it_lets_go_of_redis(
+    no_worker: None, backend: WorkerRelay, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = asyncio.create_task(gathered(backend.chunks(call(SECRET_PROMPT))))
+    assert await workers.aside(workers.eventually, lambda: store.llen(relay.QUEUE) >= 1)
+    at_once = backend._desk._cancel
+
+    async def slowly(relay_id: str) -> None:
+        await asyncio.sleep(0.5)
+        await at_once(relay_id)
+
+    monkeypatch.setattr(backend._desk, "_cancel", slowly)
+    await backend.aclose()
+    assert prompts_in(store) == []
+    assert len(store.keys("gw:relay:cancelled:*")) == 1
+    with pytest.raises(EngineError, match="stopping"):
+        await waiting
 
 
 async def test_the_celery_message_holds_the_id_alone(no_worker: None, backend: WorkerRelay, store: redis.Redis) -> None:
     waiting = asyncio.create_task(gathered(backend.chunks(call(SECRET_PROMPT))))
-    assert await workers.aside(workers.eventually, lambda: store.llen(relay.QUEUE) == 1)
+    assert await workers.aside(workers.eventually, lambda: store.llen(relay.QUEUE) >= 1)
     message = store.lindex(relay.QUEUE, 0)
     assert SECRET_PROMPT.encode() not in message + base64.b64decode(json.loads(message)["body"])
     [args, kwargs, _] = json.loads(base64.b64decode(json.loads(message)["body"]))
@@ -267,7 +296,7 @@ async def test_an_edit_of_the_registry_holds_for_the_next_call(worker: Worker, b
 
 
 async def test_redis_away_is_a_typed_error(backend: WorkerRelay) -> None:
-    relay.configure("redis://127.0.0.1:1/0", partial(wake, relay.TASK, relay.QUEUE), QUICK)
+    relay.configure("redis://127.0.0.1:1/0", partial(wake, relay.TASK, relay.QUEUE), PATIENT)
     with pytest.raises(EngineError) as caught:
         await gathered(backend.chunks(call("hello")))
     assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "relay_unavailable", 1.0)
