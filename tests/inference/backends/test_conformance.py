@@ -77,7 +77,6 @@ def over_http(kind: provider_types.ProviderType, fake: FakeUpstream | None = Non
     view = replace(
         registry.remote(base_url, kind.name),
         connection={**kind.defaults, "base_url": base_url},
-        settings={"first_byte_timeout_seconds": 0.3},
     )
 
     def scripted(answer: Any) -> Callable[[Stand], UpstreamCall]:
@@ -86,6 +85,11 @@ def over_http(kind: provider_types.ProviderType, fake: FakeUpstream | None = Non
             return stand.call()
 
         return prepare
+
+    def silent(stand: Stand) -> UpstreamCall:
+        upstream.script(Answer(hang=True))
+        stand.provider = replace(stand.provider, settings={"first_byte_timeout_seconds": 0.3})
+        return stand.call()
 
     def nobody_listening(stand: Stand) -> UpstreamCall:
         upstream.stop()
@@ -108,7 +112,7 @@ def over_http(kind: provider_types.ProviderType, fake: FakeUpstream | None = Non
             "server error": (scripted(failure(500)), errors.UpstreamFailed),
             "bad request": (scripted(failure(400, "no such parameter")), errors.UpstreamRejected),
             "not its protocol": (scripted(html()), errors.UpstreamBroken),
-            "silent": (scripted(Answer(hang=True)), errors.UpstreamTimeout),
+            "silent": (silent, errors.UpstreamTimeout),
             "wrong key": (wrong_key, errors.UpstreamRefusedOurKey),
             "unreachable": (nobody_listening, errors.UpstreamUnreachable),
         },

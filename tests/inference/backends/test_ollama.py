@@ -39,7 +39,6 @@ def provider(upstream: FakeUpstream, **connection: Any) -> Any:
         "ollama",
         backend="inference.backends.ollama.Ollama",
         connection={"base_url": upstream.base_url, "allow_private": True, **connection},
-        settings={"idle_timeout_seconds": 2},
     )
 
 
@@ -130,7 +129,7 @@ async def test_an_answer_that_nobody_waits_for_ends_the_upstreams_work(backend: 
         assert reply.chunks is not None
         await anext(reply.chunks)
         await reply.aclose()
-        assert await upstream.requests[0].until_left(2)
+        assert await upstream.requests[0].until_left()
 
 
 async def test_defaults_hold_where_the_request_says_nothing(backend: Ollama, upstream: FakeUpstream) -> None:

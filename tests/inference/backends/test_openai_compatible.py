@@ -496,7 +496,7 @@ async def test_a_connection_held_open_after_done_ends_the_stream(make, upstream,
     upstream.reply_with(events=[LAST, "[DONE]"], stall_after=2)
     reply = await make().send(streaming())
     assert (await events_of(reply)).endswith(b"data: [DONE]\n\n")
-    assert await upstream.requests[0].until_left(1)
+    assert await upstream.requests[0].until_left()
 
 
 async def test_a_json_error_for_a_stream_is_a_failure(make, upstream):
@@ -524,7 +524,7 @@ async def test_a_client_that_leaves_ends_the_upstreams_work(make, upstream):
     reply = await make().send(streaming())
     await anext(reply.chunks)
     await reply.aclose()
-    assert await upstream.requests[0].until_left(1)
+    assert await upstream.requests[0].until_left()
 
 
 async def test_the_settings_times_hold(make, upstream):
