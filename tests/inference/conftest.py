@@ -18,7 +18,16 @@ from inference import client, events, kept_replies, loop, shadow_budget, trace_s
 from inference.backends import worker_relay
 from inference.metrics import Metrics
 from inference.recording import Recorder
-from routing import cached_answers, client_keys, loop_store, snapshot
+from routing import (
+    cached_answers,
+    client_keys,
+    health_sharing,
+    loop_store,
+    metering_store,
+    selections,
+    shared_health,
+    snapshot,
+)
 from routing.types import Identity, ModelView, Snapshot
 from tests.inference import registry, workers
 from tests.inference.door import Door
@@ -69,8 +78,10 @@ def all_the_time_that_a_search_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def all_the_time_that_redis_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway does without a Redis that is silent for a second; tests are about what it says."""
-    for module in (cached_answers, events, loop_store, shadow_budget):
+    for module in (cached_answers, events, loop_store, metering_store, selections, shadow_budget):
         monkeypatch.setattr(module, "_PATIENCE_SECONDS", 60.0)
+    for module in (health_sharing, shared_health):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 60.0)
     monkeypatch.setattr(kept_replies, "_LAST_WORK_SECONDS", 60.0)
     monkeypatch.setattr(worker_relay, "_REDIS_SECONDS", 60.0)
 
