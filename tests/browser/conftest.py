@@ -85,6 +85,7 @@ class Visit:
 
     def show(self, theme: Theme, width: int) -> None:
         """The page that stands there, as a machine of this theme and a window of this width show it."""
+        self.page.wait_for_load_state()  # with its fonts: a click waits for less
         self.page.set_viewport_size({"width": width, "height": HEIGHTS.get(width, 900)})
         self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         # The page asks the machine while it loads; here it has loaded.
@@ -115,6 +116,7 @@ class Visit:
     def axe(self, *rules: str, spared: Sequence[str] = ()) -> list[str]:
         """Each serious or critical finding of axe-core as `rule | element | what to do`; of these rules only, if any are named,
         and outside of what these selectors find."""
+        self.page.wait_for_load_state()  # then scripts name what libraries drew without a name
         if not self.page.evaluate("() => !!window.axe"):
             self.page.evaluate(axe_core())
             self.page.add_style_tag(content=STILL)
