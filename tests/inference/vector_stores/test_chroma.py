@@ -18,7 +18,7 @@ class Server:
         self._base = f"{url}/api/v2/tenants/default_tenant/databases/default_database/collections"
 
     def ask(self, method: str, path: str = "", body: object = None):
-        reply = httpx.request(method, self._base + path, json=body)
+        reply = httpx.request(method, self._base + path, json=body, timeout=60)
         assert reply.is_success, reply.text
         return reply.json() if reply.content else None
 
