@@ -86,6 +86,7 @@ class Residency:
         self._wait_seconds = wait_seconds
         self._changed = threading.Condition()
         self._residents: dict[Spec, _Resident] = {}
+        self._closed = False
 
     @contextmanager
     def lease(self, spec: Spec) -> Iterator[SupervisedEngine]:
@@ -145,6 +146,10 @@ class Residency:
             self._changed.wait(remaining)
             if spec.key in self._residents:
                 return self._residents[spec.key]
+        if self._closed:
+            raise ModelUnavailable(
+                "The model was unloaded.", detail=f"{spec.name or spec.path}: all models were unloaded"
+            )
         limit = max(self._budget, _LEAST_LIMIT) if self._budget is not None else None
         resident = _Resident(spec, self._start(spec, choice, memory_limit=limit), needed, on_device)
         self._residents[spec.key] = resident
@@ -217,9 +222,11 @@ class Residency:
             return [_shown(resident) for resident in residents]
 
     def close(self) -> None:
-        """Unload everything, in use or not."""
+        """Unload everything, in use or not, and load nothing more."""
         with self._changed:
+            self._closed = True
             residents, self._residents = list(self._residents.values()), {}
+            self._changed.notify_all()
         for resident in residents:
             resident.engine.close()
 

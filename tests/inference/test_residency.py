@@ -276,6 +276,9 @@ def test_closing_unloads_everything(open_residency: Open, spec: Spec, engines: l
         residency.preload(spec(name))
     residency.close()
     assert all(engine.closed for engine in engines)
+    with pytest.raises(ModelUnavailable), residency.lease(spec("c")):
+        pass
+    assert len(engines) == 2, "whoever comes late starts nothing that nobody would end"
 
 
 def test_a_real_model_is_loaded_used_and_evicted(spec: Spec) -> None:

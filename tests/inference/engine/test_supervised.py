@@ -144,7 +144,7 @@ def test_a_closed_engine_serves_nobody_before_its_child_is_buried_either(
     engine.start()
     monkeypatch.setattr(supervised._Child, "_bury", lambda *_: None)
     engine.close()
-    assert engine.ready is None
+    assert (engine.ready, engine.process_id) == (None, None)
     with pytest.raises(ModelUnavailable):
         engine.start()
 
