@@ -114,6 +114,7 @@ def test_the_first_page_moves_between_its_views_and_the_doctor_answers_in_place(
 
 
 def from_empty(visit: Visit) -> None:
+    visit.open("/admin/playground/")  # of nobody to ask, which is no error of its script
     visit.open("/admin/welcome/")
     visit.page.get_by_role("button", name="Add the built-in fake provider").click()
     expect(visit.page.locator(".gw-welcome-steps .gw-done")).to_have_count(3)

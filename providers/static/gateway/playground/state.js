@@ -1,6 +1,6 @@
 // What the page remembers: names and parameters in its address, the conversation in this tab alone, for this person alone.
 
-const PLACE = `gw-playground-${JSON.parse(document.getElementById("gw-play-config").textContent).person}`;
+const PLACE = `gw-playground-${JSON.parse(document.getElementById("gw-play-config")?.textContent ?? "{}").person}`;
 const MOST_KEPT = 3_500_000;
 export const PARAMETERS = ["temperature", "max_tokens", "top_p", "seed", "stop", "format"];
 
