@@ -14,20 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.db import connections
 
-from inference import client, events, kept_replies, loop, shadow_budget, trace_search, usage_rows
-from inference.backends import worker_relay
+from inference import client, loop, trace_search, usage_rows
 from inference.metrics import Metrics
 from inference.recording import Recorder
-from routing import (
-    cached_answers,
-    client_keys,
-    health_sharing,
-    loop_store,
-    metering_store,
-    selections,
-    shared_health,
-    snapshot,
-)
+from routing import client_keys, snapshot
 from routing.types import Identity, ModelView, Snapshot
 from tests.inference import registry, workers
 from tests.inference.door import Door
@@ -73,17 +63,6 @@ def all_the_time_that_a_search_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page may end short on a busy machine; tests are about what is found."""
     monkeypatch.setattr(trace_search, "_ENOUGH", 60.0)
     monkeypatch.setattr(trace_search, "_SHORTLY", 60.0)
-
-
-@pytest.fixture(autouse=True)
-def all_the_time_that_redis_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gateway does without a Redis that is silent for a second; tests are about what it says."""
-    for module in (cached_answers, events, loop_store, metering_store, selections, shadow_budget):
-        monkeypatch.setattr(module, "_PATIENCE_SECONDS", 60.0)
-    for module in (health_sharing, shared_health):
-        monkeypatch.setattr(module, "PATIENCE_SECONDS", 60.0)
-    monkeypatch.setattr(kept_replies, "_LAST_WORK_SECONDS", 60.0)
-    monkeypatch.setattr(worker_relay, "_REDIS_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from django.test import Client
 
 from inference import client, errors
 from inference.recording import Recorder
-from routing import selections, snapshot
+from routing import snapshot
 from routing.models import Policy
 from tests.fakes.upstream import FakeUpstream
 from tests.inference import workers
@@ -24,7 +24,6 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 
 @pytest.fixture(autouse=True)
 def registry(client_recorder: Recorder) -> Iterator[None]:
-    selections._of_keys.clear()
     workers.fresh_registry()
     cheap = workers.add_provider("cheap", "fake", priority=1)
     workers.add_model(cheap, "llama3.1:8b")

@@ -7,7 +7,7 @@ import pytest
 
 from inference import loop
 from inference.plane import DataPlane
-from routing import last_words, loop_store
+from routing import loop_store
 from tests.inference.door import Door
 
 
@@ -25,11 +25,7 @@ def test_sync_code_runs_coroutines_on_one_loop() -> None:
     assert seen == [first]
 
 
-def test_connections_of_the_background_loop_are_closed_when_the_process_ends(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(last_words, "PATIENCE_SECONDS", 60.0)
-
+def test_connections_of_the_background_loop_are_closed_when_the_process_ends(redis_url: str) -> None:
     async def asks() -> asyncio.AbstractEventLoop:
         await loop_store.current().ping()
         return asyncio.get_running_loop()

@@ -25,10 +25,7 @@ def elsewhere(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.AbstractEvent
     thread.join()
 
 
-def test_what_was_to_be_said_was_said_when_another_thread_s_loop_runs(
-    elsewhere: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(last_words, "PATIENCE_SECONDS", 60.0)
+def test_what_was_to_be_said_was_said_when_another_thread_s_loop_runs(elsewhere: asyncio.AbstractEventLoop) -> None:
     said: list[str] = []
 
     async def stop() -> None:

@@ -11,11 +11,9 @@ from routing import loop_store, selections
 
 
 @pytest_asyncio.fixture(autouse=True)
-async def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Of other tests; of its own, a test remembers for as long as it takes."""
-    monkeypatch.setattr(selections, "_asked_again_at", 0.0)
+async def _long_remembered(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """A test remembers for as long as it takes."""
     monkeypatch.setattr(selections, "_REMEMBERED_SECONDS", 3600.0)
-    selections._of_keys.clear()
     yield
     await loop_store.close()
 
