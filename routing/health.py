@@ -443,9 +443,7 @@ class Health:
         turned = set(routes)
         self._stale -= turned
         back_at = {route: back for owner, back in self._back_at.items() for route in self._routes_of[owner]}
-        ahead = self.epoch_seconds(
-            0
-        )  # read once: moments lie as far apart as they do, whatever passes between two looks
+        ahead = self.epoch_seconds(0)  # by one look at the clocks, so that moments lie as far apart as they do
         shown = {route: self._condition(route, back_at.get(route), ahead) for route in turned}
         self._conditions = Conditions({**self._conditions.routes, **shown}, self._in_flight)
 

@@ -320,9 +320,8 @@ class _Child:
         reader.start()
         try:
             self._listen()
-        except (
-            Exception
-        ) as error:  # nothing that follows an unreadable frame could be read: whoever waits must hear of it
+        except Exception as error:
+            # Nothing that follows an unreadable frame could be read: whoever waits must hear of it.
             self._stderr.append(f"what it sent could not be read: {error!r}")
             self.process.kill()
         self._connection.close()
