@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,6 @@ from routing.decide import decide
 from routing.purses import span_ms
 from routing.types import NOMINAL
 from tests.inference import registry
-from tests.inference.test_ledger_sums import NOW_MS
 from tests.routing.test_metering import allowance
 
 KEY = registry.key_view().identity
@@ -31,7 +31,8 @@ def test_what_is_used_up_is_named_and_what_is_not_is_silent(redis_url, serve):
     own, target = budget("key"), budget("model")
     held = serve(MODEL, allowances=AllowanceIndex(keys={KEY.key_id: (own,)}, models={MODEL.route: (target,)}))
     assert notices(held) == []
-    metering_store.raise_to(redis_url, [(one, *span_ms(one, NOW_MS), 1000) for one in (own, target)])
+    now_ms = round(time.time() * 1000)
+    metering_store.raise_to(redis_url, [(one, *span_ms(one, now_ms), 1000) for one in (own, target)])
     assert notices(held) == [
         "refused at the moment, budget_exhausted: money of the key, per day",
         "p/m is passed over at the moment: budget_exhausted",
