@@ -330,6 +330,7 @@ class Exchange:
             usage = read_usage(tail)
         if usage is None:
             usage = in_whole(self.question_tokens, self._operation.name, body)
+        reply.usage = usage  # whatever becomes of the answer on its way to the client, it was paid for
         self.cost = cost_of(self.trail.model, usage)
         if self.wants_account:
             body = account.added_to(body, self.trail, self.cost, why=self.wants_reason)

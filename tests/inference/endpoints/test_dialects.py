@@ -17,7 +17,7 @@ from inference.backends.ollama import Ollama
 from routing.types import ProviderView
 from tests.fakes.anthropic import FakeAnthropic, event
 from tests.fakes.upstream import Answer, FakeUpstream
-from tests.inference import registry
+from tests.inference import registry, scripted
 from tests.inference.door import Door
 
 KEY = "sk-upstream-of-dialects"
@@ -305,6 +305,19 @@ async def test_an_answer_that_has_no_shape_is_an_error_of_its_upstream(
         far.server.reply_with(events=[{**event, "choices": []}, event, "[DONE]"])
         assert "cannot be read" in client.stream((await door.call(client.path, client.streamed(asked))).body).error
     assert [row.error_code for row in door.rows] == ["upstream_broken"] * 2
+
+
+@pytest.mark.parametrize("dialect", ["responses", "messages", "ollama"])
+async def test_an_answer_that_has_no_shape_was_paid_for(serve, dialect: str) -> None:
+    client = DIALECTS[dialect]
+    message = {"content": "hi", "tool_calls": [3]}
+    usage = {"prompt_tokens": 5, "completion_tokens": 7}
+    _, far = scripted.far("far", scripted.whole(orjson.dumps({"choices": [{"message": message}], "usage": usage})))
+    serve(registry.model(far, "m"))
+    async with Door() as door:
+        await door.call(client.path, {"model": "m", **client.asked(TEXT, tools=False, picture=False)})
+    [row] = door.rows
+    assert (row.error_code, row.input_tokens, row.output_tokens) == ("upstream_broken", 5, 7)
 
 
 @pytest.mark.parametrize("upstream", UPSTREAMS[:-1])

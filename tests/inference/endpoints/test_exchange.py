@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from inference import errors
 from inference.limits import Limits
 from tests.inference import registry
-from tests.inference.door import Door, chat_body
+from tests.inference.door import Client, Door, chat_body
 from tests.inference.scripted import DONE, EVENT, FINISH, USAGE, far, in_turn, never, raising, streaming, whole
 
 CHAT = "/v1/chat/completions"
@@ -259,6 +260,26 @@ async def test_a_stopping_gateway_ends_a_stream_with_an_error_event(serve, door)
     task.cancel()
     await task
     assert client.answer.events[-1]["error"]["code"] == "gateway_stopping"
+
+
+async def test_an_answer_that_its_client_has_not_taken_when_the_gateway_stops_is_counted(
+    serve, door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(serve, whole())
+    being_told = asyncio.Event()
+
+    async def slowly(_: Client, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            being_told.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(Client, "send", slowly)
+    _, task = door.open(CHAT, chat_body(model="m"))
+    await asyncio.wait_for(being_told.wait(), 60)
+    task.cancel()
+    await task
+    [row] = await rows_of(door)
+    assert (row.error_code, row.input_tokens, row.output_tokens) == ("gateway_stopping", 5, 7)
 
 
 async def test_a_backend_s_bug_is_a_500_that_says_nothing_of_it(serve, door, caplog) -> None:
