@@ -107,7 +107,7 @@ async def keep_fresh() -> None:
     woken = asyncio.Event()
     listener = asyncio.create_task(_listen(woken))
     try:
-        await loop.run_in_executor(reader, refresh)
+        await loop.run_in_executor(reader, _refresh_quietly)
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), POLL_SECONDS)

@@ -163,6 +163,24 @@ async def test_a_change_by_another_process_arrives_by_hint_or_by_poll(monkeypatc
         await asyncio.to_thread(connections.close_all)
 
 
+async def test_a_database_that_is_away_at_the_first_look_is_followed_once_it_is_back(redis_url, monkeypatch):
+    looks = []
+
+    def refresh():
+        looks.append(True)
+        if len(looks) == 1:
+            raise OperationalError("the database is away")
+
+    monkeypatch.setattr(snapshot, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(snapshot, "refresh", refresh)
+    following = asyncio.create_task(snapshot.keep_fresh())
+    await until(lambda: len(looks) > 2 or following.done())
+    following.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
+    assert len(looks) > 2
+
+
 async def test_who_follows_no_more_has_nobody_reading(redis_url, monkeypatch):
     reading, may_end, ended = threading.Event(), threading.Event(), []
     monkeypatch.setattr(snapshot, "_LAST_READ_SECONDS", 60.0)
