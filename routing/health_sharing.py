@@ -56,16 +56,22 @@ class Sharing:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        await self._converse()
-        self.has_started.set()
+        """Whoever calls may leave before it has heard of what is known: others wait for the same."""
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._listen())]
+        await self.has_started.wait()
 
     async def stop(self) -> None:
         self._is_over = True  # redis-py loses a cancellation that meets it while it connects
-        for task in self._tasks:
+        self._woken.set()
+        for task in self._tasks[1:]:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2 * PATIENCE_SECONDS)
+            # What is being told is told to its end: of a question cut off nobody knows whether Redis counted it.
+            _, late = await asyncio.wait(self._tasks, timeout=2 * PATIENCE_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=PATIENCE_SECONDS)
         self._figures_at = 0.0
         if not self._is_away:
             await self._converse()
@@ -100,8 +106,17 @@ class Sharing:
         try:
             async with asyncio.timeout(PERMIT_SECONDS):
                 return await answer
-        except TimeoutError:
-            return False
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if answer.done() and not answer.cancelled() and answer.result():  # it came in the same moment
+                self._give_back(step)
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+
+    def _give_back(self, step: Step) -> None:
+        """What was granted to somebody who does not wait for it any more."""
+        self._health.outbox.append(Step(step.route, "release", step.settings, lease=step.lease))
+        self.wake()
 
     async def _ask(self) -> None:
         while self._asked:
@@ -121,13 +136,16 @@ class Sharing:
                 self._health.take_breaker(step.route, breaker)
                 if not answer.done():
                     answer.set_result(granted)
-                elif granted:  # nobody waits for it any more
-                    self._health.outbox.append(Step(step.route, "release", step.settings, lease=step.lease))
-                    self.wake()
+                elif granted:
+                    self._give_back(step)
 
     # Telling and hearing
 
     async def _keep(self) -> None:
+        try:
+            await self._converse()
+        finally:
+            self.has_started.set()
         while not self._is_over:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):

@@ -277,6 +277,24 @@ def test_a_hundred_permits_from_two_real_processes_are_no_more_than_the_quota(re
         assert int(one.stdout.readline()) + int(other.stdout.readline()) == 3
 
 
+async def test_a_place_that_is_granted_as_its_caller_leaves_is_given_back(patient, monkeypatch):
+    known, target = Health(), routed(QUICK)
+    async with sharing(known):
+        fail(known, target)
+        await until(lambda: state(known) == "half_open")
+        ask, asking = known._sharing._permits.ask, asyncio.create_task(known.permit(target))
+
+        async def answered_in_the_moment_it_leaves(call):
+            told = await ask(call)
+            asyncio.get_running_loop().call_soon(asking.cancel)
+            return told
+
+        monkeypatch.setattr(known._sharing._permits, "ask", answered_in_the_moment_it_leaves)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await until(lambda: not known.outbox and not health.look().mirror.breakers["p/m"].leases)
+
+
 async def test_a_place_that_is_given_back_is_another_process_s_to_take(patient):
     one, other, target = Health(), Health(), routed(QUICK)
     async with sharing(one, other):
@@ -305,6 +323,48 @@ async def test_the_place_of_a_process_that_died_is_free_after_the_lease(redis_ur
     ]
     assert [told.outcomes[0][0] for told in shared_health.ask(redis_url, *tries)] == [False, True]
     assert state(one) == "closed"
+
+
+async def test_whoever_leaves_while_it_starts_to_share_stops_nobody_else(monkeypatch):
+    known, asked, answered = Health(), asyncio.Event(), asyncio.Event()
+    hear = health_sharing.Sharing._hear
+
+    async def heard_late(of):
+        asked.set()
+        await answered.wait()
+        await hear(of)
+
+    monkeypatch.setattr(health_sharing.Sharing, "_hear", heard_late)
+    leaving = asyncio.create_task(known.start())
+    await asked.wait()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    answered.set()
+    async with asyncio.timeout(60), sharing(known):
+        assert known.is_shared
+
+
+async def test_a_stop_tells_nothing_twice(monkeypatch):
+    known, counted, answered = Health(), asyncio.Event(), asyncio.Event()
+    await known.start()
+    ask = known._sharing._line.ask
+
+    async def answered_late(call):
+        told = await ask(call)
+        if call.script == "breakers":
+            counted.set()
+            await answered.wait()
+        return told
+
+    monkeypatch.setattr(known._sharing._line, "ask", answered_late)
+    fail(known, routed(), times=1)
+    async with asyncio.timeout(60):
+        await counted.wait()
+        stopping = asyncio.create_task(known.stop())
+        await asyncio.sleep(0)
+        answered.set()
+        await stopping
+    assert health.look().conditions().of("p/m").failures == 1
 
 
 async def test_keys_rest_in_all_processes():
