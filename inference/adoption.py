@@ -80,12 +80,14 @@ def _has_ended(row: Row) -> bool:
     """A run, of a job or a line of a batch, that told its end and its usage itself, in the moment before its process died."""
     if row.attempt < RUN:
         return False
+    told = UsageRecord.objects.filter(request_id=row.request_id, attempt=0)
     if row.request_id.startswith(ID_PREFIX):
         # Another worker that answered the line began with it later.
-        return UsageRecord.objects.filter(request_id=row.request_id, attempt=0, at__lte=row.at).exists()
+        return told.filter(at__lte=row.at).exists()
     try:
         job_id = uuid.UUID(row.request_id.removeprefix("job_"))
     except ValueError:
         return False
     ended = (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)
-    return Job.objects.filter(pk=job_id, fence=row.attempt - RUN, state__in=ended).exists()
+    # The sweep, which ends jobs too, tells no usage.
+    return told.exists() and Job.objects.filter(pk=job_id, fence=row.attempt - RUN, state__in=ended).exists()

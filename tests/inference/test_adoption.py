@@ -108,6 +108,13 @@ def test_a_run_of_a_job_is_booked_beside_the_one_that_ended_it(dead) -> None:
     assert Trace.objects.count() == 1
 
 
+@pytest.mark.parametrize("state", [Job.State.FAILED, Job.State.CANCELLED])
+def test_a_run_whose_job_the_sweep_has_ended_is_booked(dead, state: str) -> None:
+    under_way(dead, f"job_{job(3, state).pk.hex}", run=attempts.RUN + 3).slot.saw(4)
+    adopted(dead)
+    assert list(UsageRecord.objects.values_list("attempt", "output_tokens")) == [(attempts.RUN + 3, 4)]
+
+
 def test_each_run_that_a_process_left_is_booked(dead) -> None:
     for run, seen in ((1, 4), (2, 5)):
         under_way(dead, "batch_1_1", run=attempts.RUN + run).slot.saw(seen)
