@@ -46,7 +46,9 @@ class _File:
 
 def write(held: Claim, batch: Batch) -> bool:
     """False when the batch was lost on the way; whoever has it now begins anew."""
-    for begun in KeptFile.objects.filter(owner=batch.owner, made_by=batch.pk).values_list("pk", flat=True):
+    # Those that are ready are the results of a batch that has ended meanwhile.
+    unfinished = KeptFile.objects.filter(owner=batch.owner, made_by=batch.pk, ready=False)
+    for begun in unfinished.values_list("pk", flat=True):
         kept_files.delete(begun)
     output, errors, never_asked = _File(batch, "output"), _File(batch, "error"), 0
     renew_at = time.monotonic() + _LEASE_EVERY_SECONDS
