@@ -474,8 +474,12 @@ def _book(question: answering.Question, *, was_answered: bool = False) -> None:
     """What a try used that is not the line's answer, where its provider told: it was paid for. Without the database the spool has it."""
     if was_answered or question.trail.paid:
         entry = question.entry(499, "job_given_back")
+        row = row_of(entry)
         try:
-            usage_rows.write([row_of(entry)._replace(attempt=question.trail.run)])
+            if usage_rows.is_told(row):
+                question.forget()
+                return
+            usage_rows.write([row._replace(attempt=question.trail.run)])
         except DatabaseError as error:
             logger.warning("%s: what a try used waits in the spool: %s", question.request_id, type(error).__name__)
             return

@@ -185,9 +185,14 @@ def renew(held: Claim) -> bool:
 
 
 def release(held: Claim) -> bool:
-    """Give the job back unfinished, as one that was never begun, and wake another worker."""
+    """Give the job back unfinished, as one that was never begun, and wake another worker. One that is to be cancelled, which nobody
+    would claim, is left to the sweep."""
     with transaction.atomic():
-        given = _held(held).update(state=Job.State.QUEUED, leased_until=None, attempts=held.attempt - 1)
+        given = (
+            _held(held)
+            .filter(cancel_requested=False)
+            .update(state=Job.State.QUEUED, leased_until=None, attempts=held.attempt - 1)
+        )
         if given:
             job = Job.objects.only("model", "provider_id").get(pk=held.job_id)
             transaction.on_commit(partial(_wake_now, job.pk, job.model, job.provider_id))
@@ -239,11 +244,13 @@ def error_of(error: GatewayError) -> dict[str, Any]:
 
 def cancel(job: Job) -> Job:
     """End a job that waits; ask the worker of one that runs, which stops within a second."""
-    queued = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED)
-    if queued.update(state=Job.State.CANCELLED, finished_at=timezone.now(), cancel_requested=True):
+    with transaction.atomic():
+        # Asked first, of whatever waits: from then on it is neither claimed nor given back.
+        Job.objects.filter(pk=job.pk, state__in=_WAITING).update(cancel_requested=True)
+        queued = Job.objects.filter(pk=job.pk, state=Job.State.QUEUED)
+        ended = queued.update(state=Job.State.CANCELLED, finished_at=timezone.now())
+    if ended:
         _say_over(job.pk, job.fence)
-    else:
-        Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).update(cancel_requested=True)
     job.refresh_from_db()
     return job
 
@@ -304,7 +311,7 @@ def _bring_back(job: Job, now: Any) -> None:
         if lost.update(state=Job.State.FAILED, error=error_of(error), finished_at=now, leased_until=None):
             logger.error("job %s: %s workers were lost with it", job.pk, job.attempts)
             _say_over(job.pk, job.fence)
-    elif lost.update(state=Job.State.QUEUED, leased_until=None):
+    elif lost.filter(cancel_requested=False).update(state=Job.State.QUEUED, leased_until=None):
         logger.warning("job %s: its worker was lost, it is queued again", job.pk)
         _wake_now(job.pk, job.model, job.provider_id)
 
@@ -376,8 +383,12 @@ def _book_run(held: Claim, question: answering.Question) -> None:
     """
     entry = question.entry(499, "job_given_back")
     if (question.events or question.trail.paid) and held.fence < attempts.RUN:
+        row = row_of(entry)
         try:
-            usage_rows.write([row_of(entry)._replace(attempt=attempts.RUN + held.fence)])
+            if usage_rows.is_told(row):
+                question.forget()
+                return
+            usage_rows.write([row._replace(attempt=attempts.RUN + held.fence)])
         except DatabaseError as error:
             logger.warning("job %s: what its run used waits in the spool: %s", held.job_id, type(error).__name__)
             return

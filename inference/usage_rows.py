@@ -46,6 +46,12 @@ def write(rows: Sequence[Row]) -> None:
         _write_one_by_one(rows)
 
 
+def is_told(row: Row) -> bool:
+    """Whether its request's end stands in the ledger as this very run's: written by a transaction whose end was not heard of."""
+    _renew_connection()
+    return UsageRecord.objects.filter(request_id=row.request_id, attempt=0, at=row.at).exists()
+
+
 def insert(rows: Sequence[Row]) -> None:
     """All the rows or none. Raises `IntegrityError` when one of them was written before."""
     with transaction.atomic():

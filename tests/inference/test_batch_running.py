@@ -302,6 +302,38 @@ def test_a_batch_whose_files_cannot_be_written_is_not_tried_without_end(owner: A
     assert not BatchAnswer.objects.exists()
 
 
+def test_a_worker_that_was_thought_dead_leaves_the_files_of_a_batch_that_is_over(owner: Any) -> None:
+    batch = batch_of(owner, [line("a")])
+    for _ in range(2):
+        batch_running.run(batch.pk)
+    late = batches.claim(batch.pk)
+    Batch.objects.update(leased_until=None)
+    assert work(batch).state == "completed"
+    assert not batch_running.batch_output.write(*late)
+    assert [one["custom_id"] for one in lines_in(batch.output_file_id)] == ["a"]
+
+
+def test_answers_of_whose_commit_nobody_heard_are_not_paid_for_twice(owner: Any, monkeypatch: Any) -> None:
+    batch = batch_of(owner, [line("a")])
+    batch_running.run(batch.pk)
+    run, arrived = a_run(batch, owner)
+    run.feed(1, 0.0)
+    run.take(arrived.get(timeout=60)[1])
+    store = batch_running._store
+
+    def unheard(*told: Any) -> bool:
+        store(*told)
+        raise OperationalError("the connection broke")
+
+    with monkeypatch.context() as patched, pytest.raises(OperationalError):
+        patched.setattr(batch_running, "_store", unheard)
+        run._write()
+    Batch.objects.update(fence=9)
+    run.settle(batch_running.time.monotonic())
+    assert run.over
+    assert UsageRecord.objects.get().attempt == 0
+
+
 def test_an_answer_that_the_database_never_takes_ends_its_batch(owner: Any, monkeypatch: Any) -> None:
     def refused(*_: Any) -> None:
         raise DataError("value out of range")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import redis
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from inference import answering, attempts, jobs
@@ -208,6 +209,46 @@ def test_the_sweep_ends_a_cancelled_job_whose_worker_was_lost(job: Job) -> None:
     assert job.state == "cancelled"
 
 
+def test_a_job_that_was_cancelled_is_not_given_back(job: Job) -> None:
+    held = jobs.claim(job.pk)
+    jobs.cancel(job)
+    assert not jobs.release(held), "in the queue nobody would claim it"
+    lose(job)
+    jobs.sweep()
+    job.refresh_from_db()
+    assert job.state == "cancelled"
+
+
+def test_a_job_that_is_cancelled_while_the_sweep_looks_at_it_is_not_queued_again(job: Job) -> None:
+    jobs.claim(job.pk)
+    lose(job)
+    looked_at = Job.objects.get(pk=job.pk)
+    jobs.cancel(job)
+    jobs._bring_back(looked_at, timezone.now())
+    jobs.sweep()
+    job.refresh_from_db()
+    assert job.state == "cancelled"
+
+
+def test_a_job_that_is_given_back_while_it_is_cancelled_is_cancelled(job: Job, monkeypatch: Any) -> None:
+    held, update, given = jobs.claim(job.pk), QuerySet.update, []
+
+    def and_then(rows: Any, **told: Any) -> int:
+        changed = update(rows, **told)
+        if not given:
+            given.append(held)
+            jobs.release(held)
+        return changed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QuerySet, "update", and_then)
+        jobs.cancel(job)
+    lose(job)
+    jobs.sweep()
+    job.refresh_from_db()
+    assert job.state == "cancelled"
+
+
 def test_a_message_that_redis_forgot_is_sent_again(job: Job, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as store:
         store.flushdb() if store.get("test-session") is None else store.delete("generation", f"gw:job:{job.pk}:woken")
@@ -305,6 +346,27 @@ def test_what_a_cancelled_job_used_is_told_once_its_work_has_ended(monkeypatch: 
     job = jobs.create(REQUEST, Identity(key.pk, key.prefix, key.name, frozenset({"generate"})))
     assert jobs.run(job.pk)
     assert (UsageRecord.objects.get().status, UsageRecord.objects.get().output_tokens) == (499, 5)
+
+
+def test_an_end_of_whose_commit_nobody_heard_is_not_paid_for_twice(monkeypatch: Any) -> None:
+    async def streamed(question: answering.Question, *_: Any) -> dict[str, Any]:
+        question.trail.model, question.events = snapshot.current().models[0], 5
+        return {"choices": [{"message": {"content": "hello"}}]}
+
+    complete = jobs.complete
+
+    def unheard(*told: Any) -> bool:
+        if not complete(*told):
+            return False
+        raise OperationalError("the connection broke")
+
+    monkeypatch.setattr(answering.Question, "streamed", streamed)
+    monkeypatch.setattr(jobs, "complete", unheard)
+    key, _ = issuing.issue("app", ["generate"])
+    job = jobs.create(REQUEST, Identity(key.pk, key.prefix, key.name, frozenset({"generate"})))
+    jobs.run(job.pk)
+    assert Job.objects.get(pk=job.pk).state == "succeeded"
+    assert list(UsageRecord.objects.values_list("attempt", "output_tokens")) == [(0, 5)]
 
 
 def test_an_unknown_job_is_nothing_to_do() -> None:
