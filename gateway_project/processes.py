@@ -58,7 +58,6 @@ class Running:
     said: deque[str] = field(default_factory=lambda: deque(maxlen=40))
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
     output: asyncio.Task[None] | None = None
-    leaving: bool = False
 
     async def says(self, end_of_line: str) -> None:
         """Wait for a line that ends so."""
@@ -131,15 +130,17 @@ class Supervisor:
 
     async def replace(self, name: str) -> None:
         """Start a successor; once it is ready the predecessor finishes what it is doing and leaves."""
-        old = self._running[name]
-        new = await self._spawn(old.program)
+        keeper = self._keepers[name]
+        new = await self._spawn(self._running[name].program)
         try:
             await self._until_ready(new)
-        except ProgramFailed:
+            # It may have ended meanwhile, and be started again this moment: whichever runs once nobody keeps it is the predecessor.
+            keeper.cancel()
+            await asyncio.wait({keeper})
+        except BaseException:
             await self._end(new, 0)
             raise
-        old.leaving = True
-        self._running[name] = new
+        old, self._running[name] = self._running[name], new
         self._keepers[name] = asyncio.create_task(self._keep(new))
         retirement = asyncio.create_task(self._end(old, old.program.retire_seconds))
         self._retiring.add(retirement)
@@ -166,7 +167,7 @@ class Supervisor:
         program, failures = running.program, 0
         while True:
             status = await running.process.wait()
-            if self._stopping or running.leaving:
+            if self._stopping:
                 return
             await self._end(running, 0)  # what it left behind
             if time.monotonic() - running.started_at > self._backoff.long_life_seconds:

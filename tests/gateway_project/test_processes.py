@@ -154,6 +154,46 @@ async def test_a_failing_successor_leaves_the_predecessor_in_place(supervisor, t
     assert alive(old)
 
 
+def waiting_from_the_second_on(gate):
+    """Each says its number and its process; every one but the first is ready no sooner than the gate is open."""
+
+    async def ready(running):
+        await running.says("up")
+        if not running.said[0].startswith("1 "):
+            await gate.wait()
+
+    source = PATIENT.replace('"up"', 'sys.argv[1], os.getpid(), "up"').replace("import signal", "import os, signal")
+    return Program("one", [sys.executable, "-c", source, "{serial}"], ready)
+
+
+def pid_of(serial, heard):
+    return next((int(line.split()[1]) for _, line in heard if line.startswith(f"{serial} ")), None)
+
+
+async def test_a_predecessor_that_is_started_again_meanwhile_leaves_too(supervisor, heard):
+    gate = asyncio.Event()
+    await supervisor.start(waiting_from_the_second_on(gate))
+    replacing = asyncio.create_task(supervisor.replace("one"))
+    await until(lambda: pid_of(2, heard))
+    os.kill(supervisor.pids["one"], signal.SIGKILL)
+    await until(lambda: pid_of(3, heard))
+    gate.set()
+    await replacing
+    assert supervisor.pids["one"] == pid_of(2, heard)
+    await until(lambda: not alive(pid_of(3, heard)))
+    assert alive(pid_of(2, heard))
+
+
+async def test_a_successor_that_nobody_waits_for_any_more_is_ended(supervisor, heard):
+    await supervisor.start(waiting_from_the_second_on(asyncio.Event()))
+    replacing = asyncio.create_task(supervisor.replace("one"))
+    await until(lambda: pid_of(2, heard))
+    replacing.cancel()
+    await asyncio.wait({replacing})
+    assert not alive(pid_of(2, heard))
+    assert alive(supervisor.pids["one"])
+
+
 async def test_a_program_that_runs_once_returns_its_status(supervisor, tmp_path):
     assert await supervisor.run_once(Program("build", [sys.executable, "-c", "print('hi'); raise SystemExit(7)"])) == 7
     assert (tmp_path / "logs" / "build.log").read_text() == "hi\n"

@@ -31,6 +31,35 @@ def test_an_untouched_log_is_whole(capsys):
     assert "whole: 6 entries" in capsys.readouterr().out
 
 
+def test_a_log_is_whole_though_it_grows_while_it_is_read(monkeypatch):
+    write_entries()
+    last, hash_of = AuditEntry.objects.order_by("id").last(), audit._hash
+
+    def hash_and_append(entry):
+        if entry == last:
+            monkeypatch.setattr(audit, "_hash", hash_of)
+            audit.record("update", "provider", "p", before=None, after=None)
+        return hash_of(entry)
+
+    monkeypatch.setattr(audit, "_hash", hash_and_append)
+    assert list(audit.verify()) == []
+
+
+def test_what_was_changed_after_the_walk_came_by_its_end_is_found(monkeypatch):
+    write_entries()
+    last, hash_of = AuditEntry.objects.order_by("id").last(), audit._hash
+
+    def hash_and_append(entry):
+        if entry == last:
+            monkeypatch.setattr(audit, "_hash", hash_of)
+            appended = audit.record("update", "provider", "p", before=None, after=None)
+            raw(pk=appended.pk).update(actor="user:mallory")
+        return hash_of(entry)
+
+    monkeypatch.setattr(audit, "_hash", hash_and_append)
+    assert [finding.entry_id for finding in audit.verify()] == [last.pk + 1]
+
+
 def test_an_empty_log_is_whole():
     assert list(audit.verify()) == []
 
