@@ -460,7 +460,10 @@ class Recorder:
         if kept is not None:
             if self._behind:
                 with self._turning:
-                    if self._behind and kept.keep(entry, slot):
+                    if self._behind:
+                        # Never through the queue, which has the spool's order: there, others are before it.
+                        if not kept.keep(entry, slot):
+                            self._add_unkept(entry, slot)
                         return
             if not kept.keep(entry, slot):
                 self._add_unkept(entry, slot)

@@ -119,6 +119,24 @@ def test_where_neither_disk_nor_memory_has_room_new_requests_are_refused_and_not
     assert (recorder.dropped, recorder.is_full) == (0, False)
 
 
+def test_a_record_that_finds_room_again_waits_behind_those_that_were_there_before(
+    tmp_path, database, monkeypatch
+) -> None:
+    kept = KeptRecords(Spool(tmp_path, most_bytes=4 * LOG_BYTES))
+    recorder = Recorder(database.write, Metrics(), kept=kept, queue_rows=2)
+    kept.spool.open()
+    for number in range(4):
+        recorder.add(entry(number))
+    recorder._write_some()  # what was queued; the others are in the spool alone
+    keep, room = kept.keep, iter([False])
+    monkeypatch.setattr(kept, "keep", lambda one, slot: next(room, True) and keep(one, slot))
+    recorder.add(entry(4))
+    while recorder._write_some():
+        pass
+    assert sorted(database.rows) == [f"req_{number}" for number in range(5)]
+    kept.spool.close()
+
+
 def test_a_disk_without_room_leaves_memory_up_to_its_bound(make, database, monkeypatch) -> None:
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
