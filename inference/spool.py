@@ -203,6 +203,7 @@ class Spool:
             self._own = own
         except OSError:
             self._forget()
+            self._unlock()
             shutil.rmtree(making, ignore_errors=True)
             raise
 

@@ -124,6 +124,21 @@ def test_a_disk_without_room_is_noticed_before_anything_is_stored(spool, monkeyp
     assert (spool.full, spool.failing) == (False, "")
 
 
+def test_a_spool_that_cannot_be_opened_keeps_no_file_open(tmp_path, monkeypatch) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    made = Spool(tmp_path, most_bytes=4 * LOG_BYTES)
+    with pytest.raises(OSError, match="No space left"):
+        made.open()
+    assert not [path for path in opened() if path.startswith(str(tmp_path))]
+
+
+def opened() -> list[str]:
+    return [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+
+
 def test_a_spool_with_nothing_in_it_leaves_nothing(tmp_path) -> None:
     made = Spool(tmp_path, most_bytes=4 * LOG_BYTES)
     made.open()
