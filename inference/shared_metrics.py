@@ -174,6 +174,7 @@ class SharedMetrics:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open, too
             os.close(handle)
 
     def _bury_the_dead(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -91,6 +92,20 @@ def test_a_killed_process_is_added_once(tmp_path: Path) -> None:
     left.shared.stop()
     os.close(told)
     os.close(tell)
+
+
+def test_a_child_that_is_forked_meanwhile_keeps_nobody_from_summing(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    with process.shared._locked():
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        with (tmp_path / shared_metrics._LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_burial_that_was_broken_off_adds_nothing_twice(tmp_path: Path) -> None:
