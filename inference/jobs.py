@@ -27,7 +27,17 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from inference import answering, attempts, events, relay, response_jobs, trace_ids, usage_rows, wakeups
+from inference import (
+    answering,
+    attempts,
+    events,
+    kept_responses,
+    relay,
+    response_jobs,
+    trace_ids,
+    usage_rows,
+    wakeups,
+)
 from inference import loop as bridge
 from inference.admission import GENERATE
 from inference.client import LLMRequest, LLMResponse
@@ -359,6 +369,7 @@ def run(job_id: Any) -> bool:
     if end is not None:
         working.cancel()  # which says at once that it is over
         ended.wait(_END_SECONDS)
+    _forget_if_deleted(held)
     if end == "cancelled":
         save = partial(end_cancelled, held, question.entry(499, "cancelled"))
     elif end is None:
@@ -374,6 +385,18 @@ def run(job_id: Any) -> bool:
     else:
         question.forget()
     return saved
+
+
+def _forget_if_deleted(held: Claim) -> None:
+    """Of a response that was deleted while its worker spoke on, the last words are in the log again."""
+    try:
+        if response_jobs.MEMBER in held.request:
+            response_jobs.row_of(held.owner, held.request)
+    except NotFound:
+        kept_responses.forget_told(held.job_id)
+    except DatabaseError as error:
+        logger.warning("job %s: its events go by themselves within a day: %s", held.job_id, type(error).__name__)
+        close_old_connections()
 
 
 def _book_run(held: Claim, question: answering.Question) -> None:

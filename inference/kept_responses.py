@@ -99,13 +99,16 @@ def input_of(row: KeptResponse) -> list[Item]:
 def delete(row: KeptResponse) -> None:
     """With everything that is known of it: what its job has told lies in Redis for a day, where its client could follow it again."""
     row.delete()
-    if row.job_id is None:
-        return
+    if row.job_id is not None:
+        forget_told(row.job_id)
+
+
+def forget_told(job_id: Any) -> None:
     try:
         with wakeups.marks() as store:
-            store.delete(events.key(row.job_id))
+            store.delete(events.key(job_id))
     except (redis.RedisError, OSError) as error:
-        logger.warning("job %s: its events go by themselves within a day: %s", row.job_id, type(error).__name__)
+        logger.warning("job %s: its events go by themselves within a day: %s", job_id, type(error).__name__)
 
 
 def forget_old(now: datetime) -> int:

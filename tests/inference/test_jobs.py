@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from concurrent import futures
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 import redis
 from django.db import IntegrityError, OperationalError
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from inference import answering, attempts, jobs
+from inference import answering, attempts, events, jobs, kept_responses, response_keeper
 from inference.attempts import Paid
 from inference.backends.base import Usage
 from inference.errors import InvalidRequest, ModelNotFound, UpstreamFailed
 from inference.models import Job, Trace, UsageRecord
-from inference.wire import openai
+from inference.wire import openai, responses
 from routing import issuing, snapshot
 from routing.models import ClientKey, Team
 from routing.types import Identity
@@ -346,6 +348,35 @@ def test_what_a_cancelled_job_used_is_told_once_its_work_has_ended(monkeypatch: 
     job = jobs.create(REQUEST, Identity(key.pk, key.prefix, key.name, frozenset({"generate"})))
     assert jobs.run(job.pk)
     assert (UsageRecord.objects.get().status, UsageRecord.objects.get().output_tokens) == (499, 5)
+
+
+def test_a_worker_that_speaks_on_leaves_nothing_of_a_response_that_was_deleted(
+    monkeypatch: Any, redis_url: str
+) -> None:
+    begun, deleted = threading.Event(), threading.Event()
+    key, _ = issuing.issue("app", ["generate"])
+    asked = responses.read(orjson.dumps({"model": "words", "input": "hello", "background": True}), needs_input=True)
+    parsed = openai.parse(openai.CHAT, responses.chat_body(asked).body)
+    identity = Identity(key.pk, key.prefix, key.name, frozenset({"generate"}))
+    row = response_keeper.queued(asked, parsed, identity, {"id": "resp_1", "status": "queued", "output": []})
+
+    async def streamed(question: answering.Question, on_events: Any, *_: Any) -> dict[str, Any]:
+        begun.set()
+        await asyncio.to_thread(deleted.wait, 60)
+        await on_events([b'{"choices": []}'])
+        return {"choices": [{"message": {"content": "hello"}}]}
+
+    def stand_by(_: jobs.Claim, working: Any) -> None:
+        begun.wait(60)
+        kept_responses.delete(row)
+        deleted.set()
+        futures.wait([working], 60)
+
+    monkeypatch.setattr(answering.Question, "streamed", streamed)
+    monkeypatch.setattr(jobs, "_stand_by", stand_by)
+    job_id = row.job_id
+    assert jobs.run(job_id)
+    assert events.summary(redis_url, job_id)[1] == 0
 
 
 def test_an_end_of_whose_commit_nobody_heard_is_not_paid_for_twice(monkeypatch: Any) -> None:
