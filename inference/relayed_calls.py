@@ -88,7 +88,8 @@ class RelayedCalls:
         with self._changed:
             self._stopping = True
             for running in list(self._running.values()):
-                self._post(running, Failed.of(running.id, WorkerLost("The worker is stopping.")))
+                if running.reply_to:
+                    self._post(running, Failed.of(running.id, WorkerLost("The worker is stopping.")))
                 running.cancelled.set()
             self._changed.notify_all()
         for thread in self._threads:
@@ -113,7 +114,13 @@ class RelayedCalls:
             if raw is None:
                 return False
             payload = relay.decode_payload(raw)
-            running.reply_to = payload.reply_to
+            with self._changed:
+                stopping = self._stopping
+                if not stopping:
+                    running.reply_to = payload.reply_to  # whose call this is hears from now on when this worker stops
+            if stopping:
+                self._redis.set(relay.payload_key(relay_id), raw, ex=relay.STREAM_SECONDS)
+                return False
             if payload.seconds_left is not None:
                 running.deadline = time.monotonic() + payload.seconds_left
             self._post(running, Started(relay_id))

@@ -122,7 +122,9 @@ class RelayedCall:
 
     def __init__(self, desk: Desk, relay_id: str, now: float) -> None:
         self.id = relay_id
-        self.opened_at = self.heard_at = self.woken_at = now
+        self.opened_at = self.heard_at = now
+        self.woken_at = float("inf")
+        """When a worker was last woken for it; never, while it is not handed over."""
         self.claimed = False
         self.over = False
         self._desk = desk
@@ -261,6 +263,7 @@ class Desk:
                 lifetime = int(self._times.queue) + 5
                 await self._redis.set(relay.payload_key(payload.id), relay.encode_payload(payload), ex=lifetime)
                 await self.loop.run_in_executor(self._publisher, self._wake, payload.id)
+                call.woken_at = self.loop.time()
         except BaseException as error:
             self.close(call)
             if isinstance(error, redis.RedisError | OSError):  # kombu's errors and TimeoutError are OSErrors
@@ -378,7 +381,7 @@ class Desk:
                 await self._withdraw(call, served)
             elif now - call.woken_at >= max(times.wake, call.woken_at - call.opened_at):
                 call.woken_at = now
-                self._run_errand(self._wake_again(call.id))
+                self._run_errand(self._wake_again(call))
 
     async def _withdraw(self, call: RelayedCall, served: bool) -> None:
         """Take the payload back. When it is gone, a worker has it, and from now on its silence counts."""
@@ -388,7 +391,7 @@ class Desk:
             call.fail(_redis_is_away(error))
             return
         if not unclaimed:
-            call.claimed, call.heard_at = True, self.loop.time()
+            self._was_claimed(call)
         elif served:
             call.fail(
                 EngineError(
@@ -405,12 +408,20 @@ class Desk:
                 )
             )
 
-    async def _wake_again(self, relay_id: str) -> None:
-        """A message that reached a worker as it died is lost. A second one does no harm: who claims first serves."""
+    async def _wake_again(self, call: RelayedCall) -> None:
+        """A message that reached a worker as it died is lost. A second one does no harm: who claims first serves. What was claimed by one
+        that said no word needs none: its silence counts."""
         try:
-            await self.loop.run_in_executor(self._publisher, self._wake, relay_id)
-        except OSError as error:
+            if await self._redis.exists(relay.payload_key(call.id)):
+                await self.loop.run_in_executor(self._publisher, self._wake, call.id)
+            else:
+                self._was_claimed(call)
+        except (redis.RedisError, OSError) as error:
             logger.warning("no worker could be woken again: %s", type(error).__name__)
+
+    def _was_claimed(self, call: RelayedCall) -> None:
+        if not call.claimed:
+            call.claimed, call.heard_at = True, self.loop.time()
 
     def _run_errand(self, errand: Coroutine[Any, Any, None]) -> None:
         if self.loop.is_closed():

@@ -155,6 +155,25 @@ def test_a_worker_that_is_stopping_leaves_a_call_to_another(calls: RelayedCalls,
     assert store.exists(relay.payload_key("r1"))
 
 
+def test_a_worker_that_begins_to_stop_while_it_claims_puts_the_call_back(
+    calls: RelayedCalls, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen(store)
+    offer(store, payload())
+    claim = calls._redis.getdel
+
+    def claim_as_it_stops(key: str) -> Any:
+        claimed = claim(key)
+        calls.stop()
+        return claimed
+
+    monkeypatch.setattr(calls._redis, "getdel", claim_as_it_stops)
+    assert not calls.serve("r1")
+    assert relay.decode_payload(store.get(relay.payload_key("r1"))) == payload()
+    assert 0 < store.ttl(relay.payload_key("r1")) <= Times().queue
+    assert said(store) == []
+
+
 def test_a_thread_that_ends_late_has_its_connection_until_then(
     calls: RelayedCalls, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +357,17 @@ async def test_a_worker_that_dies_between_claim_and_first_word_is_noticed(
     desk._times = HARDLY
     with pytest.raises(errors.WorkerLost):
         await call.next()
+    await desk.leave()
+
+
+async def test_a_claim_that_nobody_told_of_is_found_out_when_a_worker_is_woken_again(
+    redis_url: str, store: redis.Redis
+) -> None:
+    patient = Times(queue=3600.0, no_worker=3600.0, silence=0.3, beat=0.05, wake=0.05)
+    desk, call = await opened(redis_url, patient, [])
+    store.delete(relay.payload_key(call.id))
+    with pytest.raises(errors.WorkerLost):
+        await asyncio.wait_for(call.next(), 60)
     await desk.leave()
 
 
