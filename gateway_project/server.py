@@ -193,6 +193,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._serving: OneWrite | None = None
         self._late: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
@@ -213,6 +214,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._idle_timer.cancel()
             self._idle_timer = None
         super().connection_lost(exc)
+        # uvicorn tells the request that came last, which may still wait behind the one that is served.
+        if self._serving is not None and not self._serving.response_complete:
+            self._serving.disconnected = True
+            self._serving.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Most requests come whole in one read; only one that a read leaves unfinished is counted and timed."""
@@ -242,7 +247,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._too_large = True
             raise HeadTooLarge
         self._head_bytes = 0
-        self._in_body = True
+        self._in_body, self._complete = True, False
         self._begin_cycle()
 
     def _begin_cycle(self) -> None:
@@ -279,6 +284,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _start_asgi_task(self, cycle: OneWrite, app: Any) -> None:  # type: ignore[override]
+        self._serving = cycle
         cycle.tasks = self.tasks
         cycle.task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(cycle.task)
@@ -333,10 +339,13 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(408, b"Request Timeout")
 
     def _body_is_late(self) -> None:
+        """As with a head: one that waits behind an unfinished reply is not late."""
         self._late = None
         if self.transport.is_closing():
             return
-        if self.cycle.response_started:
+        if self.pipeline:
+            self._late = self.loop.call_later(self.body_seconds, self._body_is_late)
+        elif self.cycle.response_started:
             self.transport.close()
         else:
             self._refuse(408, b"Request Timeout")

@@ -9,6 +9,8 @@ import socket
 import threading
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from gateway_project.server import BoundedHttp, OneWrite
 from routing import snapshot
@@ -216,6 +218,70 @@ def test_head_requests_get_no_body(wire) -> None:
     start, _, body = read_all(wire).partition(b"\r\n\r\n")
     assert start.startswith(b"HTTP/1.1 200 OK")
     assert body == b""
+
+
+@contextlib.asynccontextmanager
+async def served(app, http):
+    """A connection to a server of `app`, on this loop."""
+    config = uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: http(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        async with asyncio.timeout(60):
+            yield reader, writer
+    finally:
+        writer.transport.abort()
+        server.close()
+
+
+STREAM = {"type": "http.response.start", "status": 200, "headers": []}
+A_GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+async def test_a_reply_that_others_wait_behind_hears_that_its_client_left() -> None:
+    heard = asyncio.get_running_loop().create_future()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(STREAM)
+        heard.set_result(await receive())
+
+    async with served(app, Strict) as (reader, writer):
+        writer.write(A_GET * 2)
+        await reader.readline()
+        writer.transport.abort()
+        assert await heard == {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_a_body_is_not_late_behind_a_reply_under_way(apart) -> None:
+    late, gate = asyncio.Event(), asyncio.Event()
+
+    class Short(Strict):
+        body_seconds = 0.01
+
+        def _body_is_late(self) -> None:
+            super()._body_is_late()
+            late.set()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(STREAM)
+        await gate.wait()
+        await send({"type": "http.response.body", "body": b"to the end"})
+
+    async with served(app, Short) as (reader, writer):
+        half = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf"
+        writer.write(A_GET if apart else A_GET + half)
+        await reader.readuntil(b"\r\n\r\n")
+        if apart:
+            writer.write(half)
+        await late.wait()
+        gate.set()
+        assert await reader.readuntil(b"0\r\n\r\n") == b"a\r\nto the end\r\n0\r\n\r\n"
 
 
 class Kept:
