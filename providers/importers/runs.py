@@ -263,6 +263,7 @@ class _Work:
         self._flushed = 0
         self._still_held: Callable[[], None] = lambda: None
         self._note = ""
+        self._is_ours = False
 
     def do(
         self,
@@ -416,12 +417,14 @@ class _Work:
         if self._run.pk is None:
             self._run.state, self._run.started_at = State.RUNNING, now
             self._run.save(force_insert=True)
+            self._is_ours = True
             self._meter.tell_of(self._run.pk)
             return
         queued = ImportRun.objects.filter(pk=self._run.pk, state=State.QUEUED)
         if not queued.update(state=State.RUNNING, started_at=now):
             raise Refused(f"Run {self._run.pk} was done already.")
         self._run.state, self._run.started_at = State.RUNNING, now
+        self._is_ours = True
 
     def _know(self, source: Source) -> None:
         self._meter.total = sum(source.rows.values())
@@ -469,6 +472,9 @@ class _Work:
         self._meter.close()
         if self._run is None or self._run.pk is None:
             return
+        if not self._is_ours:
+            self._end_what_waits(status, message, state)
+            return
         with contextlib.suppress(DatabaseError, InterfaceError, OSError), transaction.atomic():
             self._flush()
         with contextlib.suppress(DatabaseError, InterfaceError), transaction.atomic():
@@ -480,6 +486,12 @@ class _Work:
             run.for_a_person, run.notes = findings.for_a_person, len(findings) - findings.for_a_person
             # Without what others may change meanwhile: the secrets are forgotten, the run is undone.
             run.save(update_fields=_ENDING)
+
+    def _end_what_waits(self, status: int, message: str, state: str) -> None:
+        """A run that was never begun here: another process may be doing it, or have done it, and its word stands."""
+        ending = {"state": state, "exit_status": status, "message": message, "finished_at": timezone.now()}
+        with contextlib.suppress(DatabaseError, InterfaceError), transaction.atomic():
+            ImportRun.objects.filter(pk=self._run.pk, state=State.QUEUED).update(**ending)
 
     def _result(self, status: int, message: str, seconds: float) -> Result:
         findings = self._tally.findings

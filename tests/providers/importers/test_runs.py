@@ -134,6 +134,24 @@ def test_a_run_is_done_once():
     assert not Provider.objects.filter(provider_id="q").exists()
 
 
+def test_what_was_done_stays_as_it_ended_for_whoever_comes_too_late():
+    run = queued()
+    late = ImportRun.objects.get(pk=run.pk)
+    done = runs.execute(run, lambda: Scripted(list(WHOLE)))
+    assert runs.execute(late, lambda: Scripted([provider("q")])).exit_status == 1
+    run.refresh_from_db()
+    assert (run.state, run.exit_status, run.message, run.tables) == ("done", 0, "", done.tables)
+
+
+def test_what_another_process_is_doing_is_not_ended_by_whoever_finds_it_busy():
+    run = queued()
+    ImportRun.objects.filter(pk=run.pk).update(state="running")
+    with another_import():
+        assert runs.execute(run, lambda: Scripted(list(WHOLE))).busy
+    run.refresh_from_db()
+    assert (run.state, run.finished_at) == ("running", None)
+
+
 def test_a_source_that_cannot_be_opened_is_told():
     def closed():
         raise SourceError("The server says no.")
