@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from providers.models import ImportRun, Provider
 JITTER = 0.1
 """Share of the interval by which each round is shortened or lengthened, so that probes do not march in step."""
 LONGEST_PROBE_SECONDS = 180
+_LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 @shared_task
@@ -94,15 +96,16 @@ def forget_import_secrets() -> int:
 
 @contextmanager
 def _alone(provider_pk: int) -> Iterator[bool]:
-    """Whether this process is the only one that probes the provider; the claim ends by itself if we die."""
-    key = f"gw:probe:running:{provider_pk}"
+    """Whether this process is the only one that probes the provider; the claim ends by itself if we die, or take too long: then it may
+    be another's."""
+    key, token = f"gw:probe:running:{provider_pk}", secrets.token_hex(8)
     with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5) as store:
-        mine = bool(store.set(key, 1, nx=True, ex=LONGEST_PROBE_SECONDS))
+        mine = bool(store.set(key, token, nx=True, ex=LONGEST_PROBE_SECONDS))
         try:
             yield mine
         finally:
             if mine:
-                store.delete(key)
+                store.eval(_LET_GO, 1, key, token)
 
 
 def _jittered(interval_seconds: int) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,3 +92,27 @@ def test_the_claim_is_given_back_after_a_probe(redis_url: str) -> None:
 
 def test_a_provider_that_is_gone_is_no_error() -> None:
     assert tasks.probe_provider(4711) is None
+
+
+def test_a_probe_that_took_too_long_leaves_the_claim_of_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    provider = a_provider("a")
+    key = f"gw:probe:running:{provider.pk}"
+    with redis.Redis.from_url(redis_url) as store:
+
+        def outlast(*_: Any, **__: Any) -> Any:
+            store.delete(key)
+            store.set(key, "another's")
+            return SimpleNamespace(healthy=True)
+
+        monkeypatch.setattr(tasks.probes, "probe", outlast)
+        assert tasks.probe_provider(provider.pk)
+        assert store.get(key) == b"another's"
+
+
+def test_a_provider_that_was_probed_may_be_probed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = a_provider("a")
+    monkeypatch.setattr(tasks.probes, "probe", lambda *_, **__: SimpleNamespace(healthy=True))
+    assert tasks.probe_provider(provider.pk)
+    assert tasks.probe_provider(provider.pk)
