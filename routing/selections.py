@@ -28,6 +28,9 @@ _MOST_REMEMBERED = 10_000
 _of_keys: dict[tuple[str, bool], tuple[float, str | None]] = {}
 """By the prefix of a client key, and whether for embeddings: until when, and what it selected without a session."""
 
+_changes = 0
+"""How often this process changed a selection: what was asked before one is not remembered after it."""
+
 _asked_again_at = 0.0
 
 
@@ -46,7 +49,10 @@ async def selected(identity_prefix: str, session_id: str | None, *, embeddings: 
     remembered = _of_keys.get((identity_prefix, embeddings))
     if remembered is not None and time.monotonic() < remembered[0]:
         return remembered[1]
+    before = _changes
     found = await _asked(_key(identity_prefix, None, embeddings))
+    if before != _changes:
+        return found
     if len(_of_keys) >= _MOST_REMEMBERED:
         _of_keys.clear()
     _of_keys[identity_prefix, embeddings] = time.monotonic() + _REMEMBERED_SECONDS, found
@@ -89,7 +95,7 @@ def select(
     except AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
     finally:
-        _of_keys.pop((identity_prefix, embeddings), None)
+        _changed(identity_prefix, embeddings)
 
 
 def forget(identity_prefix: str, session_id: str | None, *, embeddings: bool = False) -> None:
@@ -100,7 +106,13 @@ def forget(identity_prefix: str, session_id: str | None, *, embeddings: bool = F
     except AWAY as error:
         raise SelectionsAway(type(error).__name__) from error
     finally:
-        _of_keys.pop((identity_prefix, embeddings), None)
+        _changed(identity_prefix, embeddings)
+
+
+def _changed(identity_prefix: str, embeddings: bool) -> None:
+    global _changes
+    _changes += 1
+    _of_keys.pop((identity_prefix, embeddings), None)
 
 
 def _store() -> redis.Redis:

@@ -36,6 +36,20 @@ async def test_without_a_session_the_selection_is_the_key_s_own() -> None:
     assert await selections.selected("gw_a", "s1") is None
 
 
+async def test_a_selection_counts_at_once_though_one_was_just_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = selections._asked
+
+    async def read_and_be_overtaken(key: str) -> str | None:
+        found = await asked(key)
+        selections.select("gw_a", None, "llama3")
+        return found
+
+    monkeypatch.setattr(selections, "_asked", read_and_be_overtaken)
+    assert await selections.selected("gw_a", None) is None
+    monkeypatch.setattr(selections, "_asked", asked)
+    assert await selections.selected("gw_a", None) == "llama3"
+
+
 async def test_the_later_selection_counts_and_a_forgotten_one_does_not() -> None:
     selections.select("gw_a", "s1", "llama3")
     selections.select("gw_a", "s1", "qwen")
