@@ -52,7 +52,8 @@ class ResponseKeeper:
 
     async def keep(self, turn: Turn) -> bool:
         try:
-            await self._do(partial(kept_responses.keep, turn))
+            # Whoever leaves while this waits for its turn knows the response's id, and may come back for it.
+            await asyncio.shield(self._do(partial(kept_responses.keep, turn)))
         except (DatabaseError, NoRoom, TypeError, ValueError) as error:
             logger.warning("a response was not kept: %s %s", turn.response["id"], type(error).__name__)
             return False

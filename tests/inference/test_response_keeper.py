@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from typing import Any
 
 import pytest
@@ -29,3 +32,26 @@ async def test_without_room_an_answer_is_told_unkept_and_one_in_the_background_i
         await keeper.queue(asked, asked, asked, {})
     assert refused.value.retry_after
     await keeper.aclose()
+
+
+async def test_what_its_client_did_not_wait_for_is_kept_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, kept = threading.Event(), threading.Event(), []
+
+    def keep(turn: Turn) -> None:
+        kept.append(turn.response["id"])
+        begun.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(kept_responses, "keep", keep)
+    keeper = ResponseKeeper()
+    first = asyncio.create_task(keeper.keep(Turn("gw-owner", "m", "", [], {"id": "resp_1"})))
+    assert await asyncio.to_thread(begun.wait, 60)
+    second = asyncio.create_task(keeper.keep(Turn("gw-owner", "m", "", [], {"id": "resp_2"})))
+    await asyncio.sleep(0)  # it stands in line
+    second.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await second
+    go_on.set()
+    await first
+    await keeper.aclose()
+    assert kept == ["resp_1", "resp_2"]
