@@ -455,7 +455,7 @@ class Meter:
             if idle > IDLE_SECONDS and purse.told_free > 0 and not self.waiters:
                 purse.give_back()
                 self.changed.add(purse)
-            if idle > FORGOTTEN_SECONDS and purse.reserved <= 0:
+            if idle > FORGOTTEN_SECONDS and purse.reserved <= 0 and purse not in self.changed:
                 forgotten.append(purse)
         return forgotten
 
@@ -523,6 +523,7 @@ class Meter:
     async def _take_slowly(self, purses: tuple[Purse, ...], needs: tuple[int, ...], grant: Grant) -> None:
         now = monotonic()
         for purse in purses:
+            purse.touched = now  # what is waited for is not forgotten
             if purse.ends <= now:
                 purse.begin_period(self.now_ms(), now)
             elif now < purse.denied_until and purse.free < needs[purse.place]:

@@ -60,6 +60,8 @@ class Sharing:
         self._tasks: list[asyncio.Task[None]] = []
         self._ledger_again_at = 0.0
         self._reading: asyncio.Task[None] | None = None
+        self._left: list[Purse] = []
+        """Forgotten here, which the store has yet to hear."""
         self._client = redis.asyncio.Redis.from_url(
             redis_url,
             socket_timeout=PATIENCE_SECONDS,
@@ -79,6 +81,8 @@ class Sharing:
         purses = list(self._meter.purses.values())
         with contextlib.suppress(*AWAY):
             if not self.is_away:
+                await self._leave(self._left)
+                await self._say_of(purses)
                 await self._leave(purses)
         for purse in purses:
             purse.spent = 0
@@ -237,16 +241,20 @@ class Sharing:
         return metering_store.heard(told)
 
     async def _leave(self, purses: list[Purse]) -> None:
-        meter = self._meter
-        now_ms = meter.now_ms()
+        """What they told last stays counted, and nobody's; to say it again changes nothing."""
+        await self._say_of(purses, leaves=True)
+
+    async def _say_of(self, purses: list[Purse], *, leaves: bool = False) -> None:
+        now_ms = self._meter.now_ms()
         for start in range(0, len(purses), AT_ONCE):
             some = purses[start : start + AT_ONCE]
             for purse in some:
                 purse.reserved = 0
                 purse.give_back()
-            await self._ask(
-                [(purse, metering_store.op(purse, now_ms, leaves=True), purse.period) for purse in some],
-            )
+            words = [(purse, metering_store.op(purse, now_ms, leaves=leaves), purse.period) for purse in some]
+            if (await self._ask(words)).is_news:
+                self._is_forgotten = True
+                await self._ask(words)
 
     def _go_alone(self, error: BaseException) -> None:
         if not self.is_away:
@@ -257,13 +265,14 @@ class Sharing:
 
     async def _tidy(self) -> None:
         now = monotonic()
-        if self.is_away or now - self._tidied_at < BEAT_SECONDS:
-            return
-        self._tidied_at = now
-        forgotten = self._meter.tidy(now)
-        if forgotten:
-            self._meter.forget(forgotten)
-            await self._leave(forgotten)
+        if not self.is_away and now - self._tidied_at >= BEAT_SECONDS:
+            self._tidied_at = now
+            if forgotten := self._meter.tidy(now):
+                self._meter.forget(forgotten)
+                self._left += forgotten
+        if self._left:  # before any word of another purse of the same name, which would stand in for what this one told
+            await self._leave(self._left)
+            self._left = []
 
     async def _read_ledger(self, purses: list[Purse]) -> None:
         """What was spent in a period of which the store knows nothing: it was emptied, or the budget is new."""

@@ -157,7 +157,8 @@ for place, asked in ipairs(cjson.decode(ARGV[3])) do
     end
     if me ~= '' then
       if leaves then
-        counter.u = counter.u + spent
+        -- What it told last and not what it says now, which is the same: so that to hear it twice counts it once.
+        counter.u = counter.u + (counter.of[me] and counter.of[me][1] or 0)
         redis.call('HDEL', key, 'p:' .. me)
       else
         redis.call('HSET', key, 'p:' .. me, number(spent) .. ' ' .. number(reserved) .. ' ' .. number(free + granted))

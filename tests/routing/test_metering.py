@@ -493,6 +493,50 @@ async def _whatever_happens(redis_url, unit, steps):
 # The store goes, comes back, and takes its time ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
+async def test_what_was_spent_and_forgotten_stays_counted_though_the_store_went_away(redis_url, monkeypatch, is_heard):
+    limit = allowance(amount=5)
+    async with processes(redis_url, 1, limit) as (one,):
+        assert all([await one.let_through() for _ in range(3)])
+        sharing = one.meter._sharing
+        for task in sharing._tasks:
+            task.cancel()
+        await asyncio.wait(sharing._tasks)
+        one.meter.purses[limit.key].give_back()
+        await sharing._say_all(sharing._words())
+        ask = sharing._ask_once
+
+        async def ask_in_vain(words):
+            if is_heard:
+                await ask(words)
+            raise redis.ConnectionError
+
+        with monkeypatch.context() as patched, pytest.raises(redis.ConnectionError):
+            patched.setattr(metering, "FORGOTTEN_SECONDS", -1.0)
+            patched.setattr(sharing, "_ask_once", ask_in_vain)
+            sharing._tidied_at = float("-inf")
+            await sharing._tidy()
+        assert limit.key not in one.meter.purses
+        sharing.start()
+        admitted = [await one.let_through() for _ in range(5)]
+        assert sum(grant is not None for grant in admitted) == 2
+        assert figures(redis_url, limit)[limit.key][0] <= 5
+
+
+async def test_what_somebody_waits_for_is_not_forgotten_though_nobody_asked_for_long(redis_url):
+    limit = allowance(amount=5)
+    async with processes(redis_url, 1, limit) as (one,):
+        assert await one.let_through()
+        await until(lambda: figures(redis_url, limit)[limit.key][0] == 1)
+        purse = one.meter.purses[limit.key]
+        purse.give_back()
+        purse.touched -= 2 * metering.FORGOTTEN_SECONDS
+        one.meter._sharing._tidied_at = float("-inf")
+        admitted = [await one.let_through() for _ in range(5)]
+    assert sum(grant is not None for grant in admitted) == 4
+    assert figures(redis_url, limit)[limit.key][0] == 5
+
+
 async def test_a_store_that_stops_and_comes_back_empty_is_counted_in_again(tmp_path, monkeypatch):
     monkeypatch.setattr(metering_sharing, "BEAT_SECONDS", 0.05)
     limit = allowance(amount=20)
