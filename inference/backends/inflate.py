@@ -80,9 +80,10 @@ class InflatedReply:
 
     def __init__(self, reply: HttpReply, encoding: bytes) -> None:
         self._reply = reply
-        self._pieces = self._inflated(Inflater(encoding))
+        self._pieces = self._inflated(encoding)
 
-    async def _inflated(self, inflater: Inflater) -> AsyncIterator[bytes]:
+    async def _inflated(self, encoding: bytes) -> AsyncIterator[bytes]:
+        inflater = Inflater(encoding)  # raises for whoever reads, who then also closes the reply
         async for data in self._reply:
             for piece in inflater.pieces(data):
                 yield piece

@@ -519,6 +519,15 @@ async def test_a_compressed_stream_is_inflated(make, upstream):
     assert len(data_of(await events_of(await make().send(streaming())))) == 3
 
 
+async def test_a_stream_in_an_encoding_that_nobody_knows_ends_the_upstreams_work(make, upstream):
+    upstream.reply_with(events=[CHUNK, CHUNK], headers={"content-encoding": "br"}, stall_after=1)
+    reply = await make().send(streaming())
+    with pytest.raises(UpstreamBroken):
+        await anext(reply.chunks)
+    await reply.aclose()
+    assert await upstream.requests[0].until_left()
+
+
 async def test_a_client_that_leaves_ends_the_upstreams_work(make, upstream):
     upstream.reply_with(events=[CHUNK, CHUNK], stall_after=1)
     reply = await make().send(streaming())
