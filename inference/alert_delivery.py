@@ -48,7 +48,7 @@ def send_one(pk: int, now: datetime) -> bool:
     delivery = AlertDelivery.objects.select_related("channel", "incident").filter(pk=pk).first()
     if delivery is None or _waits_for_another(delivery):
         return False
-    lease = now + LEASE
+    lease = max(now, timezone.now()) + LEASE  # those before it in its batch may have taken long
     if not claimed.update(leased_until=lease, attempts=F("attempts") + 1):
         return False
     delivery.attempts += 1

@@ -152,6 +152,23 @@ def test_a_message_whose_sender_died_is_sent_after_its_lease(receiver: Receiver)
     assert alert_delivery.send_due(NOW + timedelta(seconds=61)) == 1
 
 
+def test_a_message_whose_turn_comes_late_in_its_batch_is_sent_by_nobody_else(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery, began = message(webhook(receiver.url)), timezone.now() - timedelta(minutes=2)
+    AlertDelivery.objects.update(due_at=began)
+    sent: list[int] = []
+
+    def send(one: AlertDelivery) -> None:
+        sent.append(one.pk)
+        if len(sent) == 1:
+            alert_delivery.send_due(timezone.now())
+
+    monkeypatch.setattr(alert_delivery, "send", send)
+    assert alert_delivery.send_due(began) == 1
+    assert sent == [delivery.pk]
+
+
 def test_a_channel_that_is_off_waits(receiver: Receiver) -> None:
     message(webhook(receiver.url, enabled=False))
     assert alert_delivery.send_due(NOW) == 0
