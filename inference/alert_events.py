@@ -7,6 +7,7 @@ numbers from the registry.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -66,6 +67,11 @@ class Events:
             self._thread.join()
             self._thread = None
 
+    def begin_anew(self) -> None:
+        """In a forked child: the thread, and what was noted before, are the parent's."""
+        self._noted, self._lock = Counter(), threading.Lock()
+        self._stopping, self._thread = threading.Event(), None
+
     def write(self) -> int:
         """Store what was noted; returns how many counters. What cannot be stored is kept for the next time, and raises."""
         self._look()
@@ -122,6 +128,7 @@ def forget_old(now: datetime) -> int:
 
 
 events = Events()
+os.register_at_fork(after_in_child=events.begin_anew)
 
 
 def watch_meter() -> None:
