@@ -160,10 +160,8 @@ def disable_failing() -> list[str]:
         bears = breaker_settings.read(usual, row.provider.breaker).auto_disable_after
         if bears and failures.get(route, 0) > bears:
             code = seen.mirror.breakers[route].code
-            row.auto_disabled_at = timezone.now()
-            row.auto_disabled_reason = f"{failures[route]} failures in a row, the last one {code}"
-            row.save()
-            disabled.append(route)
+            if disable(route, f"{failures[route]} failures in a row, the last one {code}"):
+                disabled.append(route)
     return disabled
 
 

@@ -4,7 +4,7 @@ import pytest
 from django.test.utils import override_settings
 from django.utils import timezone
 
-from providers import actions, actor
+from providers import actions, actor, breaker_settings
 from providers.breaker_settings import DEFAULTS
 from providers.models import ApiKey, AuditEntry, ProbeResult, ProviderModel
 from routing import building, health, health_actions, key_exhaustion, shared_health, snapshot, tasks
@@ -60,6 +60,19 @@ def test_the_sixth_failure_in_a_row_disables_where_five_are_borne(provider, fail
     assert row.auto_disabled_reason == "6 failures in a row, the last one upstream_error"
     assert building.build().models[0].auto_disabled == row.auto_disabled_reason
     assert tasks.disable_failing_models() == 0
+
+
+def test_what_is_changed_of_a_model_while_it_is_disabled_stays_changed(provider, fail, monkeypatch):
+    read = breaker_settings.read
+
+    def switched_off_meanwhile(*numbers):
+        ProviderModel.objects.update(enabled=False)
+        return read(*numbers)
+
+    monkeypatch.setattr(breaker_settings, "read", switched_off_meanwhile)
+    fail()
+    assert health_actions.disable_failing() == ["p/org/m"]
+    assert not the_model().enabled
 
 
 def test_it_is_audited_as_the_system_s_doing(provider, fail):
