@@ -250,6 +250,7 @@ def _touch(table: str, used: dict[int, float]) -> None:
     adapt = connection.ops.adapt_datetimefield_value
     with connection.cursor() as cursor:
         cursor.executemany(
-            f"UPDATE {connection.ops.quote_name(table)} SET last_used_at = %s WHERE id = %s",
-            [(adapt(_moment(at)), key_id) for key_id, at in sorted(used.items())],
+            f"UPDATE {connection.ops.quote_name(table)} SET last_used_at = %s "
+            "WHERE id = %s AND (last_used_at IS NULL OR last_used_at < %s)",
+            [(moment, key_id, moment) for key_id, at in sorted(used.items()) for moment in [adapt(_moment(at))]],
         )

@@ -9,6 +9,7 @@ from inference import usage_rows
 from inference.backends.base import Usage
 from inference.models import Trace, UsageRecord
 from inference.recording import Row, row_of
+from providers import actions
 from tests.inference.test_recording import entry
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +42,15 @@ def test_a_row_that_does_not_fit_is_left_out_alone() -> None:
     rows[1] = rows[1]._replace(operation=None)
     usage_rows.write(rows)
     assert set(Trace.objects.values_list("request_id", flat=True)) == {"req_0", "req_2"}
+
+
+def test_no_time_of_last_use_is_turned_back_by_who_tells_of_it_later() -> None:
+    made = actions.create_provider({"provider_id": "p", "provider_type": "openai"})
+    key = made.api_keys.create(secret="sk-of-the-test")
+    for at in (1_700_000_000.0, 1_600_000_000.0):
+        usage_rows.write_key_use({}, {key.pk: at})
+    key.refresh_from_db()
+    assert key.last_used_at.timestamp() == 1_700_000_000
 
 
 def test_times_of_last_use_are_written_without_raising_the_revision() -> None:
