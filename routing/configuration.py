@@ -57,7 +57,8 @@ class Policies(Section):
         return {row.name: _document(row) for row in rows}
 
     def put(self, name: str, document: Document) -> None:
-        row = Policy.objects.filter(name=name).first() or Policy(name=name)
+        # Locked: what is saved here holds the candidate of a trial too, which may be rolled back meanwhile.
+        row = Policy.objects.select_for_update().filter(name=name).first() or Policy(name=name)
         row.kind, row.description, row.enabled = (document[field] for field in _OF_A_POLICY)
         row.document = {key: value for key, value in document.items() if key not in _OF_A_POLICY}
         row.full_clean()

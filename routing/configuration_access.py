@@ -157,7 +157,8 @@ class ClientKeys(_Named):
         return {name: team if name == "team" else facts[name] for name in self.fields}
 
     def put(self, name: str, document: Document) -> None:
-        row = ClientKey.objects.filter(prefix=name).first()
+        # Locked: what is saved here holds the secret's digest too, and whether it was revoked.
+        row = ClientKey.objects.select_for_update().filter(prefix=name).first()
         if row is None:
             raise ValidationError("There is no such client key: a file cannot bring one. Issue it first.")
         for field, value in document.items():

@@ -13,6 +13,7 @@ from routing.types import RequestFacts
 from tests.callers import caller
 from tests.providers import registries
 from tests.providers import seed_configurations as seeds
+from tests.routing.second_connection import may_write
 
 pytestmark = pytest.mark.django_db
 
@@ -93,6 +94,20 @@ def test_an_export_applied_to_an_empty_database_is_the_same_export():
     keys = exporting.document()
     assert {**keys, "providers": {}} == {**documents.parse(before), "providers": {}}
     assert exporting.text() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_trial_ends_while_a_file_is_laid_over_its_policy(monkeypatch):
+    apply(OWN)
+    full_clean, others = policies.Policy.full_clean, []
+
+    def look_and_clean(row, *args, **kwargs):
+        others.append(may_write(row))
+        full_clean(row, *args, **kwargs)
+
+    monkeypatch.setattr(policies.Policy, "full_clean", look_and_clean)
+    assert apply(OWN.replace("targets: [{model: a}]", "targets: [{model: b}]")).exit_status == 0
+    assert others == [False]
 
 
 def test_what_a_file_does_not_name_of_a_policy_is_left_alone():

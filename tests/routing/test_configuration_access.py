@@ -14,6 +14,7 @@ from providers.models import ImportRun, Provider
 from routing import issuing
 from routing.models import Budget, ClientKey, RateLimit, Team
 from tests.routing.allowance_makers import budget, limit, raised
+from tests.routing.second_connection import may_write
 
 pytestmark = pytest.mark.django_db
 
@@ -184,6 +185,20 @@ def test_a_revoked_key_is_no_configuration():
     applied = apply(f"version: 1\nclient_keys: {{{key.prefix}: {{enabled: true}}}}")
     assert [finding.code.name for finding in applied.findings] == ["entry_refused"]
     assert not ClientKey.objects.get().enabled
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_revokes_or_rotates_a_key_while_a_file_is_laid_over_it(monkeypatch):
+    key, _ = issuing.issue("app", ["generate"])
+    full_clean, others = ClientKey.full_clean, []
+
+    def look_and_clean(row, *args, **kwargs):
+        others.append(may_write(row))
+        full_clean(row, *args, **kwargs)
+
+    monkeypatch.setattr(ClientKey, "full_clean", look_and_clean)
+    assert apply(f"version: 1\nclient_keys: {{{key.prefix}: {{role: pro}}}}").exit_status == 0
+    assert others == [False]
 
 
 def test_raises_are_no_configuration():
