@@ -147,11 +147,8 @@ class Lanes:
         self._ready: deque[Task] = deque()
         self._under_way: dict[asyncio.Task[Answered | Later], Task] = {}
         self._width = 0
-
-    @property
-    def begun(self) -> int:
-        """May be asked for from anywhere."""
-        return len(self._under_way)
+        self.begun = 0
+        """Lines, ever. May be asked for from anywhere."""
 
     @property
     def most(self) -> int:
@@ -173,6 +170,7 @@ class Lanes:
             task = self._ready.popleft()
             work = asyncio.ensure_future(self.asking.ask(task))
             self._under_way[work] = task
+            self.begun += 1
             work.add_done_callback(self._ended)
 
     def _ended(self, work: asyncio.Task[Answered | Later]) -> None:
@@ -187,8 +185,8 @@ class Lanes:
                 outcome = work.result()
         if isinstance(outcome, Later) and outcome.held:
             self._width = 0  # until the engine has looked
+        self._fill()  # first: whoever takes the outcome may look whether there are others
         self._arrived.put((self._run, outcome))
-        self._fill()
 
 
 @dataclass(order=True, slots=True)
@@ -211,6 +209,8 @@ class Run:
         self.held, self.batch = held, batch
         self.under_way = 0
         """Lines that were offered and are not back."""
+        self._back = 0
+        """Lines that are back, ever."""
         self.allowed = 0
         """Lines that may be under way, by the limit of the key."""
         self.over = False
@@ -235,6 +235,11 @@ class Run:
     @property
     def wish(self) -> batch_shares.Wish:
         return batch_shares.Wish(self.batch.pk, self.batch.priority, self.batch.created_at, self.allowed)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether lines were begun that are not back."""
+        return self._lanes.begun > self._back
 
     # Each turn of the engine
 
@@ -282,6 +287,7 @@ class Run:
 
     def take(self, outcome: Answered | Later | None) -> None:
         self.under_way -= 1
+        self._back += 1
         if isinstance(outcome, Answered):
             if self.over:
                 _book(outcome.question, was_answered=True)
@@ -348,7 +354,7 @@ class Run:
         if now >= self._drained_by:
             self._loop.call_soon_threadsafe(self._lanes.cancel)
             return False
-        return self._lanes.begun > 0
+        return self.is_awaited
 
     def _next(self, now: float) -> Task | None:
         if self._again and self._again[0].at <= now:
@@ -529,14 +535,16 @@ class Engine:
                     self._works = False
                     return
             self._turn(runs)
-            runs = [run for run in runs if not run.over]
+            # What was under way when a batch was over is told yet, and was paid for; of a process that ends the spool tells.
+            runs = [run for run in runs if not run.over or (run.is_awaited and not _is_stopping())]
 
     def _turn(self, runs: list[Run]) -> None:
         now = time.monotonic()
         for run in runs:
             if _is_stopping():
                 run.stop()
-            self._guarded(run, run.look, now)
+            if not run.over:
+                self._guarded(run, run.look, now)
         widths = batch_shares.shared(settings.GATEWAY_BATCH_LINES, [run.wish for run in runs if not run.over])
         for run in runs:
             if not run.over:

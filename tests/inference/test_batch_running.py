@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -332,6 +335,61 @@ def test_answers_of_whose_commit_nobody_heard_are_not_paid_for_twice(owner: Any,
     run.settle(batch_running.time.monotonic())
     assert run.over
     assert UsageRecord.objects.get().attempt == 0
+
+
+def test_a_line_that_is_answered_while_its_batch_ends_keeps_its_answer(owner: Any) -> None:
+    batch = batch_of(owner, [line("a"), line("b")])
+    batch_running.run(batch.pk)
+    run, arrived = a_run(batch, owner)
+    run.feed(1, 0.0)
+    assert workers.eventually(lambda: arrived.qsize() == 2)
+    batches.cancel(batch)
+    run.look(batch_running.time.monotonic())
+    run.settle(batch_running.time.monotonic())
+    assert not run.over, "its answers are on their way"
+    for _ in range(2):
+        run.take(arrived.get()[1])
+    run.settle(batch_running.time.monotonic())
+    assert run.over
+    batch.refresh_from_db()
+    assert (batch.ends_as, batch.completed) == ("cancelled", 2)
+
+
+def test_what_is_answered_once_the_last_batch_is_lost_is_paid_for_at_once(owner: Any, monkeypatch: Any) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    ask = batch_running.batch_asking.Asking.ask
+
+    async def held_up(asking: Any, task: Any) -> Any:
+        begun.set()
+        answer = asyncio.ensure_future(ask(asking, task))
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.to_thread(go_on.wait, 60)
+        return await answer
+
+    look = batch_running.Run.look
+
+    def lost(run: batch_running.Run, now: float) -> None:
+        if run.under_way:
+            assert begun.wait(60)
+            Batch.objects.update(fence=9)
+        look(run, now)
+
+    turn = batch_running.Engine._turn
+
+    def turned(engine: batch_running.Engine, runs: list[batch_running.Run]) -> None:
+        turn(engine, runs)
+        if runs[0].over:
+            go_on.set()
+
+    monkeypatch.setattr(batch_running.batch_asking.Asking, "ask", held_up)
+    monkeypatch.setattr(batch_running.Run, "look", lost)
+    monkeypatch.setattr(batch_running.Engine, "_turn", turned)
+    monkeypatch.setattr(batch_running, "LOOK_SECONDS", 0.0)
+    batch = batch_of(owner, [line("a")])
+    for _ in range(2):
+        batch_running.run(batch.pk)
+    assert UsageRecord.objects.get().attempt > 0
 
 
 def test_an_answer_that_the_database_never_takes_ends_its_batch(owner: Any, monkeypatch: Any) -> None:
