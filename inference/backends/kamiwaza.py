@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,8 @@ _REST_SECONDS = 15.0
 _MOST_DEPLOYMENTS = 512
 """Known at a time. Platforms have dozens; whoever deploys anew every hour for a month goes through some hundreds."""
 _RENEWED_BEFORE_SECONDS = 30.0
+_MOST_SECRETS = 8
+"""Tokens that are kept out of what is relayed; no call outlives so many."""
 
 _DOWN = (UpstreamUnreachable, UpstreamFailed, UpstreamBroken)
 _ANOTHER_MAY_SERVE = (*_DOWN, UpstreamRateLimited)
@@ -103,13 +106,13 @@ class Kamiwaza:
         if self._sign_in is None:
             return await backend.send(call if call.key is not None else replace(call, key=_OPEN))
         token = await self._sign_in.token()
-        backend.keep_secret([token.secret])
+        backend.keep_secret(self._sign_in.given)
         try:
             return await backend.send(replace(call, key=token))
         except UpstreamRefusedOurKey:
             self._sign_in.forget(token)
         token = await self._sign_in.token()
-        backend.keep_secret([token.secret])
+        backend.keep_secret(self._sign_in.given)
         return await backend.send(replace(call, key=token))
 
     def _in_turn(self, urls: Sequence[str]) -> list[str]:
@@ -161,6 +164,8 @@ class _SignIn:
         )
         self._body = kamiwaza.sign_in_body(connection)
         self._token: UpstreamKey | None = None
+        self.given: deque[Secret] = deque(maxlen=_MOST_SECRETS)
+        """The tokens of late: a call that began with one of them may be refused, and told it, after the next has come."""
         self._renewed_at = 0.0
         self._number = 0
         self._alone = asyncio.Lock()
@@ -199,4 +204,5 @@ class _SignIn:
         # A number of its own for each token: what was prepared with the last one is not used with the next.
         self._number -= 1
         self._token = UpstreamKey(self._number, Secret(secret))
+        self.given.append(self._token.secret)
         self._renewed_at = time.monotonic() + max(seconds - _RENEWED_BEFORE_SECONDS, seconds / 2)

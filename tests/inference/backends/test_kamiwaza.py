@@ -193,6 +193,24 @@ async def test_a_token_is_not_relayed_in_an_error(guarded: FakeKamiwaza) -> None
     assert b"canary" not in refused.value.body
 
 
+async def test_a_token_stays_secret_when_the_next_one_has_come(guarded: FakeKamiwaza) -> None:
+    """A call that began with it may be refused only now."""
+    deployment = guarded.deploy("llama3")
+    owner = provider(guarded, username="ada", password=Secret(PASSWORD))
+    async with backend_of(owner) as backend:
+        await backend.send(call(model(owner, deployment)))
+        assert backend._sign_in is not None
+        backend._sign_in.forget(await backend._sign_in.token())
+        await backend.send(call(model(owner, deployment)))
+        assert deployment.upstream is not None
+        deployment.upstream.script(failure(400, "you sent token-1-canary"))
+        with pytest.raises(errors.UpstreamRejected) as refused:
+            await backend.send(call(model(owner, deployment)))
+    assert shown(deployment)[-1] == "Bearer token-2-canary"
+    assert "canary" not in refused.value.message
+    assert b"canary" not in refused.value.body
+
+
 async def test_a_base_url_of_one_deployment_is_all_that_there_is(platform: FakeKamiwaza) -> None:
     deployment = platform.deploy("llama3")
     owner = provider(platform, base_url=f"http://127.0.0.1:{deployment.port}/v1")
