@@ -48,6 +48,14 @@ class RegistryAdmin(ModelAdmin):
     harmless_actions: frozenset[str] = frozenset()
     """Actions that change no row, so they are for owned ones too."""
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """What a form writes is held: it saves the row whole, with what it does not show, such as whether a key is revoked."""
+        row = super().get_object(request, object_id, from_field)
+        if row is None or request.method != "POST" or not transaction.get_connection().in_atomic_block:
+            return row
+        self.model._base_manager.select_for_update().order_by().filter(pk=row.pk).values_list("pk").first()
+        return super().get_object(request, object_id, from_field)
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and not getattr(obj, "managed_by", "")
 

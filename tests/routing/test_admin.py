@@ -15,6 +15,7 @@ from routing import building, client_keys, issuing, key_use
 from routing.models import Budget, ClientKey, RateLimit, Team, TeamMember
 from tests.inference import ledger
 from tests.page_forms import form_of_page
+from tests.routing.second_connection import may_write
 
 pytestmark = pytest.mark.django_db
 
@@ -104,6 +105,24 @@ def test_saving_a_key_unchanged_leaves_no_entry(admin_client: Client) -> None:
 
     assert admin_client.post(url, fields).status_code == 302
     assert AuditEntry.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_revokes_or_rotates_a_key_while_its_form_is_saved(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = issuing.issue("CI", ["generate"])
+    url = reverse("admin:routing_clientkey_change", args=[key.pk])
+    fields = form_of_page(admin_client.get(url).content.decode())
+    full_clean, others = ClientKey.full_clean, []
+
+    def look_and_clean(row: ClientKey, *args: Any, **kwargs: Any) -> None:
+        others.append(may_write(row))
+        full_clean(row, *args, **kwargs)
+
+    monkeypatch.setattr(ClientKey, "full_clean", look_and_clean)
+    assert admin_client.post(url, fields | {"name": "CD"}).status_code == 302
+    assert others == [False]
 
 
 def test_the_list_tells_active_expired_and_suspended_apart(admin_client: Client) -> None:
