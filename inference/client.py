@@ -377,6 +377,7 @@ def _stop_sharing() -> None:
     if not bridge.is_serving():
         with contextlib.suppress(TimeoutError):
             bridge.run(health.stop(), timeout=_LAST_WORDS_SECONDS)
+        with contextlib.suppress(TimeoutError):
             bridge.run(metering.stop(), timeout=_LAST_WORDS_SECONDS)
 
 

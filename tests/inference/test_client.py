@@ -9,7 +9,7 @@ from inference.client import LLMRequest, LLMResponse
 from inference.metrics import Metrics
 from inference.recording import Recorder
 from inference.wire.problems import error_details
-from routing import health, snapshot
+from routing import health, metering, snapshot
 from tests.inference import registry
 from tests.inference.scripted import EVENT, far, raising, streaming
 
@@ -252,6 +252,21 @@ def test_a_process_that_does_not_serve_shares_what_it_sees_all_the_same(rows, re
     client._stop_sharing()
     assert not health.current().is_shared
     assert health.read().of("fake/fake-chat").calls == 1
+
+
+def test_a_process_that_could_not_tell_of_its_routes_gives_back_its_shares_of_budgets(monkeypatch) -> None:
+    stopped = []
+
+    async def not_in_time() -> None:
+        raise TimeoutError
+
+    async def stop() -> None:
+        stopped.append("metering")
+
+    monkeypatch.setattr(health, "stop", not_in_time)
+    monkeypatch.setattr(metering, "stop", stop)
+    client._stop_sharing()
+    assert stopped == ["metering"]
 
 
 def test_what_a_probe_asked_is_booked_and_is_no_traffic(rows, serve) -> None:
