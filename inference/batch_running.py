@@ -332,9 +332,11 @@ class Run:
             self._is_broken = True
             self._end_as(Batch.State.FAILED, [_BROKEN], seconds=0.0)
             return
-        self._loop.call_soon_threadsafe(self._lanes.cancel)
         self.over = True
-        batches.finish(self.held, Batch.State.FAILED, [_BROKEN])
+        try:
+            batches.finish(self.held, Batch.State.FAILED, [_BROKEN])
+        finally:
+            self._let_go()
 
     # Its parts
 
@@ -399,6 +401,10 @@ class Run:
 
     def _lost(self) -> None:
         logger.warning("batch %s: another worker has it", self.batch.pk)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """What is answered and not written down is paid for."""
         self._loop.call_soon_threadsafe(self._lanes.cancel)
         self.over = True
         answers, self._answers = self._answers, []
@@ -582,6 +588,8 @@ class Engine:
             run.break_off()
         except DatabaseError as error:  # its lease runs out
             logger.warning("batch %s: its end was not saved: %s", run.batch.pk, type(error).__name__)
+        except Exception:
+            logger.exception("batch %s: what it used waits in the spool", run.batch.pk)
 
 
 _engine = Engine()

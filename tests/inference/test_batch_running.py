@@ -399,6 +399,15 @@ def test_an_answer_that_the_database_never_takes_ends_its_batch(owner: Any, monk
     monkeypatch.setattr(batch_running, "_store", refused)
     batch = work(batch_of(owner, [line("a")]))
     assert (batch.state, batch.errors[0]["code"], batch.failed) == ("failed", "internal_error", 1)
+    assert UsageRecord.objects.get().attempt > 0, "it was paid for"
+
+
+def test_a_batch_that_is_broken_off_ends_also_where_its_usage_cannot_be_told(owner: Any, monkeypatch: Any) -> None:
+    def broken(*_: Any) -> None:
+        raise TypeError("an answer that nobody foresaw")
+
+    monkeypatch.setattr(batch_running, "row_of", broken)
+    assert work(batch_of(owner, [line("a")])).state == "failed"
 
 
 def test_names_that_no_database_takes_are_a_lines_own_error(owner: Any) -> None:
