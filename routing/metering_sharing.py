@@ -60,6 +60,8 @@ class Sharing:
         self._tasks: list[asyncio.Task[None]] = []
         self._ledger_again_at = 0.0
         self._reading: asyncio.Task[None] | None = None
+        self._unread: list[Purse] = []
+        """What the ledger is to be asked of once it has answered of others."""
         self._left: list[Purse] = []
         """Forgotten here, which the store has yet to hear."""
         self._client = redis.asyncio.Redis.from_url(
@@ -210,15 +212,13 @@ class Sharing:
             self._is_forgotten = heard.is_news
             meter.changed.update(purse for purse, *_ in words)
             return
-        unknown = []
         for (purse, _, spoken_of), said in zip(words, heard.said, strict=True):
             meter.hear(purse, said, heard.moment, spoken_of)
             if said.status == LEDGER_NEEDED:
-                unknown.append(purse)
+                self._unread.append(purse)
             elif said.begin >= 0:
                 purse.seed = None
-        if unknown and (self._reading is None or self._reading.done()):
-            self._reading = self.loop.create_task(self._read_ledger(unknown))
+        self._read_on()
 
     async def _ask(self, words: list[tuple[Purse, Op, int]]) -> Heard:
         began = monotonic()
@@ -274,6 +274,11 @@ class Sharing:
             await self._leave(self._left)
             self._left = []
 
+    def _read_on(self) -> None:
+        if self._unread and self._reading is None and not self._is_over:
+            purses, self._unread = self._unread, []
+            self._reading = self.loop.create_task(self._read_ledger(purses))
+
     async def _read_ledger(self, purses: list[Purse]) -> None:
         """What was spent in a period of which the store knows nothing: it was emptied, or the budget is new."""
         asked = [(purse, purse.period) for purse in purses]
@@ -294,6 +299,7 @@ class Sharing:
             self._ledger_again_at = monotonic() + BEAT_SECONDS
         finally:
             self._reading = None
+            self._read_on()
             self.wake()
 
     def _hear(self, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 import time
 
 import pytest
@@ -321,6 +322,30 @@ async def test_an_emptied_store_is_seeded_from_the_ledger_before_a_budget_counts
     async with processes(redis_url, 1, budget(100_000)) as (one,):
         assert await one.let_through(costing(20_000)) is None
         assert await one.let_through(costing(10_000))
+
+
+async def test_the_ledger_is_asked_of_a_budget_that_is_used_first_while_another_is_asked_of(redis_url, monkeypatch):
+    monkeypatch.setattr(metering_sharing, "LEDGER_SECONDS", 60.0)
+    begun, answered, asked_of = threading.Event(), threading.Event(), []
+
+    def read(asked):
+        asked_of.append([allowance.key for allowance, *_ in asked])
+        begun.set()
+        answered.wait(60)
+        return [0] * len(asked)
+
+    ledger_word.read_with(read)
+    first, second = budget(100_000), budget(100_000, period=DAY)
+    async with processes(redis_url, 1, first) as (one,):
+        asking = [asyncio.create_task(one.take(costing(1_000)))]
+        await until(begun.is_set)
+        one.snapshot = snapshot_with(second)
+        asking.append(asyncio.create_task(one.take(costing(1_000))))
+        await until(lambda: second.key in one.meter.purses)
+        await until(lambda: one.meter.purses[second.key].verdict == metering_store.LEDGER_NEEDED)
+        answered.set()
+        assert all(grant.open for grant in await asyncio.gather(*asking))
+    assert asked_of == [[first.key], [second.key]]
 
 
 async def test_a_budget_whose_spending_nobody_knows_does_as_it_was_told(redis_url):
