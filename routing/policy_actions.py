@@ -36,6 +36,14 @@ class NoSuchVersion(LookupError):
     """The policy never had a version of that number."""
 
 
+class Overtaken(Exception):
+    """Somebody else saved the policy, as `version`, since it was looked at."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"Meanwhile version {version} was saved.")
+        self.version = version
+
+
 def create(values: Mapping[str, Any], *, note: str = "") -> Policy:
     """A new policy with its first version. `values` by the names of the row's fields. Raises `AlreadyExists`."""
     policy = Policy(**values)
@@ -52,10 +60,13 @@ def create(values: Mapping[str, Any], *, note: str = "") -> Policy:
     return policy
 
 
-def update(policy: Policy, values: Mapping[str, Any], *, note: str = "") -> Policy:
-    """Change what `values` names; another document becomes the next version, with the note."""
+def update(policy: Policy, values: Mapping[str, Any], *, note: str = "", seen: int | None = None) -> Policy:
+    """Change what `values` names; another document becomes the next version, with the note. Raises `Overtaken` where the version is
+    not the one that was `seen`."""
     with transaction.atomic(), actor.giving_reason(note or actor.current().reason):
         policy = Policy.objects.select_for_update().get(pk=policy.pk)
+        if seen is not None and policy.version != seen:
+            raise Overtaken(policy.version)
         for name, value in values.items():
             setattr(policy, name, value)
         policy.version_note = note

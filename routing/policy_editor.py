@@ -91,22 +91,21 @@ class PolicyEditor(SwitchableAdmin):
         document = _document_of(row, form, rows)
         if document is None:
             return None
-        if row is not None and form.cleaned_data["was"] not in (None, row.version):
-            form.add_error(
-                None,
-                _("Meanwhile version %(number)s was saved. Look at it below; saving again puts yours after it.")
-                % {"number": row.version},
-            )
-            form.data = {**form.data.dict(), "was": str(row.version)}
-            return None
         values, note = form.row_values() | {"document": document}, form.cleaned_data["note"]
         try:
             if row is None:
                 stored = policy_actions.create(values, note=note)
             else:
-                stored = policy_actions.update(row, values, note=note)
+                stored = policy_actions.update(row, values, note=note, seen=form.cleaned_data["was"])
         except AlreadyExists as error:
             form.add_error("name", str(error))
+        except policy_actions.Overtaken as error:
+            form.add_error(
+                None,
+                _("Meanwhile version %(number)s was saved. Look at it below; saving again puts yours after it.")
+                % {"number": error.version},
+            )
+            form.data = {**form.data.dict(), "was": str(error.version)}
         except ValidationError as error:
             for sentence in error.messages:
                 form.add_error(None, sentence)

@@ -184,6 +184,21 @@ def test_who_edits_an_older_version_is_told_once(admin_client, policy):
     assert (policy.version, policy.document["targets"]) == (3, [{"model": "three"}])
 
 
+def test_of_two_who_save_at_once_the_later_is_told(admin_client, policy, monkeypatch):
+    fields = form_of_page(page(admin_client, policy)) | {"targets-0-model": "three"}
+    update = policy_actions.update
+
+    def overtaken(*args, **kwargs):
+        update(policy, {"document": {"targets": ["two"]}})
+        return update(*args, **kwargs)
+
+    monkeypatch.setattr(policy_actions, "update", overtaken)
+    answer = admin_client.post(url(policy), fields)
+    assert "Meanwhile version 2 was saved" in answer.content.decode()
+    policy.refresh_from_db()
+    assert (policy.version, policy.document["targets"]) == (2, [{"model": "two"}])
+
+
 def test_the_panel_explains_what_stands_in_the_form(admin_client, policy):
     fields = form_of_page(page(admin_client, policy)) | {"targets-0-model": "three"}
     html = admin_client.post(url(policy, "explain"), fields).content.decode()
