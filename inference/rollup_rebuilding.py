@@ -40,6 +40,8 @@ _OF_TRACES = (
         "attempts_log",
     ),
 )
+_TOLD_BY_TRACES = ("rescued", "failed_tries", "duration_ms")
+"""Of a roll-up's amounts."""
 _UNKNOWN: dict[str, Any] = {
     **dict.fromkeys(Row._fields, ""),
     **dict.fromkeys(("attempts", "duration_ms", "overhead_ms", "upstream_ms", "queue_ms", "policy_version"), 0),
@@ -82,10 +84,10 @@ def rebuild(hour: datetime) -> int:
     hour = _floor(hour)
     with transaction.atomic():
         _keep_others_from_writing()
-        known = Trace.objects.aggregate(oldest=Min("at"))["oldest"]
-        has_traces = known is not None and _floor(known) <= hour
+        has_traces = _has_traces(hour)
+        summed = [name for name in rollups.AMOUNTS if has_traces or name not in _TOLD_BY_TRACES]
         for model in (UsageRollup, TagRollup):
-            model.objects.filter(hour=hour).update(**dict.fromkeys(rollups.AMOUNTS, 0))
+            model.objects.filter(hour=hour).update(**dict.fromkeys(summed, 0))
         if has_traces:
             within = {"gte": hour, "lt": hour + _HOUR}
             TrafficRollup.objects.filter(**{f"minute__{name}": at for name, at in within.items()}).delete()
@@ -95,10 +97,20 @@ def rebuild(hour: datetime) -> int:
         for some in _lines(hour):
             lines += len(some)
             rollups.add(some, spend_only=not has_traces)
-        nothing = Q(requests=0, input_tokens=0, output_tokens=0, cost=0, correction=0)
+        nothing = Q(requests=0, failed_tries=0, input_tokens=0, output_tokens=0, cost=0, correction=0)
         for model in (UsageRollup, TagRollup):
             model.objects.filter(nothing, hour=hour).delete()
     return lines
+
+
+def _has_traces(hour: datetime) -> bool:
+    """All of them: of the oldest hour some may be gone, by their age."""
+    known = Trace.objects.aggregate(oldest=Min("at"))["oldest"]
+    if known is None or _floor(known) > hour:
+        return False
+    within = {"at__gte": hour, "at__lt": hour + _HOUR}
+    asked = UsageRecord.objects.filter(**within, attempt=0)
+    return _floor(known) < hour or Trace.objects.filter(**within).count() >= asked.count()
 
 
 def differences(since: datetime | None = None, until: datetime | None = None) -> Iterator[Difference]:

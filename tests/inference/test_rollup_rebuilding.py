@@ -5,6 +5,7 @@ from decimal import Decimal
 from io import StringIO
 from typing import Any
 
+import orjson
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -49,11 +50,28 @@ def test_without_any_sums_the_whole_ledger_is_summed() -> None:
 
 def test_what_only_traces_tell_stays_when_they_are_gone() -> None:
     requests()
+    before = everything()
     Trace.objects.all().delete()
     rollup_rebuilding.rebuild(TEN)
-    assert LatencyRollup.objects.exists()
-    assert FailureRollup.objects.exists()
-    assert UsageRollup.objects.get(model_id="m2").failed == 1
+    assert everything() == before
+
+
+def test_what_only_traces_tell_stays_where_some_of_them_are_gone() -> None:
+    requests()
+    record(at=TEN.replace(minute=50))
+    before = everything()
+    Trace.objects.filter(at__lte=TEN).delete()
+    rollup_rebuilding.rebuild(TEN)
+    assert everything() == before
+
+
+def test_a_provider_that_did_nothing_but_fail_stays_in_the_sums() -> None:
+    failed = {"provider_id": "broken", "model_id": "m", "status": 502}
+    record(at=TEN, attempts=2, attempts_log=orjson.dumps([failed]).decode())
+    before = everything()
+    assert UsageRollup.objects.get(provider_id="broken").failed_tries == 1
+    rollup_rebuilding.rebuild(TEN)
+    assert everything() == before
 
 
 def test_lines_that_are_gone_from_the_ledger_are_gone_from_the_sums() -> None:
