@@ -186,14 +186,14 @@ class Promises:
         """While Redis is away the lease runs out, and the next try is a real one."""
         try:
             value = told if isinstance(told, bytes) else _sealed(told, promise)
+            counted = len(value) <= _NOT_COUNTED_BYTES
             for again in range(_TRIES_TO_SETTLE):
                 try:
-                    if (
-                        len(value) > _NOT_COUNTED_BYTES
-                        and not isinstance(told, bytes)
-                        and await self._is_full(promise, value)
-                    ):
-                        value = _NOT_KEPT + promise.claim[_FINGERPRINT] + told.request_id.encode()
+                    if not isinstance(told, bytes) and not counted:
+                        is_full = await self._is_full(promise, value)
+                        counted = True
+                        if is_full:
+                            value = _NOT_KEPT + promise.claim[_FINGERPRINT] + told.request_id.encode()
                     async with promise.saying:
                         await self._say(promise, value, KEPT_SECONDS)
                 except AWAY as error:

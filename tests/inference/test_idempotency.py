@@ -193,6 +193,24 @@ async def test_one_client_key_does_not_fill_redis_with_answers(serve, door, redi
     assert len(only.calls) == 2
 
 
+async def test_an_answer_that_is_written_at_the_second_try_is_counted_once(
+    serve, door, redis_url: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(kept_replies, "_LAST_WORK_SECONDS", 60.0)
+    monkeypatch.setattr(idempotency, "MOST_KEPT_BYTES", 9000)
+    say, tries = idempotency.Promises._say, []
+
+    async def at_second_try(promises: Any, promise: Any, value: bytes, seconds: float) -> None:
+        tries.append(value)
+        if len(tries) == 1:
+            raise redis.ConnectionError("away")
+        await say(promises, promise, value, seconds)
+
+    monkeypatch.setattr(idempotency.Promises, "_say", at_second_try)
+    one(serve, whole(b'{"data":[{"embedding":"' + b"x" * 5000 + b'"}]}'))
+    assert [(await ask(door)).status for _ in range(2)] == [200, 200]
+
+
 @pytest.mark.parametrize("sent", ["", "a\x7fb", "k" * 256])
 async def test_a_key_that_is_none_is_refused(serve, door: Door, redis_url: str, sent: str) -> None:
     only = one(serve, whole())
