@@ -17,8 +17,8 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -177,7 +177,19 @@ class Supervisor:
             last = next((f" ({line})" for line in reversed(running.said) if line and status > 0), "")
             self._told(program.name, f"{_ended(status)}{last}; starting it again in {seconds:.1f} s")
             await asyncio.sleep(seconds)
-            running = self._running[program.name] = await self._spawn(program)
+            running = self._running[program.name] = await self._spawn_in_time(program)
+
+    async def _spawn_in_time(self, program: Program) -> Running:
+        """A machine that is short of processes or memory may have some a moment later."""
+        failures = 0
+        while True:
+            try:
+                return await self._spawn(program)
+            except OSError as error:
+                failures += 1
+                seconds = self._backoff.seconds(failures)
+                self._told(program.name, f"cannot be started ({error.strerror}); trying again in {seconds:.1f} s")
+            await asyncio.sleep(seconds)
 
     async def _spawn(self, program: Program) -> Running:
         serial = self._serials[program.name] = self._serials.get(program.name, 0) + 1
@@ -232,11 +244,12 @@ class Supervisor:
             at_the_end.callback(transport.close)
             file = at_the_end.enter_context(_appending(path))
             while data := await lines_in.read(65536):
-                file.write(data)
-                file.flush()
-                if file.tell() > _LOG_BYTES:
-                    path.replace(path.with_suffix(".log.1"))
-                    file = at_the_end.enter_context(_appending(path))
+                # A full disk loses lines; who stopped reading would end the program, which finds nobody at the pipe.
+                with contextlib.suppress(OSError):
+                    file.write(data)
+                    if file.tell() > _LOG_BYTES:
+                        path.replace(path.with_suffix(".log.1"))
+                        file = at_the_end.enter_context(_appending(path))
                 *lines, rest = (rest + data).split(b"\n")
                 rest = rest[-65536:]
                 for line in lines:
@@ -262,8 +275,8 @@ class Supervisor:
             running.output.cancel()
 
 
-def _appending(path: Path) -> BinaryIO:
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+def _appending(path: Path) -> FileIO:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0)
 
 
 def _ending_with(parent: int) -> Callable[[], None]:

@@ -1,6 +1,8 @@
 """Dummy programs, real processes."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway_project import processes
 from gateway_project.processes import Backoff, Program, ProgramFailed, Supervisor
 
 PATIENT = """
@@ -96,6 +99,39 @@ async def test_a_killed_program_comes_back(supervisor, told):
     assert alive(supervisor.pids["one"])
     assert told[0][0] == "one"
     assert "SIGKILL" in told[0][1]
+
+
+async def test_a_program_that_cannot_be_started_again_at_once_comes_back_later(supervisor, told, monkeypatch):
+    await supervisor.start(python("one", PATIENT))
+    start, refused = asyncio.create_subprocess_exec, iter([BlockingIOError(errno.EAGAIN, "no more processes")])
+
+    async def refuse_once(*args, **kwargs):
+        for error in refused:
+            raise error
+        return await start(*args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_once)
+    old = supervisor.pids["one"]
+    os.kill(old, signal.SIGKILL)
+    await until(lambda: supervisor.pids["one"] != old)
+    assert alive(supervisor.pids["one"])
+    assert "no more processes" in told[1][1]
+
+
+async def test_a_full_disk_loses_lines_of_the_log_and_nothing_else(supervisor, heard, monkeypatch):
+    class Full:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextlib.contextmanager
+    def full(path):
+        yield Full()
+
+    monkeypatch.setattr(processes, "_appending", full)
+    async with asyncio.timeout(60):
+        await supervisor.start(python("one", PATIENT))
+    await supervisor.stop()
+    assert heard == [("one", "up"), ("one", "bye")]
 
 
 async def test_a_program_was_ready_though_its_end_is_seen_before_its_words(supervisor, told, monkeypatch):
