@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connections, transaction
 
 from inference import jobs, kept_responses, response_following, response_jobs
 from inference.errors import GatewayError, LimitReached
@@ -53,7 +53,7 @@ class ResponseKeeper:
     async def keep(self, turn: Turn) -> bool:
         try:
             # Whoever leaves while this waits for its turn knows the response's id, and may come back for it.
-            await asyncio.shield(self._do(partial(kept_responses.keep, turn)))
+            await asyncio.shield(self._do(partial(_once, partial(kept_responses.keep, turn), turn.response)))
         except (DatabaseError, NoRoom, TypeError, ValueError) as error:
             logger.warning("a response was not kept: %s %s", turn.response["id"], type(error).__name__)
             return False
@@ -61,7 +61,7 @@ class ResponseKeeper:
 
     async def queue(self, asked: Asked, parsed: ParsedRequest, identity: Identity, response: Item) -> None:
         try:
-            await self._do(partial(queued, asked, parsed, identity, response))
+            await self._do(partial(_once, partial(queued, asked, parsed, identity, response), response))
         except DatabaseError as error:
             raise _away(error) from error
         except NoRoom:
@@ -92,6 +92,15 @@ def queued(asked: Asked, parsed: ParsedRequest, identity: Identity, response: It
     with transaction.atomic():
         job = jobs.create_response(response["id"], parsed, identity)
         return kept_responses.keep(turn, job=job, question=response_jobs.question_of(asked, parsed))
+
+
+def _once(keep: Callable[[], object], response: Item) -> None:
+    """One that is there already was kept by a transaction whose end was not heard of: its id is of this request alone."""
+    try:
+        keep()
+    except IntegrityError:
+        if not KeptResponse.objects.filter(response_id=response["id"]).exists():
+            raise
 
 
 def standing_of(owner: str, response_id: str) -> Standing | None:

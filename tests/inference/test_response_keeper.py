@@ -8,11 +8,13 @@ import threading
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from inference import kept_responses, response_keeper
 from inference.errors import LimitReached
 from inference.response_keeper import ResponseKeeper
 from inference.response_keeping import Turn
+from inference.response_models import KeptResponse
 from inference.response_room import NoRoom
 
 
@@ -55,3 +57,24 @@ async def test_what_its_client_did_not_wait_for_is_kept_when_its_turn_comes(monk
     await first
     await keeper.aclose()
     assert kept == ["resp_1", "resp_2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_response_of_whose_commit_nobody_heard_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep, tries = kept_responses.keep, []
+
+    def unheard(turn: Turn) -> None:
+        tries.append(turn)
+        keep(turn)
+        raise OperationalError("the connection broke")
+
+    async def kept() -> bool:
+        keeper = ResponseKeeper()
+        try:
+            return await keeper.keep(Turn("gw-owner", "m", "", [], {"id": "resp_1", "output": []}))
+        finally:
+            await keeper.aclose()
+
+    monkeypatch.setattr(kept_responses, "keep", unheard)
+    assert asyncio.run(kept())
+    assert (len(tries), KeptResponse.objects.count()) == (2, 1)
