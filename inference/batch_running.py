@@ -393,6 +393,7 @@ class Run:
         self._gives_back = (why, until)
 
     def _leave(self) -> None:
+        self._loop.call_soon_threadsafe(self._lanes.cancel)  # what a busy loop was offered and has not begun
         if self._ends is not None:
             batches.finish(self.held, *self._ends)
         elif self._gives_back is not None:

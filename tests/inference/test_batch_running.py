@@ -355,6 +355,20 @@ def test_a_line_that_is_answered_while_its_batch_ends_keeps_its_answer(owner: An
     assert (batch.ends_as, batch.completed) == ("cancelled", 2)
 
 
+def test_lines_that_a_busy_loop_was_offered_are_not_begun_once_the_batch_is_given_back(owner: Any) -> None:
+    batch = batch_of(owner, [line("a")])
+    batch_running.run(batch.pk)
+    run, arrived = a_run(batch, owner)
+    go_on = threading.Event()
+    run._loop.call_soon_threadsafe(go_on.wait, 60)
+    run.feed(1, 0.0)
+    run._give_back("", None)
+    run.settle(batch_running.time.monotonic())
+    go_on.set()
+    assert run.over
+    assert arrived.get(timeout=60)[1] is None, "nobody was asked"
+
+
 def test_what_is_answered_once_the_last_batch_is_lost_is_paid_for_at_once(owner: Any, monkeypatch: Any) -> None:
     begun, go_on = threading.Event(), threading.Event()
     ask = batch_running.batch_asking.Asking.ask
