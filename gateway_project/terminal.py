@@ -5,6 +5,7 @@ The rest of what the children write is in their log files. Plain text without co
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from rich.console import Console
@@ -96,10 +97,15 @@ class Terminal:
             self._say("engine", f"{found['message']} {filled} {100 * step // max(1, steps)} %")
 
     def _say(self, program: str, sentence: str) -> None:
-        self._console.print(Text(f"{program:<8}", _COLOURS.get(program, "")) + Text(sentence), soft_wrap=True)
+        self._print(Text(f"{program:<8}", _COLOURS.get(program, "")) + Text(sentence))
 
     def _line(self, text: str = "", style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
+        self._print(Text(text, style))
+
+    def _print(self, text: Text) -> None:
+        """Nobody is told on a terminal that was closed, whose SIGHUP is still to be followed."""
+        with contextlib.suppress(OSError):
+            self._console.print(text, soft_wrap=True)
 
 
 def curl(first: FirstRun) -> list[str]:

@@ -1,4 +1,6 @@
+import errno
 import io
+from pathlib import Path
 
 from rich.console import Console
 
@@ -60,3 +62,14 @@ def test_the_snippet_is_python_of_five_lines():
     lines = snippet(FIRST)
     assert len(lines) == 5
     compile("\n".join(lines), "snippet", "exec")
+
+
+def test_a_terminal_that_was_closed_stops_nothing():
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    terminal = Terminal(Console(file=Closed()), verbose=True)
+    terminal.heard("web", "a line")
+    terminal.told("gateway", "stopping")
+    terminal.announce(FIRST, Plan(Path("."), "127.0.0.1", 8000), 1.0)
