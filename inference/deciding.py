@@ -59,12 +59,14 @@ class Ruling:
 
 
 class _Memory:
+    """Another one is made when any of these has changed: threads may decide by different ones, and none writes into another's."""
+
     __slots__ = ("conditions", "made", "second", "snapshot")
 
-    def __init__(self) -> None:
-        self.snapshot: Snapshot | None = None
-        self.conditions: Conditions | None = None
-        self.second = 0
+    def __init__(self, snapshot: Snapshot | None = None, conditions: Conditions | None = None, second: int = 0) -> None:
+        self.snapshot = snapshot
+        self.conditions = conditions
+        self.second = second
         self.made: dict[tuple[object, ...], Ruling] = {}
 
 
@@ -74,6 +76,7 @@ _memory = _Memory()
 def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) -> Ruling:
     """Who may serve, best first; nobody, when its `candidates` are empty. Raises `PermissionDenied` when an upstream is asked for
     models that the key may not name."""
+    global _memory
     if identity is not None and (identity.allowed_models is not None or identity.allowed_policies is not None):
         _check_names(request, identity)
     now, conditions, memory = time(), health.current().conditions(), _memory
@@ -83,7 +86,7 @@ def rule(request: ParsedRequest, identity: Identity | None, snapshot: Snapshot) 
         or memory.second != int(now)
         or len(memory.made) > _MOST_KEPT
     ):
-        memory.snapshot, memory.conditions, memory.second, memory.made = snapshot, conditions, int(now), {}
+        memory = _memory = _Memory(snapshot, conditions, int(now))
     if request.asks_the_unwell:
         return _ruling(facts_of(request, identity), _as_if_well(snapshot, request.model), NOMINAL, now)
     if request.max_cost is not None or request.images:

@@ -50,6 +50,20 @@ def test_requests_that_wish_differently_do_not(held, members) -> None:
     assert rule(asked(), None, held) is not rule(asked(**members), None, held)
 
 
+def test_a_decision_by_an_older_registry_is_not_remembered_under_the_one_that_came_meanwhile(held, monkeypatch) -> None:
+    """As when a thread asks by the newer one while another still decides by the older."""
+    newer, decide = replace(held), deciding._ruling
+
+    def meanwhile(facts, snapshot, *more):
+        if snapshot is held:
+            rule(asked(provider_id="b"), None, newer)
+        return decide(facts, snapshot, *more)
+
+    monkeypatch.setattr(deciding, "_ruling", meanwhile)
+    rule(asked(), None, held)
+    assert rule(asked(), None, newer).snapshot is newer
+
+
 def test_a_limit_of_cost_is_weighed_each_time(held) -> None:
     assert rule(asked(max_cost=1), None, held) is not rule(asked(max_cost=1), None, held)
 
