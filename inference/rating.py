@@ -14,7 +14,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from inference import rollups
@@ -93,6 +93,7 @@ def run(span: Span, reason: str, by: str, prices: Prices | None = None) -> tuple
     if not reason.strip():
         raise ValueError("Say why the costs are corrected.")
     with transaction.atomic():
+        _let_others_wait()
         made = RatingRun.objects.create(
             made_by=by[:255],
             reason=reason.strip()[:500],
@@ -108,6 +109,13 @@ def run(span: Span, reason: str, by: str, prices: Prices | None = None) -> tuple
         made.records, made.unpriced = figures.changed, figures.unpriced
         made.save(update_fields=["records", "unpriced"])
     return made, figures
+
+
+def _let_others_wait() -> None:
+    """Until the transaction ends: another run begins with what this one corrected. SQLite has one writer anyway."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {RatingRun._meta.db_table} IN SHARE ROW EXCLUSIVE MODE")
 
 
 def costs(records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from time import monotonic
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import Sum
 
-from inference import rating, usage_rows
+from inference import rating, rollups, usage_rows
 from inference.backends.base import Usage
 from inference.models import CostCorrection, RatingRun, UsageRecord, UsageRollup
 from inference.rating import Span
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.django_db
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 SPAN = Span(BEGIN, BEGIN + timedelta(days=30))
 WRONG = Prices(Decimal(1), Decimal(2), source="own")
+TABLE = RatingRun._meta.db_table
 RIGHT = Prices(Decimal("0.5"), Decimal(2), source="correction")
 
 
@@ -108,6 +113,44 @@ def test_the_registry_s_prices_are_those_of_each_record_s_time(ledger) -> None:
     known, unknown = rating.preview(SPAN).lines
     assert (known.changed, known.before, known.after) == (1, Decimal(8), Decimal(10))
     assert (unknown.changed, unknown.unpriced) == (0, 1)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_two_runs_at_once_correct_each_record_once(monkeypatch) -> None:
+    book(0)
+    store, others = rollups.Corrections.store, []
+
+    def run() -> None:
+        try:
+            rating.run(SPAN, "at once", "b", RIGHT)
+        finally:
+            connection.close()
+
+    def store_after_another_run_began(told) -> None:
+        if not others:
+            others.append(another.submit(run))
+            until(lambda: others[0].done() or somebody_waits())
+        store(told)
+
+    monkeypatch.setattr(rollups.Corrections, "store", store_after_another_run_began)
+    with ThreadPoolExecutor(1) as another:
+        rating.run(SPAN, "at once", "a", RIGHT)
+    others[0].result()
+    assert UsageRollup.objects.get().correction == Decimal("-0.5")
+    assert CostCorrection.objects.count() == 1
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass)", [TABLE])
+        return cursor.fetchone()[0]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + 60
+    while not condition():
+        assert monotonic() < deadline
 
 
 def test_a_run_needs_a_reason(ledger) -> None:
