@@ -82,9 +82,11 @@ def begin(run: ImportRun) -> ImportRun:
     try:
         current_app.send_task(TASK, args=[run.pk], retry=False, ignore_result=True)
     except OperationalError:
-        runs.forget_secrets(run)
-        ImportRun.objects.filter(pk=run.pk).update(state=State.FAILED, message=UNHEARD)
-        run.state, run.message = State.FAILED, UNHEARD
+        # A worker may have heard of it all the same: what it began goes on.
+        unheard = ImportRun.objects.filter(pk=run.pk, state=State.QUEUED)
+        if unheard.update(state=State.FAILED, message=UNHEARD):
+            runs.forget_secrets(run)
+            run.state, run.message = State.FAILED, UNHEARD
     return run
 
 

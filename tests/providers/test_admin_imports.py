@@ -16,8 +16,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
-from providers import import_summaries
+from providers import import_steps, import_summaries
 from providers.import_runs import ImportFinding, ImportRecord, ImportRun
 from providers.importers import lock, runs
 from providers.importers.options import Options
@@ -181,6 +182,20 @@ def test_an_apply_cannot_be_begun_without_a_plan(admin_client: Client, sent: lis
     start(admin_client, kind="apply")
 
     assert not ImportRun.objects.exists()
+
+
+def test_a_run_that_a_worker_heard_of_all_the_same_is_not_called_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis may take the message and be gone before it says so."""
+    run = runs.start(ImportRun.Kind.APPLY, "here", actor="user:ada", for_worker=True)
+
+    def begun_and_gone(*_: Any, **__: Any) -> None:
+        ImportRun.objects.filter(pk=run.pk).update(state=ImportRun.State.RUNNING)
+        raise OperationalError("Connection closed by server.")
+
+    monkeypatch.setattr("providers.import_steps.current_app.send_task", begun_and_gone)
+    import_steps.begin(run)
+    run.refresh_from_db()
+    assert (run.state, run.message) == ("running", "")
 
 
 def test_a_store_that_does_not_answer_fails_the_run_and_forgets_the_credentials(
