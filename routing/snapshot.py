@@ -93,9 +93,10 @@ def read() -> Snapshot:
 
 
 def registry_changed() -> None:
-    """After a commit here: rebuild what this process holds, and tell the others to look."""
+    """After a commit here: rebuild what this process holds, and tell the others to look. What was written stays so, whether or
+    not it can be read back now."""
     if _current is not None:
-        refresh()
+        _refresh_quietly()
     threading.Thread(target=_hint, name="registry-hint", daemon=True).start()
 
 

@@ -54,6 +54,24 @@ def test_a_write_here_counts_at_the_next_request():
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_write_that_cannot_be_read_back_was_made_and_is_told(monkeypatch):
+    hinted, look = threading.Event(), revision.current
+    monkeypatch.setattr(snapshot, "_hint", hinted.set)
+    snapshot.current()
+
+    def away():
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(revision, "current", away)
+    actions.create_provider(OPENAI)
+    assert hinted.wait(60)
+    assert snapshot.problem() == "OperationalError: the database is away"
+    monkeypatch.setattr(revision, "current", look)
+    assert set(snapshot.refresh().providers) == {"p"}
+    assert snapshot.problem() == ""
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_process_without_a_snapshot_builds_none_for_a_write(monkeypatch):
     monkeypatch.setattr(building, "build", lambda: pytest.fail("nobody asked"))
     actions.create_provider(OPENAI)
