@@ -265,7 +265,8 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), seconds)
+                    async with asyncio.timeout(seconds):
+                        await process.wait()
         finally:
             # Also after an orderly end: a child of its own may have outlived it.
             _signal_group(process.pid, signal.SIGKILL)

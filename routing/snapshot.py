@@ -111,7 +111,9 @@ async def keep_fresh() -> None:
         await loop.run_in_executor(reader, _refresh_quietly)
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+                # `wait_for` of Python 3.11 loses a cancellation that meets a hint, and a shutdown would wait for ever.
+                async with asyncio.timeout(POLL_SECONDS):
+                    await woken.wait()
             woken.clear()
             await loop.run_in_executor(reader, _refresh_quietly)
     finally:

@@ -199,6 +199,28 @@ async def test_a_database_that_is_away_at_the_first_look_is_followed_once_it_is_
     assert len(looks) > 2
 
 
+async def test_who_is_to_follow_no_more_does_not_when_a_hint_comes_in_the_same_moment(redis_url, monkeypatch):
+    listening, looked = [], asyncio.Event()
+
+    async def listen(woken):
+        listening.append(woken)
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(snapshot, "_listen", listen)
+    monkeypatch.setattr(snapshot, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(snapshot, "refresh", lambda: loop.call_soon_threadsafe(looked.set))
+    following = asyncio.create_task(snapshot.keep_fresh())
+    await looked.wait()
+    [woken] = listening
+    await until(lambda: woken._waiters)
+    woken.set()
+    following.cancel()
+    over, _ = await asyncio.wait([following], timeout=60)
+    following.cancel()
+    assert over
+
+
 async def test_who_follows_no_more_has_nobody_reading(redis_url, monkeypatch):
     reading, may_end, ended = threading.Event(), threading.Event(), []
     monkeypatch.setattr(snapshot, "_LAST_READ_SECONDS", 60.0)
