@@ -33,6 +33,7 @@ from inference import (
     batch_output,
     batch_shares,
     batches,
+    given_back,
     kept_files,
     usage_rows,
 )
@@ -484,20 +485,11 @@ def _not_there(batch_id: str, answers: list[Answered]) -> list[Answered]:
 
 
 def _book(question: answering.Question, *, was_answered: bool = False) -> None:
-    """What a try used that is not the line's answer, where its provider told: it was paid for. Without the database the spool has it."""
+    """What a try used that is not the line's answer, where its provider told."""
     if was_answered or question.trail.paid:
-        entry = question.entry(499, "job_given_back")
-        row = row_of(entry)
-        try:
-            if usage_rows.is_told(row):
-                question.forget()
-                return
-            usage_rows.write([row._replace(attempt=question.trail.run)])
-        except DatabaseError as error:
-            logger.warning("%s: what a try used waits in the spool: %s", question.request_id, type(error).__name__)
-            return
-        answering.tell(entry)
-    question.forget()
+        given_back.book(question)
+    else:
+        question.forget()
 
 
 class Engine:

@@ -31,6 +31,7 @@ from inference import (
     answering,
     attempts,
     events,
+    given_back,
     kept_responses,
     relay,
     response_jobs,
@@ -400,23 +401,11 @@ def _forget_if_deleted(held: Claim) -> None:
 
 
 def _book_run(held: Claim, question: answering.Question) -> None:
-    """What a run used that does not tell the job's end: it was paid for, and the job will be run again.
-
-    When the database is away the spool still has it, and it is booked when this process has ended.
-    """
-    entry = question.entry(499, "job_given_back")
+    """What a run used that does not tell the job's end."""
     if (question.events or question.trail.paid) and held.fence < attempts.RUN:
-        row = row_of(entry)
-        try:
-            if usage_rows.is_told(row):
-                question.forget()
-                return
-            usage_rows.write([row._replace(attempt=attempts.RUN + held.fence)])
-        except DatabaseError as error:
-            logger.warning("job %s: what its run used waits in the spool: %s", held.job_id, type(error).__name__)
-            return
-        answering.tell(entry)
-    question.forget()
+        given_back.book(question)
+    else:
+        question.forget()
 
 
 def _question(held: Claim) -> answering.Question:
