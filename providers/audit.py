@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,44 +96,44 @@ def record(
 
 def verify() -> Iterator[Tampering]:
     """Walk the chain from its start and yield every break. Others may append meanwhile."""
-    expected, last_id = yield from _walk(GENESIS, 0)
-    yield from _judge_the_end(expected, last_id)
+    walk = _Walk()
+    yield from walk.breaks()
+    yield from _judge_the_end(walk)
 
 
-def _walk(expected: str, last_id: int) -> Generator[Tampering, None, tuple[str, int]]:
-    """The entries after one; returns the hash and the id of the last."""
-    for entry in AuditEntry.objects.filter(pk__gt=last_id).order_by("id").iterator(chunk_size=2000):
-        if entry.previous_hash != expected:
-            yield Tampering(
-                entry.pk, f"entry {entry.pk} does not follow entry {last_id}: a row between them was removed or changed"
-            )
-        if not hmac.compare_digest(entry.hash, _hash(entry)):
-            yield Tampering(entry.pk, f"entry {entry.pk} was changed after it was written")
-        expected, last_id = entry.hash, entry.pk
-    return expected, last_id
+class _Walk:
+    """How far the chain was followed."""
+
+    def __init__(self) -> None:
+        self.hash, self.last_id = GENESIS, 0
+
+    def breaks(self) -> Iterator[Tampering]:
+        """Of the entries that come next, to the last one there is."""
+        for entry in AuditEntry.objects.filter(pk__gt=self.last_id).order_by("id").iterator(chunk_size=2000):
+            if entry.previous_hash != self.hash:
+                yield Tampering(
+                    entry.pk,
+                    f"entry {entry.pk} does not follow entry {self.last_id}: a row between them was removed or changed",
+                )
+            if not hmac.compare_digest(entry.hash, _hash(entry)):
+                yield Tampering(entry.pk, f"entry {entry.pk} was changed after it was written")
+            self.hash, self.last_id = entry.hash, entry.pk
 
 
-def _judge_the_end(expected: str, last_id: int) -> list[Tampering]:
+def _judge_the_end(walk: _Walk) -> list[Tampering]:
     """What was appended during the walk, and the head: whoever appends waits for it, so that both are of one moment."""
-    found: list[Tampering] = []
     with transaction.atomic():
         head = AuditHead.objects.select_for_update().filter(pk=1).first()
         if head is None:
-            return [Tampering(last_id, "the head of the chain is missing")] if last_id else []
-        walk = _walk(expected, last_id)
-        while True:
-            try:
-                found.append(next(walk))
-            except StopIteration as over:
-                expected, last_id = over.value
-                break
+            return [Tampering(walk.last_id, "the head of the chain is missing")] if walk.last_id else []
+        found = list(walk.breaks())
     if not hmac.compare_digest(head.seal, _seal(head.last_id, head.last_hash)) and head.last_id:
         found.append(Tampering(head.last_id, "the head of the chain was changed"))
-    if (head.last_id, head.last_hash) != (last_id, expected):
+    if (head.last_id, head.last_hash) != (walk.last_id, walk.hash):
         found.append(
             Tampering(
                 head.last_id,
-                f"the chain ends at entry {last_id}, its head says {head.last_id}: rows at the end were removed",
+                f"the chain ends at entry {walk.last_id}, its head says {head.last_id}: rows at the end were removed",
             )
         )
     return found
